@@ -1,0 +1,47 @@
+# make demo   install, then write eight sentences about an Italian restaurant with the bundled model
+# make test   install the development extras, then run every test
+# make lint   ruff (rules and format) and mypy
+# make clean  delete caches and build outputs; the environment stays (rm -rf .venv removes it)
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# Both environments are this one folder, so both install the checkout in place: neither undoes the other's work.
+# A stamp is renewed only when the metadata or the pins have changed.
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean
+
+demo: $(RUN_STAMP)
+	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --seed 1
+
+test: $(DEV_STAMP)
+	$(BIN)/pytest
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# pip appears last when an environment is made, so one that was cut short is made again.
+$(BIN)/pip:
+	@echo "Making the environment $(VENV) with $(PYTHON) ..."
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing diffusion-lm; the first time takes some minutes ..."
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
+	$(PIP) --editable '.[dev,plot]'
+	@touch $(RUN_STAMP) $@

@@ -1,0 +1,245 @@
+"""What a control is, and the algebra that composes controls."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+@dataclass(frozen=True)
+class Latents:
+    """All that a control may read of the sampler's state.
+
+    Attributes:
+        z: latents z_t, [B, L, D].
+        t: time, [B].
+        mask: True at positions that exist, [B, L].
+        x0_hat: the denoiser's prediction from z_t, [B, L, D].
+        logits: of p(w | z_t), [B, L, V].
+        vectors: Emb(w) of every word, [V, D].
+    """
+
+    z: Tensor
+    t: Tensor
+    mask: Tensor
+    x0_hat: Tensor
+    logits: Tensor
+    vectors: Tensor
+
+
+class Control(ABC):
+    """Something that is wanted of a text. Combine with `&` (both), `|` (either), `~` (not) and `2 * control` (weigh)."""
+
+    reads_prediction = False
+    """Whether `energy` reads x0_hat or logits, so that its gradient goes through the denoiser."""
+
+    def bind(self, lm: DiffusionLM) -> Control:
+        """The control made ready for a model: words looked up, classifiers loaded.
+
+        Raises:
+            UserError: if the model cannot be held to this control.
+        """
+        return self
+
+    def canvas(self, canvas: Canvas) -> Canvas:
+        """Hard facts: the number of words, words already known.
+
+        Raises:
+            UserError: if they contradict what the canvas already says.
+        """
+        return canvas
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
+        """Log p(w | z_t) p(c | w) from log p(w | z_t), up to a constant: [B, L, V] to [B, L, V]."""
+        return logits
+
+    def energy(self, latents: Latents) -> Tensor | None:
+        """-log p(c | z_t) in nats, [B]; None for a control that has no gradient to follow."""
+        return None
+
+    @abstractmethod
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """How far each text does what is wanted, in [0, 1], [B]; read off the text alone."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The control as a flag says it, `food=Japanese`."""
+
+    def parts(self) -> list[Control]:
+        """The controls that all have to hold, for a report of each."""
+        return [self]
+
+    def __and__(self, other: Control) -> Control:
+        """Both."""
+        return And(self, other)
+
+    def __or__(self, other: Control) -> Control:
+        """Either."""
+        return Or(self, other)
+
+    def __invert__(self) -> Control:
+        """Not this."""
+        return Not(self)
+
+    def __rmul__(self, weight: float) -> Control:
+        """This control with its energy times `weight`."""
+        return Weighted(self, weight)
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+@final
+@dataclass(frozen=True)
+class And(Control):
+    """Both controls: p(a, b | z) = p(a | z) p(b | z), as the paper composes (section 6.2)."""
+
+    a: Control
+    b: Control
+
+    @property
+    def reads_prediction(self) -> bool:  # type: ignore[override]
+        """Whether either part reads the prediction."""
+        return self.a.reads_prediction or self.b.reads_prediction
+
+    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
+        return And(self.a.bind(lm), self.b.bind(lm))
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return self.b.canvas(self.a.canvas(canvas))
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        return self.b.reweight(self.a.reweight(logits, latents), latents)
+
+    def energy(self, latents: Latents) -> Tensor | None:  # noqa: D102
+        return _sum(self.a.energy(latents), self.b.energy(latents))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.a.success(texts) * self.b.success(texts)
+
+    def parts(self) -> list[Control]:  # noqa: D102
+        return self.a.parts() + self.b.parts()
+
+    def __str__(self) -> str:
+        return f"{self.a} & {self.b}"
+
+
+def _probability_only(control: Control, canvas: Canvas, sign: str) -> None:
+    if control.canvas(canvas) != canvas:
+        raise UserError(f"{control} fixes words or their number, which {sign} cannot weigh; combine it with & only.")
+
+
+def _energy(control: Control, latents: Latents, sign: str) -> Tensor:
+    energy = control.energy(latents)
+    if energy is None:
+        raise UserError(f"{control} has no probability that {sign} could weigh; combine it with & only.")
+    return energy
+
+
+@final
+@dataclass(frozen=True)
+class Or(Control):
+    """At least one of two controls: p(a or b) = 1 - (1 - p(a)) (1 - p(b))."""
+
+    a: Control
+    b: Control
+
+    @property
+    def reads_prediction(self) -> bool:  # type: ignore[override]
+        """Whether either part reads the prediction."""
+        return self.a.reads_prediction or self.b.reads_prediction
+
+    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
+        return Or(self.a.bind(lm), self.b.bind(lm))
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        _probability_only(self.a, canvas, "|")
+        _probability_only(self.b, canvas, "|")
+        return canvas
+
+    def energy(self, latents: Latents) -> Tensor:  # noqa: D102
+        p, q = (torch.exp(-_energy(c, latents, "|")) for c in (self.a, self.b))
+        return -torch.log((p + q - p * q).clamp(min=1e-12))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return torch.maximum(self.a.success(texts), self.b.success(texts))
+
+    def __str__(self) -> str:
+        return f"({self.a} | {self.b})"
+
+
+@final
+@dataclass(frozen=True)
+class Not(Control):
+    """Not a control: -log(1 - p(c))."""
+
+    a: Control
+
+    @property
+    def reads_prediction(self) -> bool:  # type: ignore[override]
+        """Whether the control reads the prediction."""
+        return self.a.reads_prediction
+
+    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
+        return Not(self.a.bind(lm))
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        _probability_only(self.a, canvas, "~")
+        return canvas
+
+    def energy(self, latents: Latents) -> Tensor:  # noqa: D102
+        # log(1 - e^-E) by expm1 keeps its digits for small E; the floor keeps the gradient finite.
+        return -torch.log(-torch.expm1(-_energy(self.a, latents, "~").clamp(min=1e-4)))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return 1 - self.a.success(texts)
+
+    def __str__(self) -> str:
+        return f"~{self.a}"
+
+
+@final
+@dataclass(frozen=True)
+class Weighted(Control):
+    """A control whose energy counts `weight` times."""
+
+    a: Control
+    weight: float
+
+    @property
+    def reads_prediction(self) -> bool:  # type: ignore[override]
+        """Whether the control reads the prediction."""
+        return self.a.reads_prediction
+
+    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
+        return Weighted(self.a.bind(lm), self.weight)
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return self.a.canvas(canvas)
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        return logits + self.weight * (self.a.reweight(logits, latents) - logits)
+
+    def energy(self, latents: Latents) -> Tensor | None:  # noqa: D102
+        energy = self.a.energy(latents)
+        return None if energy is None else self.weight * energy
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.a.success(texts)
+
+    def __str__(self) -> str:
+        return f"{self.weight:g} * {self.a}"

@@ -1,0 +1,136 @@
+"""What is known of a sentence before sampling: how many words it has, and which of them are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.errors import UserError
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A gap in a template: of `words` words, or of any number from one on."""
+
+    words: int | None = None
+
+
+Piece = tuple[int, ...] | Blank
+"""Given token ids, or a gap."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions of n sentences.
+
+    Attributes:
+        known: the id of every position that is given, else `UNKNOWN`, [n, L].
+        mask: True at positions that exist, [n, L].
+    """
+
+    known: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Facts about every sentence of a batch; controls add theirs.
+
+    Attributes:
+        max_words: most words between START and END.
+        words: their number, None while it is free.
+        template: pieces that make up the whole sentence, None while nothing is given.
+    """
+
+    max_words: int
+    words: int | None = None
+    template: tuple[Piece, ...] | None = None
+
+    def _pieces(self) -> tuple[Piece, ...]:
+        return (Blank(),) if self.template is None else self.template
+
+    def _least(self) -> int:
+        return sum(len(p) if isinstance(p, tuple) else p.words or 1 for p in self._pieces())
+
+    def _is_elastic(self) -> bool:
+        return any(isinstance(p, Blank) and p.words is None for p in self._pieces())
+
+    def _checked(self) -> Canvas:
+        least = self._least()
+        if least > self.max_words:
+            raise UserError(f"The infill needs {least} words, but the model writes at most {self.max_words}.")
+        if self.words is not None and (self.words < least or (self.words > least and not self._is_elastic())):
+            wanted = f"at least {least}" if self._is_elastic() else f"exactly {least}"
+            raise UserError(f"The length {self.words} contradicts the infill, which needs {wanted} words.")
+        return self
+
+    def with_words(self, words: int) -> Canvas:
+        """A sentence of this many words.
+
+        Raises:
+            UserError: if it is out of range or contradicts what is known.
+        """
+        if not 1 <= words <= self.max_words:
+            raise UserError(f"The length {words} is out of range; this model writes 1 to {self.max_words} words.")
+        if self.words not in (None, words):
+            raise UserError(f"Two lengths contradict each other: {self.words} and {words} words.")
+        return replace(self, words=words)._checked()
+
+    def with_template(self, template: tuple[Piece, ...]) -> Canvas:
+        """A sentence made of these pieces.
+
+        Raises:
+            UserError: if a template is there already, or it does not fit the length.
+        """
+        if self.template is not None:
+            raise UserError("Two infills contradict each other; write one template with all the blanks.")
+        return replace(self, template=template)._checked()
+
+    def lay_out(
+        self, n: int, length_counts: Tensor, start_id: int, end_id: int, pad_id: int, generator: torch.Generator
+    ) -> Layout:
+        """Draw what is still free (lengths from the corpus, the sizes of blanks) and place what is known.
+
+        Args:
+            n: number of sentences.
+            length_counts: how often each total length (START and END included) is in the corpus, [max_length + 1].
+            start_id: id of START, placed first.
+            end_id: id of END, placed last.
+            pad_id: id beyond a sentence.
+            generator: source of the draws.
+        """
+        lengths = self._draw_words(n, length_counts, generator)
+        width = int(lengths.max()) + 2
+        known = torch.full((n, width), pad_id)
+        for i, words in enumerate(lengths.tolist()):
+            row = [start_id, *self._row(words, generator), end_id]
+            known[i, : len(row)] = torch.tensor(row)
+        return Layout(known, torch.arange(width) < (lengths + 2)[:, None])
+
+    def _draw_words(self, n: int, length_counts: Tensor, generator: torch.Generator) -> Tensor:
+        if self.words is not None or not self._is_elastic():
+            return torch.full((n,), self.words or self._least())
+        weights = length_counts.double().clone().cpu()
+        weights[: self._least() + 2] = 0
+        weights[self.max_words + 3 :] = 0
+        if not bool(weights.any()):
+            # Longer than any sentence of the corpus: a word or a few for each blank.
+            weights[self._least() + 2 : min(self.max_words, self._least() + 5) + 3] = 1
+        return torch.multinomial(weights, n, replacement=True, generator=generator) - 2
+
+    def _row(self, words: int, generator: torch.Generator) -> list[int]:
+        """Known ids of a sentence of this many words; what is left over is dealt to the free blanks at random."""
+        pieces = self._pieces()
+        sizes = [len(p) if isinstance(p, tuple) else p.words or 1 for p in pieces]
+        elastic = [i for i, p in enumerate(pieces) if isinstance(p, Blank) and p.words is None]
+        if elastic:
+            for i in torch.randint(len(elastic), (words - sum(sizes),), generator=generator).tolist():
+                sizes[elastic[i]] += 1
+        row: list[int] = []
+        for piece, size in zip(pieces, sizes, strict=True):
+            row += piece if isinstance(piece, tuple) else [UNKNOWN] * size
+        return row

@@ -1,0 +1,106 @@
+"""Clamping: a denoiser whose x0_hat commits to words (paper section 4.2); any sampler takes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_lm.diffusion.prediction import Denoise, Prediction
+from diffusion_lm.diffusion.process import per_sentence
+from diffusion_lm.model.embedding import nearest
+
+
+def _probabilities(prediction: Prediction, temperature: float) -> Tensor:
+    if prediction.logits is None:
+        raise ValueError("This clamp reads p(w | z_t), which the denoiser does not predict; take HardClamp.")
+    return (prediction.logits / temperature).softmax(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clamp(ABC):
+    """(prediction, vectors [V, D], t [B]) to the prediction with another x0; what it says of words stays.
+
+    Attributes:
+        from_time: clamp where t <= from_time; 1 clamps at every step.
+    """
+
+    from_time: float = 1.0
+
+    @abstractmethod
+    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:
+        """The clamped x0_hat, [B, L, D]."""
+
+    def __call__(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Prediction:
+        """Clamp the sentences whose time has come."""
+        active = per_sentence(t <= self.from_time)
+        if not bool(active.any()):
+            return prediction
+        return prediction._replace(x0=torch.where(active, self.x0(prediction, vectors), prediction.x0))
+
+
+@final
+class NoClamp(Clamp):
+    """x0_hat as the denoiser says it."""
+
+    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+        return prediction.x0
+
+
+@final
+class HardClamp(Clamp):
+    """The paper's Clamp: the word vector nearest to x0_hat, not the likeliest word of the logits."""
+
+    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+        return F.embedding(nearest(prediction.x0, vectors), vectors)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SoftClamp(Clamp):
+    """The average word vector under softmax(logits / temperature); a low temperature commits."""
+
+    temperature: float = 1.0
+
+    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+        return _probabilities(prediction, self.temperature) @ vectors
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SampledClamp(Clamp):
+    """The vector of one word a position, drawn from softmax(logits / temperature).
+
+    Keeps the variance of x0 that an average loses; with `Renoise` z_s ~ q(z_s | w) for a word w ~ p(w | z_t).
+    """
+
+    temperature: float = 1.0
+    generator: torch.Generator | None = None
+
+    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+        cumulative = _probabilities(prediction, self.temperature).cumsum(-1)
+        # Drawn where the generator lives, like the samplers' noise. A word of probability 0 is never drawn.
+        device = self.generator.device if self.generator else cumulative.device
+        u = torch.rand(cumulative.shape[:-1], generator=self.generator, device=device).to(cumulative)[
+            ..., None
+        ]
+        words = torch.searchsorted(cumulative, u * cumulative[..., -1:], right=True).squeeze(-1)
+        return F.embedding(words, vectors)
+
+
+def clamped(denoise: Denoise, clamp: Clamp, vectors: Tensor) -> Denoise:
+    """The denoiser with its x0_hat clamped to `vectors` [V, D]."""
+    return lambda z, t: clamp(denoise(z, t), vectors, t)
+
+
+CLAMPS: dict[str, type[Clamp]] = {
+    "hard": HardClamp,
+    "soft": SoftClamp,
+    "sample": SampledClamp,
+    "off": NoClamp,
+}
+"""The clamps by name."""

@@ -1,0 +1,140 @@
+"""The training objectives, each a sum of named terms, [B] each, in nats or squared units a token.
+
+Paper section 4.1: L_e2e-simple(w) = E[ |mu_hat(x_T; x0)|^2 + sum_t |x0 - f(x_t, t)|^2 + |Emb(w) - f(x_1, 1)|^2 - log p(w | x0) ].
+Every term is a mean over the positions that exist (mask); the bound and L_vlb are nats a token.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_lm.diffusion.prediction import Prediction
+from diffusion_lm.diffusion.process import diffuse, per_sentence
+from diffusion_lm.diffusion.schedule import NoiseSchedule
+
+Terms = dict[str, Tensor]
+"""Named terms of a loss, [B] each; their sum is the loss."""
+
+
+class Model(Protocol):
+    """What an objective needs of a model."""
+
+    schedule: NoiseSchedule
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Emb(w): [B, L] to [B, L, D]."""
+
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
+        """The denoiser in training: self-conditioned now and then."""
+
+    def rounding_logits(self, x0: Tensor) -> Tensor:
+        """Logits of p(w | x0), [B, L, V]."""
+
+
+def token_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the positions that exist: [B, L] to [B]."""
+    return (values * mask).sum(-1) / mask.sum(-1)
+
+
+def cross_entropy(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """-log p(w) a token, [B]."""
+    return token_mean(F.cross_entropy(logits.transpose(1, 2), ids, reduction="none"), mask)
+
+
+class Objective(ABC):
+    """A training loss: (model, ids [B, L], mask [B, L], t [B]) to named terms [B]."""
+
+    @abstractmethod
+    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:
+        """The terms, whose sum is minimised."""
+
+
+@final
+class CrossEntropy(Objective):
+    """E_t[-log p(w | z_t)]: one term, `words`, with z_t around the clean Emb(w) (Dieleman et al. 2022, score interpolation)."""
+
+    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
+        x0 = model.embed(ids)
+        z = diffuse(x0, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(x0))
+        logits = model.predict(z, t, mask).logits
+        assert logits is not None
+        return {"words": cross_entropy(logits, ids, mask)}
+
+
+@final
+class Simple(Objective):
+    """The paper's end-to-end objective L_simple in its x0 form (sections 4.1 and 4.2), on the grid of T steps.
+
+    `x0`: |x0 - f(x_t, t)|^2 with x0 ~ N(Emb(w), sigma_0^2) (the target is the *noisy* x0); `embedding`: at the first step
+    |Emb(w) - f(x_1, 1)|^2 instead; `rounding`: -log p(w | x0), of the noisy x0, so it never sees the network; `prior`:
+    |sqrt(alpha_bar(1)) x0|^2, which keeps the embedding from growing. Squares are means over D. No gradient is stopped.
+    """
+
+    def __init__(self, steps: int = 2000) -> None:
+        self.steps = steps
+
+    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
+        alpha_bar = model.schedule.alpha_bar
+        index = (t * self.steps).floor()  # 0 .. T-1, the paper's t - 1
+        embedded = model.embed(ids)
+        sigma_0 = (1 - alpha_bar(t.new_tensor(0.0))).sqrt()
+        x0 = embedded + sigma_0 * torch.randn_like(embedded)
+        t = (index + 1) / self.steps
+        z = diffuse(x0, per_sentence(alpha_bar(t)), torch.randn_like(x0))
+        f = model.predict(z, t, mask).x0
+        first = index == 0
+        to_x0 = token_mean((x0 - f).square().mean(-1), mask)
+        to_embedding = token_mean((embedded - f).square().mean(-1), mask)
+        last = alpha_bar(t.new_tensor(1.0))
+        return {
+            "x0": torch.where(first, 0.0, to_x0),
+            "embedding": torch.where(first, to_embedding, 0.0),
+            "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
+            "prior": token_mean((last * x0.square()).mean(-1), mask),
+        }
+
+
+@final
+class VariationalBound(Objective):
+    """L_vlb (paper Eq. 1-2): an upper bound on -log p(w given length) a token, in nats.
+
+    `diffusion`: T/2 (SNR(s) - SNR(t)) |Emb(w) - f(z_t, t)|^2, s = t - 1/T; `rounding`: -log p(w | z_0);
+    `prior`: KL(q(z_1 | w) || N(0, 1)). The noise of the paper's q(x_0 | w) is that of z_0 here, so that its step at t = 0
+    needs no term of its own (Kingma et al. 2021). `steps=None` is the limit of infinitely many steps.
+    """
+
+    def __init__(self, steps: int | None = 2000) -> None:
+        self.steps = steps
+
+    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
+        embedded = model.embed(ids)
+        if self.steps is not None:
+            t = ((t * self.steps).floor() + 1) / self.steps
+        weight = self._weight(model.schedule, t)
+        z = diffuse(embedded, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(embedded))
+        error = (embedded - model.predict(z, t, mask).x0).square().sum(-1)
+        clean = model.schedule.alpha_bar(t.new_tensor(0.0))
+        x0 = embedded + ((1 - clean) / clean).sqrt() * torch.randn_like(embedded)
+        last = model.schedule.alpha_bar(t.new_tensor(1.0))
+        kl = (last * embedded.square() - last - torch.log1p(-last)) / 2
+        return {
+            "diffusion": weight * token_mean(error, mask),
+            "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
+            "prior": token_mean(kl.sum(-1), mask),
+        }
+
+    def _weight(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        if self.steps is None:
+            with torch.enable_grad():
+                time = t.detach().clone().requires_grad_(True)
+                (slope,) = torch.autograd.grad(schedule.log_snr(time).exp().sum(), time)
+            return -slope / 2
+        # SNR(s) - SNR(t) = SNR(t) expm1(log SNR(s) - log SNR(t)), which loses no digits when the two are close.
+        low = schedule.log_snr(t)
+        return self.steps / 2 * low.exp() * torch.expm1(schedule.log_snr(t - 1 / self.steps) - low)
+

@@ -1,0 +1,67 @@
+"""The forward process, its posterior, and the conversions between x0, eps and z_t.
+
+z_t = sqrt(alpha_bar(t)) x0 + sqrt(1 - alpha_bar(t)) eps. Everything broadcasts: alpha_bar is [B, 1, 1] or a scalar
+beside latents [B, L, D].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Gaussian(NamedTuple):
+    """A diagonal Gaussian: mean [B, L, D] and standard deviation (broadcastable)."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def per_sentence(value: Tensor) -> Tensor:
+    """A value a sentence [B] (or one for all, []) in a shape that broadcasts with latents [B, L, D]."""
+    return value.reshape(-1, 1, 1)
+
+
+def diffuse(x0: Tensor, alpha_bar: Tensor, noise: Tensor) -> Tensor:
+    """z_t from x0 and eps (paper section 3.3, in closed form)."""
+    return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+
+
+def eps_from_x0(z: Tensor, x0: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The noise that leads from x0 to z_t."""
+    return (z - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+
+
+def x0_from_eps(z: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The x0 from which this noise leads to z_t."""
+    return (z - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+
+
+def posterior(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor) -> Gaussian:
+    """q(z_s | z_t, x0) for s < t (Ho et al. 2020, Eq. 7), for steps of any size.
+
+    With alpha = alpha_bar(t) / alpha_bar(s): mean = sqrt(alpha_bar_s) (1 - alpha) / (1 - alpha_bar) x0
+    + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar) z_t, variance = (1 - alpha_bar_s) (1 - alpha) / (1 - alpha_bar).
+    """
+    alpha = alpha_bar / alpha_bar_s
+    mean = (
+        alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0
+        + alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar) * z
+    )
+    return Gaussian(mean, ((1 - alpha_bar_s) * (1 - alpha) / (1 - alpha_bar)).sqrt())
+
+
+def ddim(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor, eta: float) -> Gaussian:
+    """The DDIM transition z_t -> z_s (Song et al. 2021, Eq. 12 and 16); eta = 1 is the posterior, eta = 0 has no noise."""
+    std = eta * ((1 - alpha_bar_s) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_s)).sqrt()
+    eps = eps_from_x0(z, x0, alpha_bar)
+    mean = alpha_bar_s.sqrt() * x0 + (1 - alpha_bar_s - std**2).clamp(min=0).sqrt() * eps
+    return Gaussian(mean, std)
+
+
+def renoise(x0: Tensor, alpha_bar_s: Tensor) -> Gaussian:
+    """q(z_s | x0): forget z_t and noise x0 afresh; the paper's clamped step (section 4.2) with x0 clamped."""
+    return Gaussian(alpha_bar_s.sqrt() * x0, (1 - alpha_bar_s).sqrt())
+

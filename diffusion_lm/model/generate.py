@@ -1,0 +1,208 @@
+"""From a control to text: the canvas, the chain of wrappers around the denoiser, and the sampler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
+from diffusion_lm.control.guidance import Guidance, Steered, Tilt
+from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SoftClamp, clamped
+from diffusion_lm.diffusion.prediction import Denoise, Prediction
+from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
+from diffusion_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+BANNED = -1e4
+"""Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees.
+
+    Attributes:
+        index: steps done, from 0.
+        steps: steps in all.
+        t: time.
+        rows: which of the n sentences are in the batch, [B].
+        ids: the likeliest word at every position, [B, L].
+    """
+
+    index: int
+    steps: int
+    t: float
+    rows: list[int]
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class Generation(Sequence[str]):
+    """Generated texts; a sequence of strings.
+
+    Attributes:
+        ids: token ids, START and END included.
+        texts: the sentences.
+        words: their tokens between START and END.
+        seed: what they were drawn with.
+        seconds: how long it took.
+        network_evaluations: denoiser and classifier passes a batch.
+    """
+
+    ids: list[list[int]]
+    texts: list[str]
+    words: list[list[str]]
+    seed: int
+    seconds: float
+    network_evaluations: int
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self.texts[index]
+
+
+class _Batch:
+    """A batch while it is sampled: the chain denoiser - reweighting - guidance - known words - clamp."""
+
+    def __init__(self, lm: DiffusionLM, control: Control | None, guidance: Guidance, layout: Layout) -> None:
+        self.lm, self.control = lm, control
+        self.vectors = lm.embedding.vectors()
+        self.known = layout.known.to(self.vectors.device)
+        self.mask = layout.mask.to(self.vectors.device)
+        self.previous: Tensor | None = None
+        self.passes = 0
+        self.steered = (
+            Steered(control, self._reweighted, lm.schedule, self.mask, self.vectors) if control is not None else None
+        )
+        self._denoise = guidance.wrap(self.steered) if self.steered else self._reweighted
+        self.guide = guidance.guide(self.steered) if self.steered else None
+
+    def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
+        """The model's prediction, with what the control knows of single words."""
+        self.passes += 1
+        prediction = self.lm.denoise(z, t, self.mask, self.previous)
+        if self.control is None or prediction.logits is None:
+            return prediction
+        latents = Latents(z, t, self.mask, prediction.x0, prediction.logits, self.vectors)
+        logits = self.control.reweight(prediction.logits, latents)
+        if logits is prediction.logits:
+            return prediction
+        return Prediction(logits.softmax(-1) @ self.vectors, logits)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Prediction:
+        """The whole chain but the clamp."""
+        prediction = self._denoise(z, t)
+        x0, logits = prediction
+        assert logits is not None
+        free = self.known == UNKNOWN
+        if self.lm.config.layout == "exact":
+            # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
+            special = torch.zeros(self.lm.vocab_size, dtype=torch.bool, device=logits.device)
+            special[: self.lm.tokenizer.pad_id + 1] = True
+            logits = logits.masked_fill(free[..., None] & special, BANNED)
+            if self.lm.predicts_words:
+                x0 = logits.softmax(-1) @ self.vectors
+        given = self.known.clamp(min=0)
+        x0 = torch.where(free[..., None], x0, F.embedding(given, self.vectors))
+        one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
+        logits = torch.where(free[..., None], logits, one_hot)
+        self.previous = x0.detach()
+        return Prediction(x0, logits)
+
+    @property
+    def evaluations(self) -> int:
+        """Denoiser and classifier passes so far."""
+        return self.passes + (self.steered.passes if self.steered else 0)
+
+
+@torch.no_grad()
+def generate(
+    lm: DiffusionLM,
+    n: int,
+    control: Control | None,
+    *,
+    steps: int,
+    sampler: Sampler | None,
+    clamp: Clamp | None,
+    guidance: Guidance | None,
+    seed: int,
+    batch_size: int,
+    callback: Callable[[Step], None] | None,
+) -> Generation:
+    """See `DiffusionLM.generate`."""
+    if n < 1 or steps < 1 or batch_size < 1:
+        raise UserError(f"n, steps and batch_size are at least 1, not {n}, {steps} and {batch_size}.")
+    started = time.perf_counter()
+    control = control.bind(lm) if control is not None else None
+    sampler, guidance = sampler or Renoise(), guidance or Tilt()
+    clamp = clamp or (SoftClamp() if lm.predicts_words else HardClamp())
+    generator = torch.Generator().manual_seed(seed)
+    layout = lay_out(lm, n, control, generator)
+    ids: list[list[int]] = [[] for _ in range(n)]
+    evaluations = 0
+    lengths = layout.mask.sum(-1)
+    # Sentences of like length share a batch, so that little of it is padding.
+    for rows in torch.argsort(lengths, stable=True).split(batch_size):
+        width = int(lengths[rows].max())
+        batch = _Batch(lm, control, guidance, Layout(layout.known[rows, :width], layout.mask[rows, :width]))
+        for row, sentence in zip(rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True):
+            ids[row] = sentence
+        evaluations = batch.evaluations
+    tokenizer = lm.tokenizer
+    return Generation(
+        ids,
+        [tokenizer.decode(sentence) for sentence in ids],
+        [tokenizer.words(sentence) for sentence in ids],
+        seed,
+        time.perf_counter() - started,
+        evaluations,
+    )
+
+
+def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:
+    """Where words are wanted: by the control and the corpus's lengths, or the whole canvas of the padded layout."""
+    canvas = Canvas(lm.max_words)
+    if control is not None:
+        canvas = control.canvas(canvas)
+    if lm.config.layout == "padded":
+        length = lm.config.max_length
+        known = torch.full((n, length), UNKNOWN)
+        return Layout(known, torch.ones(n, length, dtype=torch.bool))
+    t = lm.tokenizer
+    return canvas.lay_out(n, lm.length_counts, t.start_id, t.end_id, t.pad_id, generator)
+
+
+def _sample(
+    batch: _Batch,
+    sampler: Sampler,
+    clamp: Clamp,
+    steps: int,
+    generator: torch.Generator,
+    rows: Tensor,
+    callback: Callable[[Step], None] | None,
+) -> Iterator[list[int]]:
+    lm = batch.lm
+
+    def report(index: int, t: Tensor, z: Tensor, prediction: Prediction) -> None:
+        if callback is not None and prediction.logits is not None:
+            callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
+
+    denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
+    shape = (*batch.mask.shape, lm.config.embedding_dim)
+    z = gaussian_noise(batch.vectors.new_empty(shape), generator)
+    with torch.autocast(z.device.type, torch.bfloat16, enabled=lm.bf16):
+        prediction = sampler(denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator)
+    assert prediction.logits is not None
+    for ids, mask in zip(prediction.logits.argmax(-1).cpu(), batch.mask.cpu(), strict=True):
+        yield ids[mask].tolist()

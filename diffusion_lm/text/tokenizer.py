@@ -1,0 +1,157 @@
+"""Text to token ids and back: a reversible word tokenizer, or a byte-level BPE, both on the `tokenizers` library."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.spacing import bare, join_words, split_words
+
+START, END, UNK, PAD = SPECIALS = ("START", "END", "UNK", "PAD")
+FILE_NAME = "tokenizer.json"
+
+
+class Tokenizer(ABC):
+    """Ids 0 to 3 are START, END, UNK and PAD; `encode` adds none of them."""
+
+    start_id, end_id, unk_id, pad_id = range(4)
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self.backend = backend
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without START and END."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids: stops at END, leaves START and PAD out."""
+
+    def encode_sentence(self, text: str) -> list[int]:
+        """START, the text's tokens, END."""
+        return [self.start_id, *self.encode(text), self.end_id]
+
+    def content(self, ids: Iterable[int]) -> list[int]:
+        """The ids between START and END, without PAD."""
+        out = []
+        for i in ids:
+            if i == self.end_id:
+                break
+            if i not in (self.start_id, self.pad_id):
+                out.append(int(i))
+        return out
+
+    def words(self, ids: Iterable[int]) -> list[str]:
+        """The tokens between START and END as a reader sees them."""
+        return [bare(self.token(i)) for i in self.content(ids)]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the vocabulary lacks."""
+        return []
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """V: the number of tokens, special ones included."""
+        return self.backend.get_vocab_size()
+
+    def token(self, id: int) -> str:
+        """The token with this id."""
+        return self.backend.id_to_token(int(id))
+
+    def id(self, token: str) -> int | None:
+        """The id of this token, None if there is none."""
+        return self.backend.token_to_id(token)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash that two tokenizers share only if they are the same."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `tokenizer.json` into a folder."""
+        Path(folder, FILE_NAME).write_text(self.backend.to_str(pretty=True), encoding="utf8")
+
+    @staticmethod
+    def load(folder: str | Path) -> Tokenizer:
+        """Read `tokenizer.json` of a folder.
+
+        Raises:
+            UserError: if the file is missing, damaged or not a tokenizer of this package.
+        """
+        path = Path(folder, FILE_NAME)
+        try:
+            backend = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing: a checkpoint folder holds {FILE_NAME}.") from None
+        except Exception as error:  # the library raises bare Exception for a malformed file
+            raise UserError(f"{path} cannot be read as a tokenizer ({error}).") from None
+        if [backend.id_to_token(i) for i in range(4)] != list(SPECIALS):
+            raise UserError(f"{path} is a foreign tokenizer: its ids 0 to 3 must be {', '.join(SPECIALS)}.")
+        return WordTokenizer(backend) if isinstance(backend.model, models.WordLevel) else BytePairTokenizer(backend)
+
+
+class WordTokenizer(Tokenizer):
+    """One id a word or mark, with the reversible spacing of `diffusion_lm.text.spacing`."""
+
+    def _id(self, word: str) -> int:
+        # A known mark in a spacing that the corpus never shows falls back to its usual spacing.
+        for form in (word, bare(word)):
+            if (i := self.id(form)) is not None:
+                return i
+        return self.unk_id
+
+    def encode(self, text: str) -> list[int]:  # noqa: D102
+        return [self._id(word) for word in split_words(text)]
+
+    def decode(self, ids: Iterable[int]) -> str:  # noqa: D102
+        return join_words([self.token(i) for i in self.content(ids)])
+
+    def unknown_words(self, text: str) -> list[str]:  # noqa: D102
+        return [bare(w) for w in split_words(text) if self._id(w) == self.unk_id]
+
+
+class BytePairTokenizer(Tokenizer):
+    """Byte-level BPE: no unknown words, for any corpus."""
+
+    def encode(self, text: str) -> list[int]:  # noqa: D102
+        return self.backend.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Iterable[int]) -> str:  # noqa: D102
+        return self.backend.decode(self.content(ids)).strip()
+
+
+def build_word_tokenizer(texts: Iterable[str], min_count: int = 11) -> WordTokenizer:
+    """A word tokenizer with the words seen at least `min_count` times (the paper: more than 10), most frequent first."""
+    counts = Counter(word for text in texts for word in split_words(text))
+    kept = sorted((w for w, n in counts.items() if n >= min_count and w not in SPECIALS), key=lambda w: (-counts[w], w))
+    if not kept:
+        raise UserError(f"No word of the corpus is seen {min_count} times; lower the minimum count.")
+    vocabulary = {word: i for i, word in enumerate([*SPECIALS, *kept])}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return WordTokenizer(backend)
+
+
+def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> BytePairTokenizer:
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens."""
+    if vocab_size < 256 + len(SPECIALS):
+        raise UserError(f"A byte-level vocabulary needs at least {256 + len(SPECIALS)} tokens, not {vocab_size}.")
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return BytePairTokenizer(backend)

@@ -1,0 +1,48 @@
+"""Validation on the dev split: the loss by noise level, and the likelihood bound."""
+
+from __future__ import annotations
+
+import torch
+
+from diffusion_lm.diffusion.losses import VariationalBound
+from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.encoded import EncodedCorpus
+
+LEVELS = 10
+SENTENCES = 512
+SEED = 0
+
+
+@torch.no_grad()
+def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
+    """Every loss term on at most 512 dev sentences, the loss in ten bands of t, and the bound, always with the same noise.
+
+    Returns:
+        `loss`, each term by name, `loss_t0.05` ... `loss_t0.95` (mean of a band), and `bound`: nats a token, an upper
+        bound on -log p(w given length).
+    """
+    objective, bound = lm.objective(), VariationalBound(steps=None)
+    lengths = torch.full_like(dev.lengths, canvas) if canvas else dev.lengths
+    chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
+    sums: dict[str, float] = {}
+    levels = torch.zeros(2, LEVELS)
+    seen = 0
+    device = dev.offsets.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(SEED)
+        for batch in token_batches(lengths[chosen], 4096, None):
+            ids, mask = gather(dev, chosen[batch], pad_id, canvas)
+            t = ((torch.arange(len(ids)) * 0.6180339887) % 1).to(device)  # equidistributed and the same at every call
+            terms = objective(lm, ids, mask, t)
+            nats = sum(bound(lm, ids, mask, t.clamp(min=1e-3)).values())
+            loss = sum(terms.values())
+            assert isinstance(loss, torch.Tensor) and isinstance(nats, torch.Tensor)
+            for name, value in {**terms, "loss": loss, "bound": nats}.items():
+                sums[name] = sums.get(name, 0.0) + value.sum().item()
+            band = (t * LEVELS).long().cpu()
+            levels[0].index_add_(0, band, loss.float().cpu())
+            levels[1].index_add_(0, band, torch.ones(len(ids)))
+            seen += len(ids)
+    by_level = {f"loss_t{(i + 0.5) / LEVELS:.2f}": (levels[0, i] / levels[1, i]).item() for i in range(LEVELS)}
+    return {name: value / seen for name, value in sums.items()} | by_level

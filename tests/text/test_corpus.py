@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import zipfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.corpus import Corpus, CorpusConfig, open_corpus
+from diffusion_lm.text.document import Document
+from diffusion_lm.text.e2e import parse_meaning
+from diffusion_lm.text.reader import HeldOut, Unreadable
+
+ROW = '"name[Aromi], eatType[pub], priceRange[cheap], familyFriendly[no]","Aromi is a  cheap pub."\n'
+
+
+def write_e2e(folder: Path, train: str = ROW, dev: str = ROW, test: str | None = ROW) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, rows in (("trainset", train), ("devset", dev), ("testset_w_refs", test)):
+        if rows is not None:
+            (folder / f"{name}.csv").write_text("mr,ref\n" + rows, encoding="utf-8")
+    return folder
+
+
+def open_source(source: object, **options: str) -> Corpus:
+    return open_corpus(CorpusConfig(str(source), **options))
+
+
+def texts(corpus: Corpus, split: str) -> list[str]:
+    return [document.text for document in corpus.documents(split)]
+
+
+# Documents
+
+
+def test_documents_are_values() -> None:
+    one, other = Document("A pub.", {"Type": "pub"}), Document("A pub.", {"Type": "pub"})
+    assert one == other and hash(one) == hash(other)
+    assert one != Document("A pub.", {"Type": "bar"})
+    with pytest.raises(AttributeError):
+        one.text = "A bar."  # type: ignore[misc]
+
+
+# E2E
+
+
+def test_meaning_representation_gets_canonical_names() -> None:
+    meaning = (
+        "name[The Rice Boat],eatType[pub] , priceRange[£20-25], customer rating[5 out of 5], near[Café, Rome]"
+    )
+    assert parse_meaning(meaning) == {
+        "name": "The Rice Boat",
+        "Type": "pub",
+        "price": "£20-25",
+        "customer rating": "5 out of 5",
+        "near": "Café, Rome",
+    }
+
+
+@pytest.mark.parametrize(
+    "meaning",
+    [
+        "Aromi",
+        "name[Aromi",
+        "name[Aromi]] ",
+        "name[]",
+        "[Aromi]",
+        "name[A] area[B]",
+        "name[A], name[B]",
+        "a[b],",
+    ],
+)
+def test_malformed_meaning_representations_are_refused(meaning: str) -> None:
+    with pytest.raises(ValueError):
+        parse_meaning(meaning)
+
+
+WORDS = st.lists(st.text("abcé£ -,'", min_size=1).filter(str.strip), min_size=1, max_size=6)
+
+
+@given(
+    names=st.lists(st.sampled_from(["name", "area", "near", "food"]), min_size=1, unique=True), values=WORDS
+)
+def test_meaning_representations_are_read_back(names: list[str], values: list[str]) -> None:
+    expected = {name: " ".join(value.split()) for name, value in zip(names, values, strict=False)}
+    assert parse_meaning(", ".join(f"{name}[{value}]" for name, value in expected.items())) == expected
+
+
+def test_e2e_reads_fields_and_tidies_white_space(tmp_path: Path) -> None:
+    corpus = open_source(write_e2e(tmp_path, train='"name[Aromi]"," Aromi\tis\n a pub. "\n' + ROW))
+    first, second = corpus.documents("train")
+    assert first == Document("Aromi is a pub.", {"name": "Aromi"})
+    assert second.fields == {"name": "Aromi", "Type": "pub", "price": "cheap", "family friendly": "no"}
+    assert second.text == "Aromi is a cheap pub."
+    assert corpus.unreadable == {"train": 0}
+
+
+def test_unreadable_rows_are_counted_and_the_first_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        ROW,
+        '"name[Aromi]"," "\n',
+        '"name Aromi","Aromi is here."\n',
+        '"","Aromi is here."\n',
+        "name[Aromi],Aromi is here, by the park.\n",
+        "name[Aromi]\n",
+        '"name[Aromi]","Aromi" is here."\n',
+        ROW,
+    ]
+    folder = write_e2e(tmp_path, train="".join(rows))
+    with (folder / "trainset.csv").open("ab") as file:
+        file.write(b"name[Aromi],Caf\xe9 Aromi\n")
+    corpus = open_source(folder)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(corpus.documents("train"))) == 2
+        assert len(list(corpus.documents("train"))) == 2
+    assert corpus.unreadable == {"train": 7}
+    assert len(caplog.messages) == 1
+    assert "7 of the 9 rows" in caplog.text and "line 3: the reference is empty" in caplog.text
+
+
+def test_an_unclosed_quote_does_not_swallow_the_rest_of_the_file(tmp_path: Path) -> None:
+    corpus = open_source(write_e2e(tmp_path, train=ROW + '"name[Aromi]","Aromi is open\n' + ROW * 5))
+    assert len(texts(corpus, "train")) == 5  # the row itself and the one whose quote closed it are lost
+    assert corpus.unreadable["train"] == 1
+
+
+def test_e2e_with_marks_that_editors_add(tmp_path: Path) -> None:
+    folder = write_e2e(tmp_path)
+    for name in ("trainset.csv", "devset.csv"):
+        (folder / name).write_bytes(("\ufeff" + '"ref","mr"\r\n"A pub.","name[A]"\r\n\r\n').encode())
+    (document,) = open_source(folder).documents("train")
+    assert document == Document("A pub.", {"name": "A"})
+
+
+def test_e2e_without_test_references_has_two_splits(tmp_path: Path) -> None:
+    corpus = open_source(write_e2e(tmp_path, test=None))
+    assert corpus.splits == ("train", "dev")
+    with pytest.raises(UserError, match="has no split 'test'; it has train, dev"):
+        corpus.documents("test")
+
+
+@pytest.mark.parametrize("header", ["", "meaning,text\n", "mr\n", 'mr,"ref\n'])
+def test_e2e_needs_its_columns(tmp_path: Path, header: str) -> None:
+    write_e2e(tmp_path)
+    (tmp_path / "devset.csv").write_text(header + ROW if header else "")
+    with pytest.raises(UserError, match=r"devset.csv .* needs the columns 'mr' and 'ref'"):
+        open_source(tmp_path)
+
+
+def test_e2e_needs_its_development_file(tmp_path: Path) -> None:
+    (write_e2e(tmp_path) / "devset.csv").unlink()
+    with pytest.raises(UserError, match=r"has no devset\.csv"):
+        open_source(tmp_path)
+
+
+def test_a_split_without_any_readable_row_is_refused(tmp_path: Path) -> None:
+    corpus = open_source(write_e2e(tmp_path, train='"x",""\n', test=""))
+    with pytest.raises(
+        UserError, match=r"train split .* no readable document .*line 2: the reference is empty"
+    ):
+        texts(corpus, "train")
+    with pytest.raises(UserError, match=r"test split .* no readable document"):
+        texts(corpus, "test")
+
+
+@pytest.mark.parametrize(("split", "rows"), [("train", 42061), ("dev", 4672), ("test", 4693)])
+def test_the_real_e2e_corpus_is_read_whole(shared_data: Path, split: str, rows: int) -> None:
+    corpus = open_source(shared_data / "e2e")
+    documents = list(corpus.documents(split))
+    assert len(documents) == rows and corpus.unreadable[split] == 0
+    known = {"name", "Type", "area", "customer rating", "near", "family friendly", "food", "price"}
+    assert set().union(*(document.fields for document in documents)) == known
+    assert all(document.text == " ".join(document.text.split()) for document in documents)
+
+
+# Zip archives
+
+
+def zipped(folder: Path, path: Path, inside: str = "e2e-dataset/") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, inside + file.name)
+            archive.writestr(f"__MACOSX/{inside}{file.name}", b"\0\5\26\7")
+    return path
+
+
+def test_a_zip_reads_like_its_folder(tmp_path: Path) -> None:
+    folder = write_e2e(tmp_path / "data", train=ROW * 3)
+    archive = zipped(folder, tmp_path / "e2e.zip")
+    opened, plain = open_source(archive), open_source(folder)
+    for split in ("train", "dev", "test"):
+        assert list(opened.documents(split)) == list(plain.documents(split))
+        assert opened.fingerprint(split) == plain.fingerprint(split)
+
+
+def test_a_zip_of_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.txt").write_text("One.\nTwo.\n")
+    (tmp_path / "data" / "valid.txt").write_text("Three.\n")
+    corpus = open_source(zipped(tmp_path / "data", tmp_path / "text.zip", inside=""))
+    assert texts(corpus, "train") == ["One.", "Two."] and texts(corpus, "dev") == ["Three."]
+
+
+def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
+    archive = zipped(write_e2e(tmp_path / "data"), tmp_path / "e2e.zip")
+    archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(UserError, match="not a complete zip archive"):
+        open_source(archive)
+
+
+def test_a_zip_with_a_damaged_member_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f'"name[N{i}]","Place {i * 7919} is here."\n' for i in range(3000))
+    archive = zipped(write_e2e(tmp_path / "data", train=rows), tmp_path / "e2e.zip")
+    with zipfile.ZipFile(archive) as opened:
+        info = opened.getinfo("e2e-dataset/trainset.csv")
+    content = bytearray(archive.read_bytes())
+    middle = info.header_offset + info.compress_size // 2
+    content[middle : middle + 200] = bytes(200)
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"trainset.csv in .* is damaged"):
+        texts(open_source(archive), "train")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+    archive = zipped(write_e2e(tmp_path / "data"), tmp_path / "e2e.zip")
+    content = bytearray(archive.read_bytes())
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = content.find(magic)
+        while start >= 0:
+            (flags,) = struct.unpack_from("<H", content, start + offset)
+            struct.pack_into("<H", content, start + offset, flags | 1)
+            start = content.find(magic, start + 4)
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match="encrypted"):
+        open_source(archive)
+
+
+# Plain text
+
+
+def test_a_folder_of_plain_text(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("One  story.\n\n \nTwo\tstories.\n")
+    (tmp_path / "valid.txt").write_text("Three stories.")
+    corpus = open_source(tmp_path)
+    assert corpus.splits == ("train", "dev")
+    assert list(corpus.documents("train")) == [Document("One story."), Document("Two stories.")]
+    assert texts(corpus, "dev") == ["Three stories."]
+    assert corpus.unreadable == {"train": 0, "dev": 0}
+
+
+def test_a_single_file_is_divided_by_its_texts(tmp_path: Path) -> None:
+    lines = [f"Story number {i}." for i in range(3000)]
+    file, shuffled = tmp_path / "stories.txt", tmp_path / "shuffled.txt"
+    file.write_text("\n".join(lines))
+    shuffled.write_text("\n".join(reversed(lines)))
+    corpus = open_source(file)
+    parts = {split: texts(corpus, split) for split in ("train", "dev", "test")}
+    assert sorted(text for part in parts.values() for text in part) == sorted(lines)
+    assert 40 <= len(parts["dev"]) <= 80 and 40 <= len(parts["test"]) <= 80
+    assert set(texts(open_source(shuffled), "dev")) == set(parts["dev"])
+
+
+@given(st.text())
+def test_held_out_texts_stay_in_their_split(text: str) -> None:
+    both, dev = HeldOut.of({"train": 0}), HeldOut.of({"train": 0, "test": 0})
+    assert both.splits == ("dev", "test") and dev.splits == ("dev",)
+    assert (both.split_of(text) == "dev") == (dev.split_of(text) == "dev")
+    assert HeldOut.of({"train": 0, "dev": 0}).split_of(text) == "train"
+
+
+def test_lines_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes("One.\nCafé.\n".encode() + "Café.\n".encode("latin-1"))
+    (tmp_path / "valid.txt").write_text("Two.\n")
+    corpus = open_source(tmp_path)
+    assert texts(corpus, "train") == ["One.", "Café."]
+    assert corpus.unreadable == {"train": 1}
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0", "One.\n".encode("utf-16")])
+def test_a_binary_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "stories.txt").write_bytes(content)
+    with pytest.raises(UserError, match="binary or UTF-16"):
+        texts(open_source(tmp_path / "stories.txt"), "train")
+
+
+def test_the_real_stories_are_read_whole(shared_data: Path) -> None:
+    corpus = open_source(shared_data / "roc")
+    assert [len(texts(corpus, split)) for split in corpus.splits] == [16278, 1000]
+    assert corpus.unreadable == {"train": 0, "dev": 0}
+
+
+# Datasets
+
+
+@pytest.fixture
+def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_a_saved_dataset(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    train = datasets.Dataset.from_dict({"story": ["One  story.", None, "", "Two."], "n": [1, 2, 3, 4]})
+    valid = datasets.Dataset.from_dict({"story": ["Three."], "n": [5]})
+    datasets.DatasetDict(train=train, validation=valid).save_to_disk(tmp_path / "saved")
+    corpus = open_source(f"hf:{tmp_path / 'saved'}", text_column="story")
+    assert corpus.splits == ("train", "dev")
+    assert texts(corpus, "train") == ["One story.", "Two."] and texts(corpus, "dev") == ["Three."]
+    assert corpus.unreadable == {"train": 2, "dev": 0}
+    again = open_source(f"hf:{tmp_path / 'saved'}", text_column="story")
+    assert corpus.fingerprint("train") == again.fingerprint("train") != corpus.fingerprint("dev")
+    with pytest.raises(UserError, match="no column 'text'; set text_column to one of 'story', 'n'"):
+        open_source(f"hf:{tmp_path / 'saved'}")
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_json_file_is_divided_like_plain_text(tmp_path: Path) -> None:
+    lines = [f"Story number {i}." for i in range(300)]
+    (tmp_path / "stories.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    (tmp_path / "stories.txt").write_text("\n".join(lines))
+    from_json, plain = open_source(f"hf:{tmp_path / 'stories.jsonl'}"), open_source(tmp_path / "stories.txt")
+    for split in ("train", "dev", "test"):
+        assert texts(from_json, split) == texts(plain, split)
+
+
+@pytest.mark.usefixtures("no_cache")
+@pytest.mark.parametrize("content", ["{", "\0\1\2"])
+def test_a_broken_json_file_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stories.json").write_text(content)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        open_source(f"hf:{tmp_path / 'stories.json'}")
+
+
+@pytest.mark.parametrize("name", ["", "no/such/folder", "nobody/nothing", "/no/such/file.json"])
+def test_a_dataset_that_cannot_be_had_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        open_source(f"hf:{name}")
+
+
+def test_a_dataset_needs_a_training_split(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    one = datasets.Dataset.from_dict({"text": ["One."]})
+    datasets.DatasetDict(validation=one).save_to_disk(tmp_path / "saved")
+    with pytest.raises(UserError, match="needs a split 'train'; it has 'validation'"):
+        open_source(f"hf:{tmp_path / 'saved'}")
+
+
+# Every corpus
+
+
+@pytest.mark.parametrize("source", ["", "no_such_folder", "toys", "e2e.zip"])
+def test_a_missing_source_is_refused(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="does not exist; give 'toy'"):
+        open_source(source)
+
+
+def test_a_source_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither E2E's .* nor train\.txt"):
+        open_source(tmp_path)
+    (tmp_path / "data.csv").write_text("text\nOne.\n")
+    with pytest.raises(UserError, match=r"write 'hf:.*data\.csv'"):
+        open_source(tmp_path / "data.csv")
+    (tmp_path / "e2e.zip").write_bytes(b"")
+    with pytest.raises(UserError, match="not a complete zip archive"):
+        open_source(tmp_path / "e2e.zip")
+
+
+def test_messages_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        open_source(tmp_path / "missing")
+    assert str(error.value).count("\n") == 0 and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("split", ["valid", "validation", "Train", ""])
+def test_a_split_has_one_name(split: str) -> None:
+    corpus = open_source("toy")
+    for ask in (corpus.documents, corpus.fingerprint):
+        with pytest.raises(UserError, match="has no split"):
+            ask(split)
+
+
+def test_fingerprints_follow_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\n")
+    (tmp_path / "b.txt").write_text("One.\n")
+    (tmp_path / "c.txt").write_text("Two.\n")
+    a, b, c = (open_source(tmp_path / f"{name}.txt") for name in "abc")
+    assert a.fingerprint("train") == b.fingerprint("train") != c.fingerprint("train")
+    assert a.fingerprint("train") != a.fingerprint("dev")
+
+
+class Endless(Corpus):
+    def __init__(self) -> None:
+        super().__init__("endless", ("train",))
+        self.read = 0
+
+    def _rows(self, split: str) -> Iterator[tuple[int, Document | Unreadable]]:
+        while True:
+            self.read += 1
+            yield self.read, Document(f"Sentence {self.read}.")
+
+    def _fingerprint(self, split: str) -> str:
+        return ""
+
+
+def test_documents_are_streamed() -> None:
+    corpus = Endless()
+    assert len(list(islice(corpus.documents("train"), 10))) == 10
+    assert corpus.read == 10
+    assert corpus.unreadable == {}  # not known before the end
+
+
+def test_files_are_streamed(tmp_path: Path) -> None:
+    # A file that turns binary after its first lines gives those lines before it is refused.
+    (tmp_path / "train.txt").write_bytes(b"One.\nTwo.\n\0\n")
+    (tmp_path / "valid.txt").write_text("Three.\n")
+    stream = open_source(tmp_path).documents("train")
+    assert [next(stream).text, next(stream).text] == ["One.", "Two."]
+    with pytest.raises(UserError, match="binary"):
+        next(stream)

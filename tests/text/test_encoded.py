@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.text import encoded as encoded_module
+from diffusion_lm.text.document import Document
+from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta, encode_corpus
+from diffusion_lm.text.reader import Corpus, Unreadable
+from diffusion_lm.text.tokenizer import Tokenizer, build_word_tokenizer
+
+TEXTS = ["the cat sat", "the dog", "a cat sat on the mat by the dog", "zebra", "the end"]
+
+
+class ListCorpus(Corpus):
+    """Texts from a list; None is an unreadable row."""
+
+    def __init__(self, texts: list[str | None], fails_after: int | None = None) -> None:
+        super().__init__("list", ("train", "dev"))
+        self.texts, self.fails_after, self.streams = texts, fails_after, 0
+
+    def _rows(self, split: str) -> Iterator[tuple[int, Document | Unreadable]]:
+        self.streams += 1
+        for number, text in enumerate(self.texts, start=1):
+            if number == self.fails_after:
+                raise UserError("The disk is gone.")
+            yield number, Unreadable("it is None") if text is None else Document(text)
+
+    def _fingerprint(self, split: str) -> str:
+        return repr(self.texts)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return build_word_tokenizer([text for text in TEXTS if text != "zebra"], min_count=1)
+
+
+def reference(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
+    return [[tokenizer.start_id, *tokenizer.encode(text), tokenizer.end_id] for text in texts]
+
+
+def test_sentences_are_start_words_end(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    expected = reference(TEXTS, tokenizer)
+    assert len(encoded) == len(TEXTS)
+    assert [encoded[i].tolist() for i in range(len(encoded))] == expected
+    assert encoded[-1].tolist() == expected[-1]
+    assert encoded.ids.dtype == torch.int32 and encoded.offsets.dtype == torch.int64
+    assert encoded.lengths.tolist() == [len(sentence) for sentence in expected]
+    assert encoded.rows.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(IndexError):
+        encoded[5]
+
+
+@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=30), st.integers(1, 40))
+def test_ids_round_trip_whatever_the_chunk(texts: list[str], chunk: int) -> None:
+    tokenizer = build_word_tokenizer(TEXTS, 1)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(encoded_module, "_CHUNK", chunk)
+        encoded = encode_corpus(ListCorpus([*texts]), "train", tokenizer, 16, folder)
+        assert [encoded[i].tolist() for i in range(len(encoded))] == reference(texts, tokenizer)
+
+
+def test_files_are_plain_numpy(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert {file.name for file in folder.iterdir()} == {"ids.npy", "offsets.npy", "rows.npy", "meta.json"}
+    assert np.array_equal(np.load(folder / "ids.npy", allow_pickle=False), encoded.ids.numpy())
+    assert np.load(folder / "ids.npy", mmap_mode="r").dtype == np.int32
+    assert (folder / "ids.npy").stat().st_size == 128 + 4 * encoded.meta.tokens
+    loaded = EncodedCorpus.load(folder)
+    assert loaded.meta == encoded.meta and torch.equal(loaded.ids, encoded.ids)
+
+
+def test_every_row_is_accounted_for(
+    tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts: list[str | None] = ["the cat zebra", None, "the cat sat on the mat", " ", "the dog", None, "zebra"]
+    with caplog.at_level(logging.INFO):
+        encoded = encode_corpus(ListCorpus(texts), "dev", tokenizer, 5, tmp_path)
+    meta = encoded.meta
+    assert (meta.documents, meta.too_long, meta.empty, meta.unreadable) == (3, 1, 1, 2)
+    assert (meta.tokens, meta.unknown) == (5 + 4 + 3, 2)
+    assert (meta.split, meta.max_length) == ("dev", 5)
+    assert meta.tokenizer == tokenizer.fingerprint
+    assert "Left out of list (dev): 1 documents longer than 5 tokens, 1 without any token" in caplog.text
+    assert "Encoded 3 sentences" in caplog.text
+
+
+def test_rows_align_sentences_with_documents(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    corpus = ListCorpus(["the cat", None, "the cat sat on the mat", "the dog", "zebra"])
+    encoded = encode_corpus(corpus, "train", tokenizer, 5, tmp_path)
+    documents = list(corpus.documents("train"))
+    for i, row in enumerate(encoded.rows.tolist()):
+        assert encoded[i].tolist() == reference([documents[row].text], tokenizer)[0]
+
+
+def test_length_histogram_counts_start_and_end(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    histogram = encoded.length_histogram()
+    assert histogram.shape == (17,) and histogram.dtype == torch.int64
+    assert {n: int(count) for n, count in enumerate(histogram) if count} == {3: 1, 4: 2, 5: 1, 11: 1}
+    assert histogram @ torch.arange(17) == encoded.meta.tokens
+
+
+def test_longest_sentence_that_fits_is_kept(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    corpus = ListCorpus(["the cat sat"])
+    assert encode_corpus(corpus, "train", tokenizer, 5, tmp_path).meta.too_long == 0
+    with pytest.raises(UserError, match="max_length = 4"):
+        encode_corpus(corpus, "train", tokenizer, 4, tmp_path)
+
+
+def test_a_second_call_reads_the_cache(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    corpus = ListCorpus([*TEXTS, None])
+    first = encode_corpus(corpus, "train", tokenizer, 16, tmp_path)
+    second = encode_corpus(corpus, "train", tokenizer, 16, str(tmp_path))
+    assert corpus.streams == 1
+    assert torch.equal(first.ids, second.ids) and first.meta == second.meta and second.meta.unreadable == 1
+
+
+def test_the_cache_knows_what_it_depends_on(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    other = build_word_tokenizer(TEXTS, 1)
+    calls = [
+        (ListCorpus([*TEXTS]), "train", tokenizer, 16),
+        (ListCorpus([*TEXTS]), "dev", tokenizer, 16),
+        (ListCorpus([*TEXTS]), "train", other, 16),
+        (ListCorpus([*TEXTS]), "train", tokenizer, 17),
+        (ListCorpus([*TEXTS, "the end"]), "train", tokenizer, 16),
+    ]
+    for call in calls:
+        encode_corpus(*call, tmp_path)
+    assert [call[0].streams for call in calls] == [1] * len(calls)
+    assert len(list(tmp_path.iterdir())) == len(calls)
+
+
+DAMAGE = {
+    "no meta": lambda folder: (folder / "meta.json").unlink(),
+    "meta is no json": lambda folder: (folder / "meta.json").write_text("{"),
+    "meta is a list": lambda folder: (folder / "meta.json").write_text("[]"),
+    "meta has other keys": lambda folder: (folder / "meta.json").write_text('{"a": 1}'),
+    "no ids": lambda folder: (folder / "ids.npy").unlink(),
+    "ids cut": lambda folder: (folder / "ids.npy").write_bytes((folder / "ids.npy").read_bytes()[:-6]),
+    "ids empty": lambda folder: (folder / "ids.npy").write_bytes(b""),
+    "ids of another type": lambda folder: np.save(folder / "ids.npy", np.zeros(24)),
+    "ids pickled": lambda folder: np.save(folder / "ids.npy", np.array([{}]), allow_pickle=True),
+    "offsets of another corpus": lambda folder: np.save(folder / "offsets.npy", np.arange(6)),
+    "offsets fall": lambda folder: np.save(folder / "offsets.npy", np.array([0, 16, 9, 20, 21, 24])),
+    "rows short": lambda folder: np.save(folder / "rows.npy", np.arange(2)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_cache_is_built_again(
+    damage: object, tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = ListCorpus([*TEXTS])
+    expected = encode_corpus(corpus, "train", tokenizer, 16, tmp_path).ids.clone()
+    (folder,) = tmp_path.iterdir()
+    damage(folder)  # type: ignore[operator]
+    with pytest.raises(ValueError):
+        EncodedCorpus.load(folder)
+    with caplog.at_level(logging.WARNING):
+        again = encode_corpus(corpus, "train", tokenizer, 16, tmp_path)
+    assert torch.equal(again.ids, expected)
+    assert corpus.streams == 2 and "built again" in caplog.text
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_failure_leaves_nothing_behind(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="The disk is gone"):
+        encode_corpus(ListCorpus([*TEXTS], fails_after=4), "train", tokenizer, 16, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_encode_at_once_share_the_result(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    results: list[EncodedCorpus] = []
+    barrier = threading.Barrier(4)
+
+    def work() -> None:
+        barrier.wait()
+        results.append(encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and all(torch.equal(result.ids, results[0].ids) for result in results)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_memory_map_is_private(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    encoded.ids.zero_()
+    again = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    assert again[0].tolist() == reference(TEXTS, tokenizer)[0]
+
+
+@pytest.mark.parametrize("max_length", [-1, 0, 2])
+def test_max_length_must_hold_a_word(tokenizer: Tokenizer, tmp_path: Path, max_length: int) -> None:
+    with pytest.raises(UserError, match="3 or more"):
+        encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, max_length, tmp_path)
+
+
+def test_a_corpus_moves_to_a_device(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    moved = encoded.to("meta")
+    assert moved.ids.device.type == moved.offsets.device.type == moved.rows.device.type == "meta"
+    assert moved.meta is encoded.meta and len(moved) == len(encoded)
+
+
+def test_meta_is_readable(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("train-")
+    assert EncodedMeta(**json.loads((folder / "meta.json").read_text())) == encoded.meta
