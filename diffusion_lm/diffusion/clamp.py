@@ -15,10 +15,10 @@ from diffusion_lm.diffusion.process import per_sentence
 from diffusion_lm.model.embedding import nearest
 
 
-def _probabilities(prediction: Prediction, temperature: float) -> Tensor:
+def _probabilities(prediction: Prediction, temperature: float, dtype: torch.dtype) -> Tensor:
     if prediction.logits is None:
         raise ValueError("This clamp reads p(w | z_t), which the denoiser does not predict; take HardClamp.")
-    return (prediction.logits / temperature).softmax(-1)
+    return (prediction.logits.to(dtype) / temperature).softmax(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,10 @@ class Clamp(ABC):
         active = per_sentence(t <= self.from_time)
         if not bool(active.any()):
             return prediction
-        return prediction._replace(x0=torch.where(active, self.x0(prediction, vectors), prediction.x0))
+        # In the vectors' own precision: in bf16, the nearest of two near words would often be the other one.
+        with torch.autocast(vectors.device.type, enabled=False):
+            x0 = self.x0(prediction, vectors)
+        return prediction._replace(x0=torch.where(active, x0, prediction.x0))
 
 
 @final
@@ -56,7 +59,7 @@ class HardClamp(Clamp):
     """The paper's Clamp: the word vector nearest to x0_hat, not the likeliest word of the logits."""
 
     def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
-        return F.embedding(nearest(prediction.x0, vectors), vectors)
+        return F.embedding(nearest(prediction.x0.to(vectors.dtype), vectors), vectors)
 
 
 @final
@@ -67,7 +70,7 @@ class SoftClamp(Clamp):
     temperature: float = 1.0
 
     def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
-        return _probabilities(prediction, self.temperature) @ vectors
+        return _probabilities(prediction, self.temperature, vectors.dtype) @ vectors
 
 
 @final
@@ -82,12 +85,10 @@ class SampledClamp(Clamp):
     generator: torch.Generator | None = None
 
     def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
-        cumulative = _probabilities(prediction, self.temperature).cumsum(-1)
+        cumulative = _probabilities(prediction, self.temperature, vectors.dtype).cumsum(-1)
         # Drawn where the generator lives, like the samplers' noise. A word of probability 0 is never drawn.
         device = self.generator.device if self.generator else cumulative.device
-        u = torch.rand(cumulative.shape[:-1], generator=self.generator, device=device).to(cumulative)[
-            ..., None
-        ]
+        u = torch.rand((*cumulative.shape[:-1], 1), generator=self.generator, device=device).to(cumulative)
         words = torch.searchsorted(cumulative, u * cumulative[..., -1:], right=True).squeeze(-1)
         return F.embedding(words, vectors)
 

@@ -131,7 +131,8 @@ class DPMSolverPP2M(Sampler):
 
     def transition(self, now: State, before: State | None, alpha_bar_s: Tensor) -> Gaussian:  # noqa: D102
         x0 = now.x0
-        if before is not None:
+        # Where a schedule is cut off near t = 1, two levels are the same and no line goes through them.
+        if before is not None and now.alpha_bar > before.alpha_bar:
             log_snr = torch.logit(now.alpha_bar)
             last, next_ = log_snr - torch.logit(before.alpha_bar), torch.logit(alpha_bar_s) - log_snr
             x0 = x0 + (next_ / (2 * last)) * (x0 - before.x0)

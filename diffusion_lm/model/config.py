@@ -65,3 +65,8 @@ class ModelConfig:
         """Width H, layers, heads."""
         width, layers, heads = SIZES[self.size]
         return self.width or width, self.layers or layers, self.heads or heads
+
+    @property
+    def canvas(self) -> int | None:
+        """Positions that every sentence is padded to with PAD as a word, or None in the exact layout."""
+        return self.max_length if self.layout == "padded" else None

@@ -11,12 +11,14 @@ from diffusion_lm.text.encoded import EncodedCorpus
 def token_batches(lengths: Tensor, budget: int, generator: torch.Generator | None) -> list[Tensor]:
     """Split sentences into batches of at most `budget` tokens (padding counted) and of like length.
 
-    Sentences are shuffled, sorted by length within that order, cut, and the batches shuffled: an epoch sees every sentence
-    once, and padding is a few per cent. With `generator=None` the order is that of length alone (for validation).
+    Sentences are shuffled, sorted by length within that order, cut, and the batches shuffled: an epoch sees
+    every sentence once, and padding is a few per cent. With `generator=None` the order is that of length
+    alone (for validation).
 
     Args:
         lengths: tokens a sentence, START and END included, [n].
-        budget: the most tokens, padding included, that a batch holds; a longer sentence makes a batch of its own.
+        budget: the most tokens, padding included, that a batch holds; a longer sentence makes a batch of its
+            own.
         generator: source of the shuffle.
 
     Returns:
@@ -38,15 +40,17 @@ def token_batches(lengths: Tensor, budget: int, generator: torch.Generator | Non
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def gather(corpus: EncodedCorpus, indices: Tensor, pad_id: int, canvas: int | None = None) -> tuple[Tensor, Tensor]:
+def gather(
+    corpus: EncodedCorpus, indices: Tensor, pad_id: int, canvas: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The sentences with these indices as one padded batch.
 
     Args:
         corpus: the encoded corpus.
         indices: sentence numbers, [B].
         pad_id: the id that fills what is beyond a sentence.
-        canvas: pad every sentence to this many positions and let PAD count as a word (the paper's `padded` layout);
-            None pads to the longest and masks (the `exact` layout).
+        canvas: pad every sentence to this many positions and let PAD count as a word (the paper's `padded`
+            layout); None pads to the longest and masks (the `exact` layout).
 
     Returns:
         ids [B, L] (int64) and mask [B, L] (True at positions that count), on the corpus's device.

@@ -1,8 +1,10 @@
-"""Text to token ids and back: a reversible word tokenizer, or a byte-level BPE, both on the `tokenizers` library."""
+"""Text to token ids and back: reversible words, or byte-level BPE, both on the `tokenizers` library."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +22,7 @@ FILE_NAME = "tokenizer.json"
 
 
 class Tokenizer(ABC):
-    """Ids 0 to 3 are START, END, UNK and PAD; `encode` adds none of them."""
+    """Ids 0 to 3 are START, END, UNK and PAD; `encode` gives none of them but UNK, whatever the text says."""
 
     start_id, end_id, unk_id, pad_id = range(4)
 
@@ -63,8 +65,15 @@ class Tokenizer(ABC):
         return self.backend.get_vocab_size()
 
     def token(self, id: int) -> str:
-        """The token with this id."""
-        return self.backend.id_to_token(int(id))
+        """The token with this id.
+
+        Raises:
+            IndexError: if there is none.
+        """
+        token = self.backend.id_to_token(int(id))
+        if token is None:
+            raise IndexError(f"token {id} of {self.vocab_size}")
+        return token
 
     def id(self, token: str) -> int | None:
         """The id of this token, None if there is none."""
@@ -76,8 +85,13 @@ class Tokenizer(ABC):
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` into a folder."""
-        Path(folder, FILE_NAME).write_text(self.backend.to_str(pretty=True), encoding="utf8")
+        """Write `tokenizer.json` into a folder, whole or not at all."""
+        partial = Path(folder, f".{FILE_NAME}.{os.getpid()}")
+        try:
+            partial.write_text(self.backend.to_str(pretty=True), encoding="utf8")
+            partial.replace(Path(folder, FILE_NAME))
+        finally:
+            partial.unlink(missing_ok=True)
 
     @staticmethod
     def load(folder: str | Path) -> Tokenizer:
@@ -95,7 +109,8 @@ class Tokenizer(ABC):
             raise UserError(f"{path} cannot be read as a tokenizer ({error}).") from None
         if [backend.id_to_token(i) for i in range(4)] != list(SPECIALS):
             raise UserError(f"{path} is a foreign tokenizer: its ids 0 to 3 must be {', '.join(SPECIALS)}.")
-        return WordTokenizer(backend) if isinstance(backend.model, models.WordLevel) else BytePairTokenizer(backend)
+        word_level = isinstance(backend.model, models.WordLevel)
+        return WordTokenizer(backend) if word_level else BytePairTokenizer(backend)
 
 
 class WordTokenizer(Tokenizer):
@@ -104,7 +119,8 @@ class WordTokenizer(Tokenizer):
     def _id(self, word: str) -> int:
         # A known mark in a spacing that the corpus never shows falls back to its usual spacing.
         for form in (word, bare(word)):
-            if (i := self.id(form)) is not None:
+            i = self.id(form)
+            if i is not None and form not in SPECIALS:
                 return i
         return self.unk_id
 
@@ -121,17 +137,30 @@ class WordTokenizer(Tokenizer):
 class BytePairTokenizer(Tokenizer):
     """Byte-level BPE: no unknown words, for any corpus."""
 
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        backend.encode_special_tokens = True  # "END" in a text is three letters
+        super().__init__(backend)
+
     def encode(self, text: str) -> list[int]:  # noqa: D102
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:  # noqa: D102
         return self.backend.decode(self.content(ids)).strip()
 
+    def words(self, ids: Iterable[int]) -> list[str]:  # noqa: D102
+        pieces = [self.backend.decode([i]) for i in self.content(ids)]
+        return [piece.strip() or piece for piece in pieces]
+
 
 def build_word_tokenizer(texts: Iterable[str], min_count: int = 11) -> WordTokenizer:
-    """A word tokenizer with the words seen at least `min_count` times (the paper: more than 10), most frequent first."""
+    """A tokenizer of the words seen at least `min_count` times, most frequent first (paper: more than 10).
+
+    Raises:
+        UserError: if no word is seen so often.
+    """
     counts = Counter(word for text in texts for word in split_words(text))
-    kept = sorted((w for w, n in counts.items() if n >= min_count and w not in SPECIALS), key=lambda w: (-counts[w], w))
+    kept = [w for w, n in counts.items() if n >= min_count and w not in SPECIALS]
+    kept.sort(key=lambda w: (-counts[w], w))
     if not kept:
         raise UserError(f"No word of the corpus is seen {min_count} times; lower the minimum count.")
     vocabulary = {word: i for i, word in enumerate([*SPECIALS, *kept])}
@@ -141,9 +170,14 @@ def build_word_tokenizer(texts: Iterable[str], min_count: int = 11) -> WordToken
 
 
 def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> BytePairTokenizer:
-    """A byte-level BPE tokenizer of at most `vocab_size` tokens."""
-    if vocab_size < 256 + len(SPECIALS):
-        raise UserError(f"A byte-level vocabulary needs at least {256 + len(SPECIALS)} tokens, not {vocab_size}.")
+    """A byte-level BPE tokenizer of at most `vocab_size` tokens.
+
+    Raises:
+        UserError: if the 256 bytes and the special tokens do not fit in.
+    """
+    least = 256 + len(SPECIALS)
+    if vocab_size < least:
+        raise UserError(f"A byte-level vocabulary needs at least {least} tokens, not {vocab_size}.")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -154,4 +188,12 @@ def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> BytePai
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return BytePairTokenizer(backend)
+    return BytePairTokenizer(_without_special_merges(backend))
+
+
+def _without_special_merges(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer without merges that spell a special token: "EN" + "D" would give a text END's id."""
+    settings = json.loads(backend.to_str())
+    merges = settings["model"]["merges"]
+    settings["model"]["merges"] = [pair for pair in merges if "".join(pair) not in SPECIALS]
+    return tokenizers.Tokenizer.from_str(json.dumps(settings))

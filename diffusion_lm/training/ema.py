@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -9,13 +12,15 @@ from torch import Tensor, nn
 class EMA:
     """shadow <- decay shadow + (1 - decay) weight, after every step.
 
-    The decay of the first steps is smaller, (1 + n) / (10 + n), so that the average forgets the initial weights.
+    The decay of the first steps is smaller, (1 + n) / (10 + n), so that the average forgets the initial
+    weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self._live = [p for p in model.parameters() if p.requires_grad]
-        self._names = [n for n, p in model.named_parameters() if p.requires_grad]
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._names = list(trained)
+        self._live: list[Tensor] = list(trained.values())
         self._shadow = [p.detach().clone() for p in self._live]
 
     @torch.no_grad()
@@ -43,3 +48,12 @@ class EMA:
             kept = live.detach().clone()
             live.copy_(shadow)
             shadow.copy_(kept)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averaged weights are the model's inside the `with` block."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()

@@ -11,11 +11,14 @@ from diffusion_lm.training.config import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW; matrices are decayed, vectors and the embedding are not."""
+    """AdamW; matrices are decayed, vectors and the word embedding are not."""
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     decayed = [p for n, p in trained if p.ndim == 2 and "embedding" not in n]
     free = [p for n, p in trained if not (p.ndim == 2 and "embedding" not in n)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
 
 
@@ -40,12 +43,13 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
     """Put a saved state back."""
-    for name, parameter in model.named_parameters():
-        keys = [k for k in tensors if k.rpartition("/")[0] == name]
-        if keys:
-            optimizer.state[parameter] = {
-                k.rpartition("/")[2]: tensors[k].to(parameter.device if k.rpartition("/")[2] != "step" else "cpu")
-                for k in keys
-            }
+    parameters = dict(model.named_parameters())
+    for path, value in tensors.items():
+        name, _, key = path.rpartition("/")
+        # The fused optimiser keeps the count of steps on the parameter's device too. A copy, because the tensors of
+        # a checkpoint are maps of its files.
+        optimizer.state[parameters[name]][key] = value.to(parameters[name].device, copy=True)

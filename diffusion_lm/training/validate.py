@@ -16,14 +16,15 @@ SEED = 0
 
 @torch.no_grad()
 def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
-    """Every loss term on at most 512 dev sentences, the loss in ten bands of t, and the bound, always with the same noise.
+    """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
 
     Returns:
-        `loss`, each term by name, `loss_t0.05` ... `loss_t0.95` (mean of a band), and `bound`: nats a token, an upper
-        bound on -log p(w given length).
+        `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, the mean of the loss in ten bands of
+        t, without bands that no sentence falls in; and `bound`, nats a token, an upper bound on -log p(w
+        given length).
     """
     objective, bound = lm.objective(), VariationalBound(steps=None)
-    lengths = torch.full_like(dev.lengths, canvas) if canvas else dev.lengths
+    lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
     sums: dict[str, float] = {}
     levels = torch.zeros(2, LEVELS)
@@ -33,7 +34,8 @@ def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | Non
         torch.manual_seed(SEED)
         for batch in token_batches(lengths[chosen], 4096, None):
             ids, mask = gather(dev, chosen[batch], pad_id, canvas)
-            t = ((torch.arange(len(ids)) * 0.6180339887) % 1).to(device)  # equidistributed and the same at every call
+            # The golden ratio spreads t evenly over any number of sentences, and equally at every call.
+            t = ((torch.arange(len(ids)) * 0.6180339887) % 1).to(device)
             terms = objective(lm, ids, mask, t)
             nats = sum(bound(lm, ids, mask, t.clamp(min=1e-3)).values())
             loss = sum(terms.values())
@@ -44,5 +46,9 @@ def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | Non
             levels[0].index_add_(0, band, loss.float().cpu())
             levels[1].index_add_(0, band, torch.ones(len(ids)))
             seen += len(ids)
-    by_level = {f"loss_t{(i + 0.5) / LEVELS:.2f}": (levels[0, i] / levels[1, i]).item() for i in range(LEVELS)}
+    by_level = {
+        f"loss_t{(i + 0.5) / LEVELS:.2f}": total / count
+        for i, (total, count) in enumerate(levels.T.tolist())
+        if count
+    }
     return {name: value / seen for name, value in sums.items()} | by_level

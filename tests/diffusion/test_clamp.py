@@ -36,7 +36,9 @@ def test_soft_is_the_mean_vector_and_hardens_as_it_cools() -> None:
     p = prediction()
     assert p.logits is not None
     assert torch.allclose(SoftClamp()(p, VECTORS, T).x0, p.logits.softmax(-1) @ VECTORS)
-    assert torch.allclose(SoftClamp(temperature=1e-3)(p, VECTORS, T).x0, VECTORS[p.logits.argmax(-1)], atol=1e-3)
+    assert torch.allclose(
+        SoftClamp(temperature=1e-3)(p, VECTORS, T).x0, VECTORS[p.logits.argmax(-1)], atol=1e-3
+    )
     assert torch.allclose(SoftClamp(temperature=1e6)(p, VECTORS, T).x0, VECTORS.mean(0), atol=1e-3)
 
 
@@ -58,10 +60,14 @@ def test_sampled_follows_its_generator_and_draws_each_position_alone() -> None:
     assert not torch.equal(one[0], one[1]) and len(one[0].unique(dim=0)) == 3
 
 
-def test_sampled_never_draws_a_banned_word() -> None:
+def test_sampled_never_draws_a_banned_word(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.tensor([-torch.inf, 0.0, -torch.inf]).expand(50, 200, 3)
     x0 = SampledClamp()(Prediction(torch.zeros(50, 200, 2), logits), VECTORS, torch.ones(50)).x0
     assert torch.equal(x0, VECTORS[1].expand_as(x0))
+    for extreme in (0.0, 1 - 2**-24):
+        monkeypatch.setattr(torch, "rand", lambda size, extreme=extreme, **_: torch.full(size, extreme))
+        x0 = SampledClamp()(Prediction(torch.zeros(50, 200, 2), logits), VECTORS, torch.ones(50)).x0
+        assert torch.equal(x0, VECTORS[1].expand_as(x0))
 
 
 @pytest.mark.parametrize("clamp", [SoftClamp(), SampledClamp()])
@@ -83,3 +89,12 @@ def test_clamped_wraps_a_denoiser() -> None:
     denoise = clamped(lambda z, t: p, HardClamp(from_time=0.6), VECTORS)
     assert torch.equal(denoise(p.x0, T).x0, HardClamp()(p, VECTORS, T).x0)
     assert torch.equal(denoise(p.x0, T + 0.2).x0, p.x0)
+
+
+@pytest.mark.parametrize("kind", list(CLAMPS.values()))
+def test_autocast_costs_a_clamp_no_digits(kind: type[Clamp]) -> None:
+    vectors = torch.tensor([[1.0, 0.0], [1.001, 0.0]])
+    p = Prediction(torch.tensor([[[1.0008, 0.1], [1.0002, 0.1]]]), torch.tensor([[[0.0, 40.0], [40.0, 0.0]]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        x0 = kind()(p, vectors, T[:1]).x0
+    assert torch.equal(x0, p.x0 if kind is NoClamp else vectors.flip(0)[None])

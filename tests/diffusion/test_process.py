@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -56,7 +58,7 @@ def test_the_conversions_between_x0_and_eps_are_inverses(alpha_bar: float) -> No
 
 @given(a=LEVEL, b=LEVEL)
 def test_posterior_is_bayes_rule(a: float, b: float) -> None:
-    # q(z_s | z_t, x0) is the product of two Gaussians in z_s: q(z_s | x0), and q(z_t | z_s) read as a function of z_s.
+    # The product of two Gaussians in z_s: q(z_s | x0), and q(z_t | z_s) read as a function of z_s.
     alpha_bar, alpha_bar_s = levels(a, b)
     x0, z = latents()
     alpha = alpha_bar / alpha_bar_s
@@ -73,7 +75,7 @@ def test_two_posterior_steps_are_one(a: float, b: float, c: float) -> None:
     low, middle, high = (torch.tensor(v, dtype=torch.float64) for v in sorted((a * 0.998, b * 0.999, c)))
     x0, z = latents()
     whole, first = posterior(z, x0, low, high), posterior(z, x0, low, middle)
-    # The second mean is linear in z, so the first step's mean goes through it and its variance times the slope squared.
+    # The second mean is linear in z: the first mean goes through it, its variance by the slope squared.
     second = posterior(first.mean, x0, middle, high)
     slope = posterior(torch.ones(()), torch.zeros(()), middle, high).mean
     assert torch.allclose(second.mean, whole.mean)
@@ -84,7 +86,7 @@ def test_many_tiny_posterior_steps_are_one_large_step() -> None:
     x0, z = latents()
     levels = Sqrt().alpha_bar(torch.linspace(0.9, 0.1, 201, dtype=torch.float64))
     mean, variance = z, torch.zeros((), dtype=torch.float64)
-    for low, high in zip(levels[:-1], levels[1:], strict=True):
+    for low, high in pairwise(levels):
         slope = posterior(torch.ones(()), torch.zeros(()), low, high).mean
         mean, std = posterior(mean, x0, low, high)
         variance = slope**2 * variance + std**2

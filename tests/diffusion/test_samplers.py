@@ -17,7 +17,7 @@ from diffusion_lm.diffusion.samplers import (
     Renoise,
     Sampler,
 )
-from diffusion_lm.diffusion.schedule import SCHEDULES, Linear, Sqrt
+from diffusion_lm.diffusion.schedule import SCHEDULES, Linear, Sqrt, Tan
 from diffusion_lm.errors import UserError
 
 EVERY = pytest.mark.parametrize("sampler", [s() for s in SAMPLERS.values()], ids=list(SAMPLERS))
@@ -108,7 +108,9 @@ def test_deterministic_samplers_draw_nothing(sampler: Sampler) -> None:
 def test_the_callback_sees_every_step(sampler: Sampler) -> None:
     history: list[tuple[int, float, Tensor, Prediction]] = []
     z = torch.randn(2, 3, 4)
-    result = sampler(crooked, Sqrt(), z, 4, callback=lambda i, t, z, p: history.append((i, t[0].item(), z, p)))
+    result = sampler(
+        crooked, Sqrt(), z, 4, callback=lambda i, t, z, p: history.append((i, t[0].item(), z, p))
+    )
     assert [(i, t) for i, t, _, _ in history] == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]
     assert history[0][2] is z and history[-1][3] is result
     for _, t, at, prediction in history:
@@ -122,7 +124,7 @@ def test_the_guide_moves_every_z_but_the_last(sampler: Sampler) -> None:
 
     def guide(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
         assert s.shape == (2,) and z.shape == step.mean.shape == (2, 3, 4)
-        assert step.std == 0 and torch.equal(z, step.mean) or step.std > 0 and not torch.equal(z, step.mean)
+        assert bool(step.std == 0) == torch.equal(z, step.mean)
         times.append(s[0].item())
         return torch.full_like(z, len(times))
 
@@ -170,7 +172,12 @@ def test_gaussian_data_has_its_own_mean_and_variance(sampler: Sampler) -> None:
     at: list[Tensor] = []
     z = torch.randn(20_000, 1, 1, generator=seeded(1))
     result = sampler(
-        gaussian_denoiser(schedule), schedule, z, 200, callback=lambda i, t, z, p: at.append(z), generator=seeded(2)
+        gaussian_denoiser(schedule),
+        schedule,
+        z,
+        200,
+        callback=lambda i, t, z, p: at.append(z),
+        generator=seeded(2),
     )
     for i in (60, 120, 180):
         a = schedule.alpha_bar(torch.tensor(1 - i / 200)).item()
@@ -219,6 +226,12 @@ def test_dpm_solver_starts_as_ddim() -> None:
     assert not torch.equal(DPMSolverPP2M()(crooked, Sqrt(), z, 3).x0, DDIM()(crooked, Sqrt(), z, 3).x0)
 
 
+def test_dpm_solver_passes_levels_that_are_the_same() -> None:
+    # Tan's alpha_bar is held at 1e-6 for the last 0.4 % of the times.
+    x0 = DPMSolverPP2M()(crooked, Tan(), torch.randn(1, 2, 3), 1000).x0
+    assert x0.isfinite().all()
+
+
 def test_dpm_solver_is_the_published_second_order_step() -> None:
     # Lu et al. 2022, Eq. 18 and algorithm 2, in their symbols.
     sampler, schedule, z = DPMSolverPP2M(), Sqrt(), torch.randn(1, 2, 3, dtype=torch.float64)
@@ -238,7 +251,9 @@ def word_denoiser(schedule: Sqrt, vectors: Tensor, prior: Tensor) -> Denoise:
 
     def denoise(z: Tensor, t: Tensor) -> Prediction:
         a = schedule.alpha_bar(t).reshape(-1, 1, 1)
-        logits = prior.log() - (z[..., None, :] - a.sqrt()[..., None] * vectors).square().sum(-1) / (2 * (1 - a))
+        logits = prior.log() - (z[..., None, :] - a.sqrt()[..., None] * vectors).square().sum(-1) / (
+            2 * (1 - a)
+        )
         return Prediction(logits.softmax(-1) @ vectors, logits)
 
     return denoise

@@ -12,7 +12,8 @@ from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM, fluency
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
 from diffusion_lm.text.tokenizer import Tokenizer, build_word_tokenizer
-from diffusion_lm.training.judge import JudgeProgress, JudgeTrainConfig, corpus_nats, train_judge
+from diffusion_lm.training.judge import JudgeProgress, corpus_nats, train_judge
+from diffusion_lm.training.judge_config import JudgeTrainConfig
 
 
 @pytest.fixture

@@ -1,0 +1,149 @@
+"""The command line: which module runs which command, and what an error looks like."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import NamedTuple
+
+from diffusion_lm import __doc__ as about
+from diffusion_lm import __version__
+from diffusion_lm.errors import UserError
+
+INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13
+"""Exit codes of a process that SIGINT or SIGPIPE ends, as a shell reports them."""
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        module: of diffusion_lm.commands, with the function `run(config)`; imports whatever it needs.
+        config: module of diffusion_lm, and the dataclass in it that holds the flags; imports nothing heavy.
+        help: what it does.
+        positional: whether flags without a default are given without their names.
+    """
+
+    module: str
+    config: tuple[str, str]
+    help: str
+    positional: bool = False
+
+
+COMMANDS = {
+    "train": Command(
+        "train",
+        ("training.config", "TrainConfig"),
+        "train a language model; without flags, one on the built-in toy corpus",
+    ),
+    "train-control attribute": Command(
+        "train_attribute",
+        ("training.attribute_config", "AttributeTrainConfig"),
+        "train the classifier behind --attribute",
+    ),
+    "train-judge": Command(
+        "train_judge", ("commands.configs", "TrainJudgeConfig"), "train the judge that measures fluency"
+    ),
+    "generate": Command(
+        "generate", ("commands.configs", "GenerateConfig"), "write sentences, free or held to controls"
+    ),
+    "evaluate": Command(
+        "evaluate",
+        ("evaluation.config", "EvaluateConfig"),
+        "measure fluency, success and diversity beside human text",
+    ),
+    "info": Command(
+        "info",
+        ("commands.configs", "InfoConfig"),
+        "say what a model is and what it can be held to",
+        positional=True,
+    ),
+}
+"""The commands by name."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line and return the exit code: 0, 2 for bad input, 130 or 141 where somebody had enough.
+
+    Args:
+        words: the arguments; those of the process if not given.
+    """
+    try:
+        try:
+            _run(list(sys.argv[1:] if words is None else words))
+        finally:
+            sys.stdout.flush()
+    except UserError as error:
+        print(f"diffusion-lm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this, Python would complain about it at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    return 0
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+    elif words[0] == "--version":
+        print(f"diffusion-lm {__version__}")
+    else:
+        _start(*_choose(words))
+
+
+def _start(name: str, flags: list[str]) -> None:
+    # As late as can be: the general help needs none of it, and a command's help not what the command needs.
+    from diffusion_lm.commands.parser import parse
+
+    command = COMMANDS[name]
+    module, dataclass = command.config
+    config_type: type = getattr(import_module(f"diffusion_lm.{module}"), dataclass)
+    config: object
+    config, verbose = parse(name, command.help, config_type, flags, positional=command.positional)
+    logging.basicConfig(format="diffusion-lm: %(message)s")
+    logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
+    import_module(f"diffusion_lm.commands.{command.module}").run(config)
+
+
+def _choose(words: list[str]) -> tuple[str, list[str]]:
+    """The name of the command, which may be of two words, and what follows it."""
+    for count in (1, 2):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            return name, words[count:]
+    kinds = [name.split()[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if kinds and words[1:2] in ([], ["-h"], ["--help"]):
+        raise UserError(f"{words[0]} needs the name of a control: {', '.join(kinds)}.")
+    if kinds:
+        raise UserError(f"{words[0]} knows no control {words[1]!r}; give one of: {', '.join(kinds)}.")
+    near = get_close_matches(words[0], {name.split()[0] for name in COMMANDS}, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give one of: {', '.join(COMMANDS)}."
+    raise UserError(f"There is no command {words[0]!r}; {hint}")
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: diffusion-lm COMMAND [options]",
+            "       diffusion-lm COMMAND --help",
+            "       diffusion-lm --version",
+            "",
+            about or "",
+            "",
+            "commands:",
+            *lines,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

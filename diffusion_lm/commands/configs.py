@@ -1,0 +1,92 @@
+"""The flags of the commands whose config belongs to no other part of the package.
+
+Nothing heavy may be imported here, under TYPE_CHECKING neither: jsonargparse imports that too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffusion_lm.commands.parser import ALONE
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.training.config import TokenizerConfig
+from diffusion_lm.training.judge_config import JudgeTrainConfig
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What to write, and how."""
+
+    model: str = "e2e-small"
+    """Name of a bundled model, folder of a model or of its training run, or hub id."""
+    n: int = 8
+    """Number of sentences."""
+    length: int | None = None
+    """Words of each sentence, punctuation marks included; drawn as in the corpus if not given."""
+    attribute: list[str] = field(default_factory=list)
+    """What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."""
+    infill: str | None = None
+    """A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three."""
+    steps: int = 200
+    """Denoising steps."""
+    sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
+    """How z_s follows from z_t; renoise, the paper's step, if not given."""
+    clamp: Literal["hard", "soft", "sample", "off"] | None = None
+    """How x0_hat commits to words; if not given, soft for a model that predicts words, else hard."""
+    temperature: float | None = None
+    """Temperature of the soft and the sample clamp: below 1 commits, above 1 varies; 1 if not given."""
+    clamp_from: float | None = None
+    """Clamp where t <= clamp_from; at every step if not given."""
+    guidance: Literal["tilt", "paper"] = "tilt"
+    """How a classifier is followed: tilt, one pass a step; paper, the original's three updates a step."""
+    guidance_scale: float | None = None
+    """tilt: exponent of p(control | z_t); the tilt's own default if not given."""
+    guidance_limit: float | None = None
+    """tilt: the most by which one step favours a word; the tilt's own default if not given."""
+    seed: int = 0
+    """The same seed gives the same sentences again."""
+    trace: int | None = field(default=None, metadata={ALONE: "10"})
+    """Show the first sentence at so many steps while it crystallises; 10 if no number follows."""
+    json: bool = False
+    """Write one JSON object a line, and nothing else, to standard output."""
+    batch_size: int = 64
+    """Sentences that are denoised together."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: an accelerator where there is one."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        for name in ("n", "steps", "batch_size", "trace"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        if self.temperature is not None and self.temperature <= 0:
+            raise UserError(f"temperature must be above 0, not {self.temperature}.")
+        if self.temperature is not None and self.clamp in ("hard", "off"):
+            raise UserError(
+                f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
+            )
+        if self.guidance != "tilt" and (self.guidance_scale, self.guidance_limit) != (None, None):
+            raise UserError("guidance_scale and guidance_limit belong to --guidance tilt.")
+
+
+@dataclass(frozen=True)
+class TrainJudgeConfig:
+    """What a judge learns, and how."""
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """What to read."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    """How text becomes the judge's tokens; it has a tokenizer of its own."""
+    judge: JudgeTrainConfig = field(default_factory=lambda: JudgeTrainConfig(out="runs/judge"))
+    """How large it is, how long it learns, and where it goes."""
+
+
+@dataclass(frozen=True)
+class InfoConfig:
+    """Which model to look at."""
+
+    model: str
+    """Name of a bundled model, folder of a model or of its training run, or hub id."""

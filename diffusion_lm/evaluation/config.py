@@ -1,0 +1,77 @@
+"""What an evaluation is: flags, YAML keys and the saved summary in one dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.corpus import CorpusConfig
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """A whole evaluation: which model does which tasks, and who judges."""
+
+    model: str = "e2e-small"
+    """Name of a bundled model, folder of a model, or hub id."""
+    judge: str = "runs/judge"
+    """Folder of the judge, as train-judge writes it."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
+    tasks: list[str] = field(default_factory=lambda: ["unconditional"])
+    """What the model has to do: unconditional, attribute, length; may be repeated."""
+    n: int = 1000
+    """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts of a
+    task whose diversity is measured, since distinct words and self-BLEU grow with the number of texts."""
+    samples_per_target: int = 50
+    """Number of samples for each target of a control (paper: 50)."""
+    targets: str | None = None
+    """File of attribute targets, a JSON list such as ["food", ":", "Fast", "food"] on every line; without one, every
+    value that the model's classifier knows."""
+    lengths: tuple[int, int] = (10, 40)
+    """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40 tokens)."""
+    limit_targets: int | None = None
+    """Try so many targets of each task instead of all, spread evenly over the list; the table says so."""
+    steps: int = 200
+    """Denoising steps."""
+    sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
+    """How z_s follows from z_t; null: renoise, the paper's step."""
+    clamp: Literal["hard", "soft", "sample", "off"] | None = None
+    """How x0_hat commits to words; null: soft for a model that predicts words, else hard."""
+    temperature: float | None = None
+    """Temperature of the soft and the sample clamp: below 1 commits, above 1 varies; null: 1."""
+    clamp_from: float | None = None
+    """Clamp where t <= clamp_from; null: at every step."""
+    guidance: Literal["default", "paper"] = "default"
+    """How a control's energy is followed: default (one classifier pass a step), or paper (the original's inner loop of
+    three updates a step, with its numbers for the task)."""
+    guidance_scale: float | None = None
+    """default guidance: exponent of p(control | z_t); null: its own default."""
+    guidance_limit: float | None = None
+    """default guidance: the most by which one step favours a word; null: its own default."""
+    batch_size: int = 64
+    """Sentences a batch."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: an accelerator where there is one."""
+    out: str = "runs/evaluation"
+    """Folder for results.jsonl and summary.json; the same command continues what was begun there."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        for name in ("n", "samples_per_target", "limit_targets", "steps", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        if self.n < 2:
+            raise UserError("n must be at least 2: diversity compares texts with each other.")
+        if not 1 <= self.lengths[0] <= self.lengths[1]:
+            raise UserError(f"lengths must be the shortest and the longest, not {list(self.lengths)}.")
+        if self.temperature is not None and self.temperature <= 0:
+            raise UserError(f"The temperature must be above 0, not {self.temperature}.")
+        if self.temperature is not None and self.clamp in ("hard", "off"):
+            raise UserError(f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample.")
+        if self.guidance == "paper" and (self.guidance_scale, self.guidance_limit) != (None, None):
+            raise UserError("guidance_scale and guidance_limit belong to the default guidance, not to the paper's.")

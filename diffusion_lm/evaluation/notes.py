@@ -1,0 +1,57 @@
+"""What a reader of the table has to know: which row to compare with which, intervals, subsets, misses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from diffusion_lm.evaluation.rows import EvaluationRow, TargetScore
+
+WORST = 5
+
+
+def notes(
+    rows: Sequence[EvaluationRow], left_out: int, scores: Mapping[str, Sequence[TargetScore]]
+) -> list[str]:
+    """The remarks under the table.
+
+    Args:
+        rows: the table; the first is human text as written, the second the same in the model's vocabulary.
+        left_out: human sentences that are longer than the judge can read.
+        scores: the score of each target, by the name of the row.
+    """
+    raw, known = rows[0], rows[1]
+    remarks = [
+        f"Distinct words of the model are to be compared with {known.name!r} ({known.distinct_1:,}), where each word "
+        f"that the model's vocabulary lacks counts as the one word UNK; {raw.name!r} ({raw.distinct_1:,}) counts "
+        "words as people wrote them.",
+        "Distinct pairs: " + "; ".join(f"{row.name} {row.distinct_2_count:,}" for row in rows) + ".",
+    ]
+    for row in rows:
+        if row.diversity_n is not None and row.diversity_n != raw.diversity_n:
+            remarks.append(
+                f"{row.name}: distinct counts and self-BLEU are of {row.diversity_n:,} texts, not {raw.diversity_n:,} "
+                "as for human text: do not compare them."
+            )
+        elif row.n != row.diversity_n:
+            remarks.append(
+                f"{row.name}: distinct counts and self-BLEU are of a random {row.diversity_n:,} of its {row.n:,} texts."
+            )
+        remarks += _success(row, scores.get(row.name, ()))
+    if left_out:
+        remarks.append(f"{left_out} of the human sentences drawn are longer than the judge reads and are left out.")
+    return remarks
+
+
+def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
+    if row.success is None or row.targets is None or row.targets_in_all is None:
+        return []
+    text = f"{row.name}: success {row.success:.1%}"
+    if row.success_interval is not None:
+        low, high = row.success_interval
+        text += f", 95 % interval {low:.1%} to {high:.1%} (bootstrap over {row.targets} targets)"
+    if row.targets < row.targets_in_all:
+        text += f"; only {row.targets} of {row.targets_in_all} targets were tried"
+    missed = sorted(((s.success, s.target) for s in scores if s.success is not None and s.success < 1))
+    if missed:
+        text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for share, target in missed[:WORST])
+    return [text + "."]

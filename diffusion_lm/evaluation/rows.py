@@ -1,0 +1,142 @@
+"""From samples to the figures of a row: fluency, success with its interval, diversity, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_lm.evaluation.diversity import distinct, normalise_space, self_bleu, verbatim_share
+from diffusion_lm.evaluation.report import Row
+from diffusion_lm.evaluation.results import Sample
+from diffusion_lm.text.spacing import bare, split_words
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRow(Row):
+    """A row with what the table has no column for."""
+
+    distinct_2_count: int | None = None
+    """Number of different word pairs."""
+    diversity_n: int | None = None
+    """Number of texts that the distinct counts and self-BLEU are of."""
+    success_interval: tuple[float, float] | None = None
+    """95 % interval of `success`: percentiles of the bootstrap over targets."""
+    targets: int | None = None
+    """Number of targets tried."""
+    targets_in_all: int | None = None
+    """Number of targets that there are."""
+
+
+@dataclass(frozen=True)
+class TargetScore:
+    """One target of a task."""
+
+    target: str
+    success: float | None
+    nats_per_token: float
+    n: int
+
+
+def words_of(text: str) -> list[str]:
+    """The words and marks of a text, whatever the model's tokens are."""
+    return [bare(word) for word in split_words(text)]
+
+
+def diversity_of(texts: Sequence[str], most: int, seed: int) -> dict[str, int | float]:
+    """Distinct words, distinct pairs and self-BLEU of at most `most` of the texts, as fields of `EvaluationRow`."""
+    if len(texts) > most:
+        chosen = np.random.default_rng(seed).choice(len(texts), most, replace=False)
+        texts = [texts[i] for i in sorted(chosen)]
+    words = [words_of(text) for text in texts]
+    pairs = distinct(words, 2)
+    figures = {
+        "distinct_1": distinct(words, 1).count,
+        "distinct_2": pairs.ratio,
+        "distinct_2_count": pairs.count,
+        "diversity_n": len(texts),
+    }
+    return figures if len(texts) < 2 else {**figures, "self_bleu": self_bleu(words, sample=None)}
+
+
+def target_scores(groups: dict[str, list[Sample]]) -> list[TargetScore]:
+    """The score of each target; success is the mean over its samples."""
+    return [
+        TargetScore(target, _mean_success(samples), nats_per_token(samples), len(samples))
+        for target, samples in groups.items()
+    ]
+
+
+def nats_per_token(samples: Sequence[Sample]) -> float:
+    """Total nats over total tokens, END counted."""
+    return sum(sample.nats for sample in samples) / sum(sample.tokens for sample in samples)
+
+
+def success_of(scores: Sequence[TargetScore], seed: int) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean over targets, and its 95 % bootstrap interval (None for a single target)."""
+    values = np.array([score.success for score in scores if score.success is not None])
+    if not len(values):
+        return None, None
+    if len(values) == 1:
+        return float(values.mean()), None
+    draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
+    return float(values.mean()), (float(low), float(high))
+
+
+def copied(texts: Iterable[str], training_texts: Iterable[str]) -> set[str]:
+    """Those of the texts that stand in the training set; the training set is streamed, never held."""
+    wanted = {normalise_space(text) for text in texts}
+    return {known for text in training_texts if (known := normalise_space(text)) in wanted}
+
+
+def make_row(
+    label: str,
+    groups: dict[str, list[Sample]],
+    *,
+    of: int,
+    human: float,
+    copies: AbstractSet[str],
+    most: int,
+    seed: int,
+) -> EvaluationRow:
+    """The row of a system.
+
+    Args:
+        label: its name in the table.
+        groups: its samples by target.
+        of: number of targets that there are.
+        human: nats a token of human text.
+        copies: texts that stand in the training set.
+        most: the most texts whose diversity is measured.
+        seed: seed of the evaluation.
+    """
+    samples = [sample for group in groups.values() for sample in group]
+    texts = [sample.text for sample in samples]
+    success, interval = success_of(target_scores(groups), seed)
+    seconds = [sample.seconds for sample in samples if sample.seconds is not None]
+    passes = [s.network_evaluations for s in samples if s.network_evaluations is not None]
+    return EvaluationRow(
+        name=label,
+        nats_per_token=nats_per_token(samples),
+        human_nats_per_token=human,
+        success=success,
+        success_interval=interval,
+        verbatim=verbatim_share(texts, copies),
+        evaluations=max(passes) if passes else None,
+        seconds=sum(seconds) if seconds else None,
+        n=len(texts),
+        seed=seed,
+        targets=len(groups),
+        targets_in_all=of,
+        **diversity_of(texts, most, seed),  # type: ignore[arg-type]
+    )
+
+
+def _mean_success(samples: Sequence[Sample]) -> float | None:
+    values = [sample.success for sample in samples if sample.success is not None]
+    return sum(values) / len(values) if values else None

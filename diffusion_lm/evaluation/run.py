@@ -1,0 +1,210 @@
+"""Score a model on tasks with the judge, beside human text and the judge's own samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
+from diffusion_lm.evaluation.judge import JudgeLM, fluency
+from diffusion_lm.evaluation.notes import notes
+from diffusion_lm.evaluation.report import Row, print_rows
+from diffusion_lm.evaluation.results import Results, Sample
+from diffusion_lm.evaluation.rows import EvaluationRow, copied, diversity_of, make_row, target_scores
+from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, target_seed
+from diffusion_lm.evaluation.tasks import find_tasks
+from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.text.corpus import Corpus, open_corpus
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOT_IN_HASH = {
+    "model", "judge", "corpus", "tasks", "targets", "lengths", "limit_targets", "device", "out",
+}  # fmt: skip
+"""Settings that change no text of a target, or stand in the hash as what they lead to."""
+
+IN_VOCABULARY = "human (dev), model's vocabulary"
+
+
+def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row]:
+    """Run the tasks of the config, print the table, and return its rows.
+
+    Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an earlier
+    one stopped. `out`/summary.json holds the rows, the score of every target, and the config.
+
+    Args:
+        config: what to evaluate, and how.
+        console: where the table and the progress go; None prints nothing.
+
+    Raises:
+        UserError: the model, judge, corpus, a task or a target cannot be used, or `out` holds an evaluation with other
+            settings.
+    """
+    tasks = find_tasks(config.tasks)
+    corpus = open_corpus(config.corpus)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA device here; take --device auto or --device cpu.")
+    judge = JudgeLM.from_pretrained(config.judge)
+    lm = DiffusionLM.from_pretrained(config.model, None if config.device == "auto" else config.device)
+    judge.to(lm.device)
+    human = Human(corpus, judge, config.n, config.seed)
+    models = [Model(lm, task(config, lm), config) for task in tasks]
+    systems: list[System] = [human, JudgeSamples(judge, config.n), *models]
+    digest = _settings_hash(config, lm, judge, corpus)
+    results = Results(Path(config.out) / "results.jsonl", digest)
+    groups = {system.name: _collect(system, results, judge, config.seed, console) for system in systems}
+    rows = _rows(config, systems, groups, judge, lm, corpus)
+    remarks = notes(rows, human.left_out, {m.label: target_scores(groups[m.name]) for m in models})
+    _write_summary(config, digest, rows, groups, remarks)
+    if console is not None:
+        print_rows(console, rows, f"{config.model}, {config.steps} steps, judged by {config.judge}")
+        for remark in remarks:
+            console.print(f"- {remark}", highlight=False, markup=False)
+    return list(rows)
+
+
+def _settings_hash(config: EvaluateConfig, lm: DiffusionLM, judge: JudgeLM, corpus: Corpus) -> str:
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_IN_HASH}
+    return settings_hash(
+        {
+            **settings,
+            "model": [weights_hash(lm), asdict(lm.config), lm.tokenizer.fingerprint],
+            "judge": [weights_hash(judge), judge.tokenizer.fingerprint],
+            "corpus": [corpus.fingerprint("train"), corpus.fingerprint("dev")],
+        }
+    )
+
+
+def _collect(
+    system: System, results: Results, judge: JudgeLM, seed: int, console: Console | None
+) -> dict[str, list[Sample]]:
+    """The samples of every target of a system, from the results or written now."""
+    config = results.config
+    if system.settings:
+        config += f"-{settings_hash(system.settings)}"
+    n = system.samples
+    done = {target: results.get(system.name, target, n, config) for target in system.targets}
+    missing = [target for target, samples in done.items() if samples is None]
+    with _Progress(console, system.label, system.work * len(missing)) as tick:
+        for target in missing:
+            results.add(_write(system, target, judge, target_seed(seed, system.name, target), config, tick))
+            done[target] = results.get(system.name, target, n, config)
+    return {target: samples for target, samples in done.items() if samples is not None}
+
+
+def _write(
+    system: System, target: str, judge: JudgeLM, seed: int, config: str, tick: Callable[[], None]
+) -> list[Sample]:
+    """Let a system write, and score what it wrote."""
+    written = system.write(target, seed, tick)
+    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in written.texts])
+    return [
+        Sample(
+            task=system.name,
+            target=target,
+            index=i,
+            text=text,
+            success=None if written.success is None else written.success[i],
+            nats=float(nats[i]),
+            tokens=int(tokens[i]),
+            seed=seed,
+            seconds=None if written.seconds is None else written.seconds / len(written.texts),
+            network_evaluations=written.network_evaluations,
+            config=config,
+        )
+        for i, text in enumerate(written.texts)
+    ]
+
+
+def _rows(
+    config: EvaluateConfig,
+    systems: Sequence[System],
+    groups: dict[str, dict[str, list[Sample]]],
+    judge: JudgeLM,
+    lm: DiffusionLM,
+    corpus: Corpus,
+) -> list[EvaluationRow]:
+    """A row for each system, and after the first, human text as written, one for it in the model's vocabulary."""
+    texts = (sample.text for group in groups.values() for samples in group.values() for sample in samples)
+    copies = copied(texts, (document.text for document in corpus.documents("train")))
+    human_texts = [sample.text for sample in groups[Human.name][""]]
+    human = fluency(judge, human_texts).nats_per_token
+    rows = [
+        make_row(
+            system.label,
+            groups[system.name],
+            of=system.of,
+            human=human,
+            copies=copies,
+            most=config.n,
+            seed=config.seed,
+        )
+        for system in systems
+    ]
+    known = [lm.tokenizer.decode(lm.tokenizer.encode_sentence(text)) for text in human_texts]
+    in_vocabulary = EvaluationRow(
+        name=IN_VOCABULARY,
+        nats_per_token=fluency(judge, known).nats_per_token,
+        human_nats_per_token=human,
+        n=len(known),
+        seed=config.seed,
+        **diversity_of(known, config.n, config.seed),  # type: ignore[arg-type]
+    )
+    return [rows[0], in_vocabulary, *rows[1:]]
+
+
+def _write_summary(
+    config: EvaluateConfig,
+    digest: str,
+    rows: Sequence[EvaluationRow],
+    groups: dict[str, dict[str, list[Sample]]],
+    remarks: Sequence[str],
+) -> None:
+    """Write `out`/summary.json, whole or not at all."""
+    summary: dict[str, Any] = {
+        "config": asdict(config),
+        "hash": digest,
+        "rows": [{**asdict(row), "against_human": row.against_human} for row in rows],
+        "targets": {
+            name: [asdict(score) for score in target_scores(group)]
+            for name, group in groups.items()
+            if list(group) != [""]
+        },
+        "notes": list(remarks),
+    }
+    path = Path(config.out) / "summary.json"
+    partial = path.with_name(".summary.json.partial")
+    partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+class _Progress:
+    """A bar on a terminal; its `tick` is called once a step of a batch."""
+
+    def __init__(self, console: Console | None, label: str, total: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %"),
+            TimeRemainingColumn(),
+        )
+        hidden = console is None or not console.is_terminal or total == 0
+        self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
+        self.task = self.bar.add_task(label, total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()

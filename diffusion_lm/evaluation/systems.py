@@ -1,0 +1,176 @@
+"""What writes the texts that an evaluation compares: people, the judge itself, the model on a task."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
+from diffusion_lm.evaluation.tasks import Task
+
+if TYPE_CHECKING:
+    from diffusion_lm.evaluation.judge import JudgeLM
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.text.corpus import Corpus
+
+JUDGE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a system wrote for one target, and what it cost."""
+
+    texts: list[str]
+    success: list[float] | None = None
+    seconds: float | None = None
+    network_evaluations: int | None = None
+
+
+class System(ABC):
+    """A source of texts.
+
+    Attributes:
+        name: the task in the results.
+        label: the row in the table.
+        targets: names of the targets, [""] where nothing is asked for.
+        of: number of targets that there are; more than `targets` has if only some are tried.
+        samples: texts for each target.
+        settings: what the texts depend on beyond the evaluation's own settings.
+        work: how many calls of `tick` a target takes.
+    """
+
+    name: str
+    label: str
+    targets: Sequence[str] = ("",)
+    of: int = 1
+    samples: int
+    work: int = 1
+
+    def __init__(self) -> None:
+        self.settings: dict[str, str] = {}
+
+    @abstractmethod
+    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:
+        """The texts for a target; the same seed gives the same texts."""
+
+
+@final
+class Human(System):
+    """A seeded subsample of the dev split, as people wrote it.
+
+    Sentences that are longer than the judge can read are left out and counted in `left_out`.
+    """
+
+    name = "human"
+    label = "human (dev), as written"
+
+    def __init__(self, corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> None:
+        super().__init__()
+        drawn = reservoir((document.text for document in corpus.documents("dev")), n, seed)
+        limit = judge.config.max_length
+        self.texts = [text for text in drawn if len(judge.tokenizer.encode_sentence(text)) <= limit]
+        self.left_out = len(drawn) - len(self.texts)
+        self.samples = len(self.texts)
+
+    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
+        return Texts(self.texts)
+
+
+@final
+class JudgeSamples(System):
+    """The judge as an autoregressive baseline, sampled at temperature 1."""
+
+    name = "judge"
+    label = "judge's own samples"
+
+    def __init__(self, judge: JudgeLM, n: int) -> None:
+        super().__init__()
+        self.judge, self.samples = judge, n
+
+    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
+        started = time.perf_counter()
+        generator = torch.Generator(self.judge.embedding.weight.device).manual_seed(seed)
+        ids: list[list[int]] = []
+        while len(ids) < self.samples:
+            ids += self.judge.sample(min(JUDGE_BATCH, self.samples - len(ids)), generator)
+        texts = [self.judge.tokenizer.decode(sentence) for sentence in ids]
+        # One pass a word and one for END; the longest sentence of a batch decides.
+        evaluations = max(len(sentence) for sentence in ids) - 1
+        return Texts(texts, seconds=time.perf_counter() - started, network_evaluations=evaluations)
+
+
+@final
+class Model(System):
+    """The model on a task. Every control is bound before the first text is written, so that a bad one costs nothing."""
+
+    def __init__(self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig) -> None:
+        super().__init__()
+        targets = task.targets()
+        chosen = spread(targets, config.limit_targets)
+        self.lm, self.task, self.config = lm, task, config
+        self.name, self.samples, self.of = task.name, task.samples, len(targets)
+        self.controls = {str(target): task.control(target) for target in chosen}
+        self.targets = list(self.controls)
+        self.settings = task.settings()
+        self.work = config.steps * -(-task.samples // config.batch_size)
+        self.bound = {name: control and control.bind(lm) for name, control in self.controls.items()}
+        for control in self.bound.values():
+            if control is not None:
+                control.canvas(Canvas(lm.max_words))
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        """The task, and how many of its targets were tried."""
+        if self.of == 1:
+            return self.name
+        some = "" if len(self.targets) == self.of else f"only {len(self.targets)} of "
+        return f"{self.name} ({some}{self.of} targets x {self.samples})"
+
+    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
+        generation = self.lm.generate(
+            self.samples,
+            self.controls[target],
+            steps=self.config.steps,
+            sampler=sampler_of(self.config),
+            clamp=clamp_of(self.config, seed),
+            guidance=guidance_of(self.config, self.name) if self.controls[target] is not None else None,
+            seed=seed,
+            batch_size=self.config.batch_size,
+            callback=lambda step: tick(),
+        )
+        control = self.bound[target]
+        success = None if control is None else control.success(generation.texts).tolist()
+        return Texts(generation.texts, success, generation.seconds, generation.network_evaluations)
+
+
+def target_seed(seed: int, task: str, target: str) -> int:
+    """The seed of a target: it depends on the evaluation's seed and on its own name, not on the targets beside it."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{task}\n{target}".encode()).digest()[:4], "big")
+
+
+def spread(targets: Sequence[Any], limit: int | None) -> list[Any]:
+    """`limit` of the targets at even distances, so that no kind of target that stands first crowds out the others."""
+    if limit is None or limit >= len(targets):
+        return list(targets)
+    return [targets[i * len(targets) // limit] for i in range(limit)]
+
+
+def reservoir(texts: Any, n: int, seed: int) -> list[str]:
+    """A random sample of `n` texts of a stream, or all of them if there are fewer (Vitter 1985, algorithm R)."""
+    rng = random.Random(seed)
+    kept: list[str] = []
+    for i, text in enumerate(texts):
+        if i < n:
+            kept.append(text)
+        elif (j := rng.randrange(i + 1)) < n:
+            kept[j] = text
+    return kept

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffusion_lm.diffusion.process import diffuse
+from diffusion_lm.model.heads import EpsHead, Head, LogitHead, X0Head
+
+B, L, D, V, H = 2, 3, 4, 11, 8
+
+
+def randomized(head: Head) -> Head:
+    for parameter in head.parameters():
+        nn.init.normal_(parameter)
+    return head
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    alpha_bar = torch.tensor([0.3, 0.8]).reshape(B, 1, 1)
+    return torch.randn(B, L, H), torch.randn(B, L, D), alpha_bar, torch.randn(V, D)
+
+
+def test_the_prior_of_a_network_that_says_nothing_is_bayes_rule() -> None:
+    # Vectors of different lengths, so that no term of log q(z_t | w) is the same for all words.
+    hidden, z, alpha_bar, vectors = inputs()
+    prediction = LogitHead(H, V, prior=True)(hidden, z, alpha_bar, vectors)
+    mean, std = alpha_bar[..., None].sqrt() * vectors, (1 - alpha_bar[..., None]).sqrt()
+    log_q = torch.distributions.Normal(mean, std).log_prob(z[..., None, :]).sum(-1)
+    assert prediction.logits is not None
+    assert torch.allclose(prediction.logits.softmax(-1), log_q.softmax(-1), atol=1e-6)
+    assert torch.allclose(prediction.x0, log_q.softmax(-1) @ vectors, atol=1e-5)
+
+
+def test_with_the_prior_the_network_says_what_the_context_says_of_a_word() -> None:
+    hidden, z, alpha_bar, vectors = inputs()
+    head = LogitHead(H, V, prior=True)
+    context = torch.randn(V)
+    nn.init.zeros_(head.out.weight)
+    head.out.bias.data = context
+    mean, std = alpha_bar[..., None].sqrt() * vectors, (1 - alpha_bar[..., None]).sqrt()
+    log_q = torch.distributions.Normal(mean, std).log_prob(z[..., None, :]).sum(-1)
+    logits = head(hidden, z, alpha_bar, vectors).logits
+    assert torch.allclose(logits.softmax(-1), (log_q + context).softmax(-1), atol=1e-6)
+
+
+def test_without_the_prior_an_untrained_network_says_nothing() -> None:
+    hidden, z, alpha_bar, vectors = inputs()
+    prediction = LogitHead(H, V, prior=False)(hidden, z, alpha_bar, vectors)
+    assert torch.equal(prediction.logits, torch.zeros(B, L, V))
+    assert torch.allclose(prediction.x0, vectors.mean(0).expand(B, L, D), atol=1e-6)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_x0_of_words_is_their_average(prior: bool) -> None:
+    hidden, z, alpha_bar, vectors = inputs()
+    x0, logits = randomized(LogitHead(H, V, prior=prior))(hidden, z, alpha_bar, vectors)
+    assert logits is not None
+    assert torch.allclose(x0, logits.softmax(-1) @ vectors)
+
+
+@pytest.mark.parametrize("kind", [X0Head, EpsHead])
+def test_words_of_the_papers_heads_come_from_their_x0(kind: type[X0Head] | type[EpsHead]) -> None:
+    hidden, z, alpha_bar, vectors = inputs()
+    head = randomized(kind(H, D, V))
+    x0, logits = head(hidden, z, alpha_bar, vectors)
+    assert x0.shape == (B, L, D)
+    assert torch.equal(logits, head.rounding_logits(x0, vectors))
+    assert torch.allclose(logits, x0 @ vectors.T + head.bias)
+
+
+def test_eps_and_x0_heads_that_know_the_noise_say_the_same() -> None:
+    hidden, noise, alpha_bar, vectors = inputs()
+    x0 = torch.randn(B, L, D)
+    z = diffuse(x0, alpha_bar, noise)
+    x0_head, eps_head = X0Head(H, D, V), EpsHead(H, D, V)
+    x0_head.out, eps_head.out = Constant(x0), Constant(noise)  # type: ignore[assignment]
+    for head in (x0_head, eps_head):
+        assert torch.allclose(head(hidden, z, alpha_bar, vectors).x0, x0, atol=1e-5)
+
+
+class Constant(nn.Module):
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value
+
+
+@pytest.mark.parametrize("head", [LogitHead(H, V, prior=True), X0Head(H, D, V), EpsHead(H, D, V)])
+def test_predictions_are_float32_under_autocast(head: Head) -> None:
+    hidden, z, alpha_bar, vectors = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = head(hidden.bfloat16(), z, alpha_bar, vectors)
+    assert prediction.x0.dtype == torch.float32
+    assert prediction.logits is not None
