@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diffusion_lm import __doc__ as about
 from diffusion_lm import __version__
@@ -22,43 +22,47 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        module: of diffusion_lm.commands, with the function `run(config)`; imports whatever it needs.
-        config: module of diffusion_lm, and the dataclass in it that holds the flags; imports nothing heavy.
+        function: "module:name" in diffusion_lm; takes the config. The module imports whatever it needs.
+        config: "module:name" of the dataclass that holds the flags. The module imports nothing heavy.
         help: what it does.
         positional: whether flags without a default are given without their names.
     """
 
-    module: str
-    config: tuple[str, str]
+    function: str
+    config: str
     help: str
     positional: bool = False
 
 
 COMMANDS = {
     "train": Command(
-        "train",
-        ("training.config", "TrainConfig"),
+        "training.run:train",
+        "training.config:TrainConfig",
         "train a language model; without flags, one on the built-in toy corpus",
     ),
     "train-control attribute": Command(
-        "train_attribute",
-        ("training.attribute_config", "AttributeTrainConfig"),
+        "commands.train_attribute:run",
+        "training.attribute_config:AttributeTrainConfig",
         "train the classifier behind --attribute",
     ),
     "train-judge": Command(
-        "train_judge", ("commands.configs", "TrainJudgeConfig"), "train the judge that measures fluency"
+        "commands.train_judge:run",
+        "commands.configs:TrainJudgeConfig",
+        "train the judge that measures fluency",
     ),
     "generate": Command(
-        "generate", ("commands.configs", "GenerateConfig"), "write sentences, free or held to controls"
+        "commands.generate:run",
+        "commands.configs:GenerateConfig",
+        "write sentences, free or held to controls",
     ),
     "evaluate": Command(
-        "evaluate",
-        ("evaluation.config", "EvaluateConfig"),
+        "commands.evaluate:run",
+        "evaluation.config:EvaluateConfig",
         "measure fluency, success and diversity beside human text",
     ),
     "info": Command(
-        "info",
-        ("commands.configs", "InfoConfig"),
+        "commands.info:run",
+        "commands.configs:InfoConfig",
         "say what a model is and what it can be held to",
         positional=True,
     ),
@@ -103,13 +107,16 @@ def _start(name: str, flags: list[str]) -> None:
     from diffusion_lm.commands.parser import parse
 
     command = COMMANDS[name]
-    module, dataclass = command.config
-    config_type: type = getattr(import_module(f"diffusion_lm.{module}"), dataclass)
-    config: object
-    config, verbose = parse(name, command.help, config_type, flags, positional=command.positional)
+    config, verbose = parse(name, command.help, load(command.config), flags, positional=command.positional)
     logging.basicConfig(format="diffusion-lm: %(message)s")
     logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
-    import_module(f"diffusion_lm.commands.{command.module}").run(config)
+    load(command.function)(config)
+
+
+def load(path: str) -> Any:
+    """What "module:name" in diffusion_lm stands for."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"diffusion_lm.{module}"), name)
 
 
 def _choose(words: list[str]) -> tuple[str, list[str]]:

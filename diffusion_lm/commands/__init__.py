@@ -1,1 +1,1 @@
-"""One module a command, with `run(config)`; the config is a dataclass in a module that imports no torch."""
+"""What the commands do that is no part of the library: flags in, words for people out."""

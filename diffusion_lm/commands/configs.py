@@ -32,19 +32,20 @@ class GenerateConfig:
     steps: int = 200
     """Denoising steps."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
-    """How z_s follows from z_t; renoise, the paper's step, if not given."""
+    """How z_s follows from z_t; null: renoise, the paper's step."""
     clamp: Literal["hard", "soft", "sample", "off"] | None = None
-    """How x0_hat commits to words; if not given, soft for a model that predicts words, else hard."""
+    """How x0_hat commits to words; null: sample for a model that predicts words, else hard."""
     temperature: float | None = None
-    """Temperature of the soft and the sample clamp: below 1 commits, above 1 varies; 1 if not given."""
+    """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
+    varies; null: 1."""
     clamp_from: float | None = None
-    """Clamp where t <= clamp_from; at every step if not given."""
-    guidance: Literal["tilt", "paper"] = "tilt"
-    """How a classifier is followed: tilt, one pass a step; paper, the original's three updates a step."""
+    """Clamp where t <= clamp_from; null: at every step."""
+    guidance: Literal["default", "paper"] = "default"
+    """How a classifier is followed: default (one pass a step), or paper (its three updates a step)."""
     guidance_scale: float | None = None
-    """tilt: exponent of p(control | z_t); the tilt's own default if not given."""
+    """default guidance: exponent of p(control | z_t); null: its own default."""
     guidance_limit: float | None = None
-    """tilt: the most by which one step favours a word; the tilt's own default if not given."""
+    """default guidance: the most by which one step favours a word; null: its own default."""
     seed: int = 0
     """The same seed gives the same sentences again."""
     trace: int | None = field(default=None, metadata={ALONE: "10"})
@@ -68,8 +69,8 @@ class GenerateConfig:
             raise UserError(
                 f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
             )
-        if self.guidance != "tilt" and (self.guidance_scale, self.guidance_limit) != (None, None):
-            raise UserError("guidance_scale and guidance_limit belong to --guidance tilt.")
+        if self.guidance != "default" and (self.guidance_scale, self.guidance_limit) != (None, None):
+            raise UserError("guidance_scale and guidance_limit belong to --guidance default.")
 
 
 @dataclass(frozen=True)

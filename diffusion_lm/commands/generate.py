@@ -37,8 +37,7 @@ def run(config: GenerateConfig) -> None:
             control,
             steps=config.steps,
             sampler=sampler_of(config),
-            # A stream of its own: the words must not be drawn with the numbers that the noise is made of.
-            clamp=clamp_of(config, config.seed + 1_000_003),
+            clamp=clamp_of(config),
             guidance=guidance_of(config, "attribute"),
             seed=config.seed,
             batch_size=config.batch_size,

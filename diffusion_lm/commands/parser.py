@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -69,7 +69,7 @@ def parse(
         raise UserError(_explain(str(error), keys)) from None
     except UnicodeDecodeError:
         raise UserError("The file given to --config is not text; give a YAML file.") from None
-    _refuse_empty(namespace, keys)
+    _refuse_null(namespace, keys)
     values = vars(parser.instantiate(namespace))
     verbose = values.pop("verbose")
     values.pop("config")
@@ -115,31 +115,34 @@ def _spell_out(words: list[str], keys: Mapping[str, Key]) -> list[str]:
     return [*files, *flags, *(f"--{name}={json.dumps(values)}" for name, values in lists.items())]
 
 
-def _refuse_empty(namespace: Namespace, keys: Mapping[str, Key]) -> None:
-    """A part of a YAML file whose lines are all commented out is null, which no dataclass is."""
+def _refuse_null(namespace: Namespace, keys: Mapping[str, Key]) -> None:
+    """Refuse what jsonargparse takes from a file: null for any key, anything for a set of keys."""
     for name, key in keys.items():
-        if dataclasses.is_dataclass(key.hint) and namespace.get(name) is None:
-            raise UserError(f"The key {name} is empty; give it keys of its own or leave it out.")
+        value, nested = namespace.get(name), dataclasses.is_dataclass(key.hint)
+        if (nested and not isinstance(value, Namespace)) or (
+            value is None and NoneType not in get_args(key.hint)
+        ):
+            raise UserError(f"{name} must be {describe(key.hint)}, not {'null' if value is None else value}.")
 
 
 def describe(hint: Any) -> str:
     """What a type hint takes, in words."""
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-    arguments = get_args(hint)
-    if hint in names:
-        return names[hint]
-    if get_origin(hint) in (Union, UnionType):
-        return _either(describe(argument) for argument in arguments)
-    if get_origin(hint) is Literal:
-        return _either(map(str, arguments))
-    if get_origin(hint) in (list, tuple):
-        return "a list such as [a, b]" if str in arguments else "a list such as [1, 2]"
-    return "a set of keys"
-
-
-def _either(names: Iterable[str]) -> str:
-    *others, last = names
+    *others, last = _describe(hint)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def _describe(hint: Any) -> Iterator[str]:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        for argument in arguments:
+            yield from _describe(argument)
+    elif origin is Literal:
+        yield from map(str, arguments)
+    elif origin in (list, tuple):
+        yield "a list such as [a, b]" if str in arguments else "a list such as [1, 2]"
+    else:
+        yield names.get(hint, "a set of keys")
 
 
 def _explain(message: str, keys: Mapping[str, Key]) -> str:

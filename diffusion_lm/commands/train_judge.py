@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from diffusion_lm.commands.configs import TrainJudgeConfig
-from diffusion_lm.commands.saved import save_config
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.training.data import build_tokenizer
 from diffusion_lm.training.judge import JudgeProgress, train_judge
+from diffusion_lm.training.settings import save_settings
 
 
 def run(config: TrainJudgeConfig) -> None:
@@ -20,7 +20,11 @@ def run(config: TrainJudgeConfig) -> None:
     if config.judge.out is None:
         raise UserError("The judge has to be kept; give --judge.out a folder.")
     out = Path(config.judge.out)
-    save_config(config, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        save_settings(out, config)
+    except OSError as error:
+        raise UserError(f"--judge.out {out} cannot be written to ({error.strerror}); give another.") from None
     corpus = open_corpus(config.corpus)
     tokenizer = build_tokenizer(corpus, config.tokenizer)
     longest, cache = config.judge.max_length, out / "cache"

@@ -19,6 +19,7 @@ from diffusion_lm.diffusion.prediction import Denoise, Prediction
 from diffusion_lm.diffusion.process import Gaussian, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
 from diffusion_lm.diffusion.schedule import NoiseSchedule
+from diffusion_lm.model.embedding import expected
 
 
 @dataclass
@@ -103,8 +104,9 @@ class Tilt(Guidance):
             g = g * (self.limit / g.norm(dim=-1, keepdim=True).clamp(min=self.limit))
             if prediction.logits is None:
                 return prediction._replace(x0=prediction.x0 + g)
-            logits = prediction.logits + g @ steered.vectors.T
-            return Prediction(logits.softmax(-1) @ steered.vectors, logits)
+            with torch.autocast(z.device.type, enabled=False):
+                logits = prediction.logits + g.float() @ steered.vectors.T
+            return Prediction(expected(logits, steered.vectors), logits)
 
         return denoise
 

@@ -30,7 +30,7 @@ class Model(Protocol):
         """Emb(w): [B, L] to [B, L, D]."""
 
     def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
-        """The denoiser in training: self-conditioned now and then."""
+        """The denoiser in training: half of the sentences self-conditioned."""
 
     def rounding_logits(self, x0: Tensor) -> Tensor:
         """Logits of p(w | x0), [B, L, V]."""
@@ -73,10 +73,14 @@ class Simple(Objective):
     `x0`: |x0 - f(x_t, t)|^2 with x0 ~ N(Emb(w), sigma_0^2) (the target is the *noisy* x0); `embedding`: at the first step
     |Emb(w) - f(x_1, 1)|^2 instead; `rounding`: -log p(w | x0), of the noisy x0, so it never sees the network; `prior`:
     |sqrt(alpha_bar(1)) x0|^2, which keeps the embedding from growing. Squares are means over D. No gradient is stopped.
+
+    Args:
+        steps: T.
+        predicts_eps: the ablation of figure 4: `x0` and `embedding` are |eps - eps_hat|^2 instead.
     """
 
-    def __init__(self, steps: int = 2000) -> None:
-        self.steps = steps
+    def __init__(self, steps: int = 2000, *, predicts_eps: bool = False) -> None:
+        self.steps, self.predicts_eps = steps, predicts_eps
 
     def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
         alpha_bar = model.schedule.alpha_bar
@@ -90,6 +94,10 @@ class Simple(Objective):
         first = index == 0
         to_x0 = token_mean((x0 - f).square().mean(-1), mask)
         to_embedding = token_mean((embedded - f).square().mean(-1), mask)
+        if self.predicts_eps:
+            # eps - eps_hat = sqrt(alpha_bar / (1 - alpha_bar)) (x0_hat - x0) at the same z_t.
+            snr = model.schedule.log_snr(t).exp()
+            to_x0, to_embedding = snr * to_x0, snr * to_embedding
         last = alpha_bar(t.new_tensor(1.0))
         return {
             "x0": torch.where(first, 0.0, to_x0),

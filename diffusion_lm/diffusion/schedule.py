@@ -12,6 +12,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from diffusion_lm.errors import UserError
+
 # alpha_bar is kept away from 0 and 1 so that log_snr stays finite at both ends.
 _EPS = 1e-6
 
@@ -40,7 +42,7 @@ class NoiseSchedule(ABC):
     def grid(self, n: int) -> Tensor:
         """n + 1 times from 1 down to 0 in equal steps: the n steps of a sampler, [n + 1]."""
         if n < 1:
-            raise ValueError(f"A sampler takes at least one step, not {n}.")
+            raise UserError(f"A sampler takes at least one step, not {n}.")
         return torch.linspace(1.0, 0.0, n + 1)
 
 

@@ -29,7 +29,9 @@ class TimeSampler(nn.Module, ABC):
 
 def stratified(n: int, device: torch.device) -> Tensor:
     """n uniform numbers in [0, 1), one in each of n equal strata, shuffled: less variance than independent draws, [n]."""
-    return ((torch.arange(n, device=device) + torch.rand(n, device=device)) / n)[torch.randperm(n, device=device)]
+    t = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+    # The last stratum can round up to 1 in float32.
+    return t.clamp(max=1 - 1e-6)[torch.randperm(n, device=device)]
 
 
 @final

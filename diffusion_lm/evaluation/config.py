@@ -22,15 +22,15 @@ class EvaluateConfig:
     tasks: list[str] = field(default_factory=lambda: ["unconditional"])
     """What the model has to do: unconditional, attribute, length; may be repeated."""
     n: int = 1000
-    """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts of a
-    task whose diversity is measured, since distinct words and self-BLEU grow with the number of texts."""
+    """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
+    of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
     samples_per_target: int = 50
     """Number of samples for each target of a control (paper: 50)."""
     targets: str | None = None
-    """File of attribute targets, a JSON list such as ["food", ":", "Fast", "food"] on every line; without one, every
-    value that the model's classifier knows."""
+    """File of attribute targets, a JSON list such as ["food", ":", "Fast", "food"] on every line;
+    without one, every value that the model's classifier knows."""
     lengths: tuple[int, int] = (10, 40)
-    """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40 tokens)."""
+    """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None
     """Try so many targets of each task instead of all, spread evenly over the list; the table says so."""
     steps: int = 200
@@ -38,13 +38,14 @@ class EvaluateConfig:
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
     """How z_s follows from z_t; null: renoise, the paper's step."""
     clamp: Literal["hard", "soft", "sample", "off"] | None = None
-    """How x0_hat commits to words; null: soft for a model that predicts words, else hard."""
+    """How x0_hat commits to words; null: the model's own default."""
     temperature: float | None = None
-    """Temperature of the soft and the sample clamp: below 1 commits, above 1 varies; null: 1."""
+    """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
+    varies; null: 1."""
     clamp_from: float | None = None
     """Clamp where t <= clamp_from; null: at every step."""
     guidance: Literal["default", "paper"] = "default"
-    """How a control's energy is followed: default (one classifier pass a step), or paper (the original's inner loop of
+    """How a control's energy is followed: default (one classifier pass a step), or paper (its inner loop of
     three updates a step, with its numbers for the task)."""
     guidance_scale: float | None = None
     """default guidance: exponent of p(control | z_t); null: its own default."""
@@ -72,6 +73,8 @@ class EvaluateConfig:
         if self.temperature is not None and self.temperature <= 0:
             raise UserError(f"The temperature must be above 0, not {self.temperature}.")
         if self.temperature is not None and self.clamp in ("hard", "off"):
-            raise UserError(f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample.")
-        if self.guidance == "paper" and (self.guidance_scale, self.guidance_limit) != (None, None):
-            raise UserError("guidance_scale and guidance_limit belong to the default guidance, not to the paper's.")
+            raise UserError(
+                f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
+            )
+        if self.guidance != "default" and (self.guidance_scale, self.guidance_limit) != (None, None):
+            raise UserError("guidance_scale and guidance_limit belong to --guidance default.")

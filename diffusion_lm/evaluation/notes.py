@@ -21,24 +21,25 @@ def notes(
     """
     raw, known = rows[0], rows[1]
     remarks = [
-        f"Distinct words of the model are to be compared with {known.name!r} ({known.distinct_1:,}), where each word "
-        f"that the model's vocabulary lacks counts as the one word UNK; {raw.name!r} ({raw.distinct_1:,}) counts "
-        "words as people wrote them.",
+        f"Distinct words of the model are to be compared with {known.name!r} ({known.distinct_1:,}), where "
+        f"each word that the model's vocabulary lacks counts as the one word UNK; {raw.name!r} "
+        f"({raw.distinct_1:,}) counts words as people wrote them.",
         "Distinct pairs: " + "; ".join(f"{row.name} {row.distinct_2_count:,}" for row in rows) + ".",
     ]
     for row in rows:
         if row.diversity_n is not None and row.diversity_n != raw.diversity_n:
             remarks.append(
-                f"{row.name}: distinct counts and self-BLEU are of {row.diversity_n:,} texts, not {raw.diversity_n:,} "
-                "as for human text: do not compare them."
+                f"{row.name}: distinct counts and self-BLEU are of {row.diversity_n:,} texts, not "
+                f"{raw.diversity_n:,} as for human text: do not compare them."
             )
         elif row.n != row.diversity_n:
             remarks.append(
-                f"{row.name}: distinct counts and self-BLEU are of a random {row.diversity_n:,} of its {row.n:,} texts."
+                f"{row.name}: distinct counts and self-BLEU are of a random {row.diversity_n:,} of its "
+                f"{row.n:,} texts."
             )
         remarks += _success(row, scores.get(row.name, ()))
     if left_out:
-        remarks.append(f"{left_out} of the human sentences drawn are longer than the judge reads and are left out.")
+        remarks.append(f"Left out: {left_out} of the human sentences drawn, longer than the judge reads.")
     return remarks
 
 
@@ -51,7 +52,7 @@ def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
         text += f", 95 % interval {low:.1%} to {high:.1%} (bootstrap over {row.targets} targets)"
     if row.targets < row.targets_in_all:
         text += f"; only {row.targets} of {row.targets_in_all} targets were tried"
-    missed = sorted(((s.success, s.target) for s in scores if s.success is not None and s.success < 1))
+    missed = sorted((s.success, s.target) for s in scores if s.success is not None and s.success < 1)
     if missed:
         text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for share, target in missed[:WORST])
     return [text + "."]

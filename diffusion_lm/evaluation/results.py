@@ -1,4 +1,4 @@
-"""results.jsonl: every text of an evaluation on a line of its own, so that a run that was cut short goes on."""
+"""results.jsonl: a line for every text of an evaluation, so that one that was cut short goes on."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class Results:
 
     Args:
         path: the file; it need not exist.
-        config: hash of this evaluation's settings. A task with settings of its own appends theirs after a hyphen.
+        config: hash of this evaluation's settings; a task with settings of its own appends theirs after a
+            hyphen.
 
     Raises:
         UserError: the file holds samples of other settings, or a line that is no sample.
@@ -112,4 +113,4 @@ def _read(line: str, where: str) -> Sample:
         values: Any = json.loads(line)
         return Sample(**values)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where} is no result of an evaluation ({error}); give --out another folder.") from error
+        raise UserError(f"{where} is no result of an evaluation ({error}).") from error

@@ -48,7 +48,7 @@ def words_of(text: str) -> list[str]:
 
 
 def diversity_of(texts: Sequence[str], most: int, seed: int) -> dict[str, int | float]:
-    """Distinct words, distinct pairs and self-BLEU of at most `most` of the texts, as fields of `EvaluationRow`."""
+    """Distinct words and pairs and self-BLEU of at most `most` texts, as fields of `EvaluationRow`."""
     if len(texts) > most:
         chosen = np.random.default_rng(seed).choice(len(texts), most, replace=False)
         texts = [texts[i] for i in sorted(chosen)]

@@ -37,16 +37,16 @@ IN_VOCABULARY = "human (dev), model's vocabulary"
 def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row]:
     """Run the tasks of the config, print the table, and return its rows.
 
-    Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an earlier
-    one stopped. `out`/summary.json holds the rows, the score of every target, and the config.
+    Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an
+    earlier one stopped. `out`/summary.json holds the rows, the score of every target, and the config.
 
     Args:
         config: what to evaluate, and how.
         console: where the table and the progress go; None prints nothing.
 
     Raises:
-        UserError: the model, judge, corpus, a task or a target cannot be used, or `out` holds an evaluation with other
-            settings.
+        UserError: the model, judge, corpus, a task or a target cannot be used, or `out` holds an evaluation
+            with other settings.
     """
     tasks = find_tasks(config.tasks)
     corpus = open_corpus(config.corpus)
@@ -55,10 +55,11 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row
     judge = JudgeLM.from_pretrained(config.judge)
     lm = DiffusionLM.from_pretrained(config.model, None if config.device == "auto" else config.device)
     judge.to(lm.device)
-    human = Human(corpus, judge, config.n, config.seed)
+    # Before a task loads a classifier into the model: it belongs to that task's settings.
+    digest = _settings_hash(config, lm, judge, corpus)
+    human = Human(corpus, judge, config.n, target_seed(config.seed, Human.name, ""))
     models = [Model(lm, task(config, lm), config) for task in tasks]
     systems: list[System] = [human, JudgeSamples(judge, config.n), *models]
-    digest = _settings_hash(config, lm, judge, corpus)
     results = Results(Path(config.out) / "results.jsonl", digest)
     groups = {system.name: _collect(system, results, judge, config.seed, console) for system in systems}
     rows = _rows(config, systems, groups, judge, lm, corpus)
@@ -132,7 +133,7 @@ def _rows(
     lm: DiffusionLM,
     corpus: Corpus,
 ) -> list[EvaluationRow]:
-    """A row for each system, and after the first, human text as written, one for it in the model's vocabulary."""
+    """A row for each system; after the first, human text, one for it in the model's vocabulary."""
     texts = (sample.text for group in groups.values() for samples in group.values() for sample in samples)
     copies = copied(texts, (document.text for document in corpus.documents("train")))
     human_texts = [sample.text for sample in groups[Human.name][""]]

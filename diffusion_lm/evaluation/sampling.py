@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import torch
+from typing import Protocol
 
 from diffusion_lm.control.guidance import Guidance, Tilt
 from diffusion_lm.diffusion.clamp import CLAMPS, Clamp
 from diffusion_lm.diffusion.samplers import SAMPLERS, Sampler
-from diffusion_lm.evaluation.config import EvaluateConfig
 
 
-def sampler_of(config: EvaluateConfig) -> Sampler | None:
+class SamplingConfig(Protocol):
+    """The part of a configuration that says how texts are drawn; `evaluate` and `generate` share it."""
+
+    @property
+    def sampler(self) -> str | None: ...  # noqa: D102
+    @property
+    def clamp(self) -> str | None: ...  # noqa: D102
+    @property
+    def temperature(self) -> float | None: ...  # noqa: D102
+    @property
+    def clamp_from(self) -> float | None: ...  # noqa: D102
+    @property
+    def guidance(self) -> str: ...  # noqa: D102
+    @property
+    def guidance_scale(self) -> float | None: ...  # noqa: D102
+    @property
+    def guidance_limit(self) -> float | None: ...  # noqa: D102
+
+
+def sampler_of(config: SamplingConfig) -> Sampler | None:
     """The sampler, None for the model's own default."""
     return None if config.sampler is None else SAMPLERS[config.sampler]()
 
 
-def clamp_of(config: EvaluateConfig, seed: int) -> Clamp | None:
-    """The clamp, None for the model's own default; one that draws words draws them by `seed`."""
+def clamp_of(config: SamplingConfig) -> Clamp | None:
+    """The clamp, None for the model's own default."""
     if (config.clamp, config.temperature, config.clamp_from) == (None, None, None):
         return None
-    options: dict[str, Any] = {}
-    if config.clamp_from is not None:
-        options["from_time"] = config.clamp_from
-    if config.temperature is not None:
-        options["temperature"] = config.temperature
-    if config.clamp == "sample":
-        # A stream of its own: the words must not be drawn with the numbers that the noise is made of.
-        options["generator"] = torch.Generator().manual_seed(seed + 1_000_003)
-    return CLAMPS[config.clamp or "soft"](**options)
+    options = {"temperature": config.temperature, "from_time": config.clamp_from}
+    given = {name: value for name, value in options.items() if value is not None}
+    return CLAMPS[config.clamp or "sample"](**given)
 
 
-def _tilt(config: EvaluateConfig, task: str) -> Guidance:
+def _tilt(config: SamplingConfig, task: str) -> Guidance:
     given = {"scale": config.guidance_scale, "limit": config.guidance_limit}
     return Tilt(**{name: value for name, value in given.items() if value is not None})
 
 
-GUIDANCE: dict[str, Callable[[EvaluateConfig, str], Guidance]] = {
+GUIDANCE: dict[str, Callable[[SamplingConfig, str], Guidance]] = {
     "default": _tilt,
     "paper": lambda config, task: Guidance.paper(task),
 }
 """The ways to follow an energy, by name."""
 
 
-def guidance_of(config: EvaluateConfig, task: str) -> Guidance:
+def guidance_of(config: SamplingConfig, task: str) -> Guidance:
     """The guidance for a task."""
     return GUIDANCE[config.guidance](config, task)

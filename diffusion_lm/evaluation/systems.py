@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -110,7 +110,7 @@ class JudgeSamples(System):
 
 @final
 class Model(System):
-    """The model on a task. Every control is bound before the first text is written, so that a bad one costs nothing."""
+    """The model on a task; every control is checked before the first text is written."""
 
     def __init__(self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Model(System):
             self.controls[target],
             steps=self.config.steps,
             sampler=sampler_of(self.config),
-            clamp=clamp_of(self.config, seed),
+            clamp=clamp_of(self.config),
             guidance=guidance_of(self.config, self.name) if self.controls[target] is not None else None,
             seed=seed,
             batch_size=self.config.batch_size,
@@ -153,19 +153,19 @@ class Model(System):
 
 
 def target_seed(seed: int, task: str, target: str) -> int:
-    """The seed of a target: it depends on the evaluation's seed and on its own name, not on the targets beside it."""
+    """The seed of a target, which does not depend on the targets beside it."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{task}\n{target}".encode()).digest()[:4], "big")
 
 
 def spread(targets: Sequence[Any], limit: int | None) -> list[Any]:
-    """`limit` of the targets at even distances, so that no kind of target that stands first crowds out the others."""
+    """`limit` of the targets at even distances, since targets of a kind stand together."""
     if limit is None or limit >= len(targets):
         return list(targets)
     return [targets[i * len(targets) // limit] for i in range(limit)]
 
 
-def reservoir(texts: Any, n: int, seed: int) -> list[str]:
-    """A random sample of `n` texts of a stream, or all of them if there are fewer (Vitter 1985, algorithm R)."""
+def reservoir(texts: Iterable[str], n: int, seed: int) -> list[str]:
+    """A random sample of `n` texts of a stream, or all if there are fewer (Vitter 1985, algorithm R)."""
     rng = random.Random(seed)
     kept: list[str] = []
     for i, text in enumerate(texts):

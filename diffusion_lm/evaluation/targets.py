@@ -28,11 +28,11 @@ def read_attribute_targets(path: str | Path, known: Mapping[str, Sequence[str]])
 
     Args:
         path: the file.
-        known: the values of each field that can be asked for. Values are matched without regard to case and spacing.
+        known: the values of each field that can be asked for; case and spacing do not matter.
 
     Raises:
-        UserError: the file cannot be read or has no target, or a line is malformed, repeated, or asks for what is
-            not known; the message gives the line's number.
+        UserError: the file cannot be read or has no target, or a line is malformed, repeated, or asks for
+            what is not known; the message gives the line's number.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()

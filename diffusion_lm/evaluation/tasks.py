@@ -1,4 +1,4 @@
-"""What a model is asked to do in an evaluation: one class a task. A new task is a class here and a line in `TASKS`."""
+"""What a model is asked to do: one class a task. A new one is a class and an entry of `TASKS`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Unconditional(Task[str]):
 
 @final
 class AttributeTask(Task[AttributeTarget]):
-    """Semantic content (paper section 6.1): each value of a file, or each that the model's classifier knows."""
+    """Semantic content (paper section 6.1): each target of a file, or all that the classifier knows."""
 
     name = "attribute"
 

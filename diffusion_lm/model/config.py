@@ -53,6 +53,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
+        if min(*self.shape, self.embedding_dim) < 1:
+            raise UserError("width, layers, heads and embedding_dim are at least 1.")
         if self.shape[0] % self.shape[2]:
             raise UserError(f"The width {self.shape[0]} is not a multiple of the number of heads, {self.shape[2]}.")
         if self.objective == "cross_entropy" and self.prediction == "eps":
@@ -64,7 +66,11 @@ class ModelConfig:
     def shape(self) -> tuple[int, int, int]:
         """Width H, layers, heads."""
         width, layers, heads = SIZES[self.size]
-        return self.width or width, self.layers or layers, self.heads or heads
+        return (
+            width if self.width is None else self.width,
+            layers if self.layers is None else self.layers,
+            heads if self.heads is None else self.heads,
+        )
 
     @property
     def canvas(self) -> int | None:

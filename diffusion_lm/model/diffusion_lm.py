@@ -58,10 +58,12 @@ class DiffusionLM(nn.Module):
         self.transformer = Transformer(config, 2 * dim if config.self_conditioning else dim)
         self.head = self._build_head(config, width, vocab_size)
 
-    @staticmethod
-    def _build_head(config: ModelConfig, width: int, vocab_size: int) -> Head:
+    def _clean_snr(self) -> float:
+        return float(self.schedule.log_snr(torch.tensor(0.0, device="cpu")).exp())
+
+    def _build_head(self, config: ModelConfig, width: int, vocab_size: int) -> Head:
         if config.objective == "cross_entropy":
-            return LogitHead(width, vocab_size, prior=config.output_prior)
+            return LogitHead(width, vocab_size, self._clean_snr(), prior=config.output_prior)
         head = X0Head if config.prediction == "x0" else EpsHead
         return head(width, config.embedding_dim, vocab_size)
 
@@ -69,7 +71,9 @@ class DiffusionLM(nn.Module):
         """The training loss that the config names."""
         if self.config.objective == "cross_entropy":
             return CrossEntropy()
-        return Simple() if self.config.objective == "simple" else VariationalBound()
+        if self.config.objective == "simple":
+            return Simple(predicts_eps=self.config.prediction == "eps")
+        return VariationalBound()
 
     def embed(self, ids: Tensor) -> Tensor:
         """Emb(w): ids [B, L] to x0 [B, L, D]."""
@@ -149,7 +153,7 @@ class DiffusionLM(nn.Module):
             control: what is wanted of them, `Attribute("food", "Japanese") & Length(20)`; None for free sentences.
             steps: denoiser calls (the paper decodes with 200).
             sampler: how z_t becomes z_s; default `Renoise()`, the paper's clamped step.
-            clamp: what x0_hat commits to; default `SoftClamp()` for a model that predicts words, else `HardClamp()`.
+            clamp: what x0_hat commits to; default `SampledClamp()` for a model that predicts words, else `HardClamp()`.
             guidance: how the control's energy is followed; default `Tilt()`, `Guidance.paper(task)` for the original's.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.

@@ -36,3 +36,9 @@ def nearest(x: Tensor, vectors: Tensor) -> Tensor:
     """Index of the nearest row of `vectors` [V, D] to each position of x [B, L, D] in Euclidean distance, [B, L]."""
     # |x - e|^2 = |x|^2 - 2 x.e + |e|^2, and |x|^2 is the same for every word.
     return (x @ vectors.T - vectors.square().sum(-1) / 2).argmax(-1)
+
+
+def expected(logits: Tensor, vectors: Tensor) -> Tensor:
+    """softmax(logits) E: the average word vector, in float32 under autocast too; [B, L, V] and [V, D] to [B, L, D]."""
+    with torch.autocast(logits.device.type, enabled=False):
+        return logits.float().softmax(-1) @ vectors.float()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
 from diffusion_lm.control.guidance import Guidance, Steered, Tilt
-from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SoftClamp, clamped
+from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
+from diffusion_lm.model.embedding import expected
 from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
 from diffusion_lm.errors import UserError
 
@@ -98,7 +99,7 @@ class _Batch:
         logits = self.control.reweight(prediction.logits, latents)
         if logits is prediction.logits:
             return prediction
-        return Prediction(logits.softmax(-1) @ self.vectors, logits)
+        return Prediction(expected(logits, self.vectors), logits)
 
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
@@ -112,12 +113,12 @@ class _Batch:
             special[: self.lm.tokenizer.pad_id + 1] = True
             logits = logits.masked_fill(free[..., None] & special, BANNED)
             if self.lm.predicts_words:
-                x0 = logits.softmax(-1) @ self.vectors
+                x0 = expected(logits, self.vectors)
         given = self.known.clamp(min=0)
         x0 = torch.where(free[..., None], x0, F.embedding(given, self.vectors))
         one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
         logits = torch.where(free[..., None], logits, one_hot)
-        self.previous = x0.detach()
+        self.previous = x0
         return Prediction(x0, logits)
 
     @property
@@ -146,7 +147,7 @@ def generate(
     started = time.perf_counter()
     control = control.bind(lm) if control is not None else None
     sampler, guidance = sampler or Renoise(), guidance or Tilt()
-    clamp = clamp or (SoftClamp() if lm.predicts_words else HardClamp())
+    clamp = clamp or (SampledClamp() if lm.predicts_words else HardClamp())
     generator = torch.Generator().manual_seed(seed)
     layout = lay_out(lm, n, control, generator)
     ids: list[list[int]] = [[] for _ in range(n)]
@@ -176,6 +177,8 @@ def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.G
     if control is not None:
         canvas = control.canvas(canvas)
     if lm.config.layout == "padded":
+        if canvas != Canvas(lm.max_words):
+            raise UserError(f"{control} fixes words or their number, which a model of the padded layout cannot be held to.")
         length = lm.config.max_length
         known = torch.full((n, length), UNKNOWN)
         return Layout(known, torch.ones(n, length, dtype=torch.bool))
@@ -198,6 +201,8 @@ def _sample(
         if callback is not None and prediction.logits is not None:
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
+    if isinstance(clamp, SampledClamp) and clamp.generator is None:
+        clamp = replace(clamp, generator=generator)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), generator)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_lm.diffusion.prediction import Prediction
 from diffusion_lm.diffusion.process import x0_from_eps
+from diffusion_lm.model.embedding import expected
 
 
 def _mlp(width: int, out: int) -> nn.Sequential:
@@ -36,8 +37,9 @@ class LogitHead(Head):
     of w (const: -alpha_bar |Emb(w)|^2 / (2 (1 - alpha_bar))), which is Bayes' rule if the network says p(w | context).
     """
 
-    def __init__(self, width: int, vocab_size: int, *, prior: bool) -> None:
+    def __init__(self, width: int, vocab_size: int, clean_snr: float, *, prior: bool) -> None:
         super().__init__()
+        self.clean_snr = clean_snr
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, vocab_size)
         nn.init.zeros_(self.out.weight)
@@ -51,7 +53,13 @@ class LogitHead(Head):
                 precision = 1 / (1 - alpha_bar)
                 logits = logits + (alpha_bar.sqrt() * precision) * (z @ vectors.T)
                 logits = logits - (alpha_bar * precision / 2) * vectors.square().sum(-1)
-            return Prediction(logits.softmax(-1) @ vectors, logits)
+            return Prediction(expected(logits, vectors), logits)
+
+
+    def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
+        """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""
+        with torch.autocast(x0.device.type, enabled=False):
+            return self.clean_snr * (x0 @ vectors.T - vectors.square().sum(-1) / 2)
 
 
 class _RoundingHead(Head):
@@ -70,7 +78,8 @@ class _RoundingHead(Head):
         return Prediction(x0, self.rounding_logits(x0, vectors))
 
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
-        return super().rounding_logits(x0, vectors) + self.bias
+        with torch.autocast(x0.device.type, enabled=False):
+            return super().rounding_logits(x0, vectors) + self.bias
 
 
 @final

@@ -105,11 +105,16 @@ def train_attribute(
     corpus = open_corpus(config.corpus)
     cache = tempfile.TemporaryDirectory(prefix="diffusion-lm-")
     with cache:
-        encoded = {s: encode_corpus(corpus, s, lm.tokenizer, lm.config.max_length, Path(cache.name)) for s in ("train", "dev")}
+        encoded = {
+            s: encode_corpus(corpus, s, lm.tokenizer, lm.config.max_length, Path(cache.name))
+            for s in ("train", "dev")
+        }
         said = {split: _said(corpus, split, encoded[split]) for split in encoded}
         fields = known_values(said["train"], config.min_count)
         if not fields:
-            raise UserError(f"{config.corpus.source} names no field whose value {config.min_count} of its texts say.")
+            raise UserError(
+                f"{config.corpus.source} names no field whose value {config.min_count} of its texts say."
+            )
         shape = AttributeConfig(
             fields,
             lm.config.embedding_dim,
@@ -121,7 +126,9 @@ def train_attribute(
             config.heads,
         )
         model = AttributeModel(shape).to(lm.device)
-        train, dev = (_Labelled(encoded[s], torch.tensor([model.classes(f) for f in said[s]])) for s in ("train", "dev"))
+        train, dev = (
+            _Labelled(encoded[s], torch.tensor([model.classes(f) for f in said[s]])) for s in ("train", "dev")
+        )
         _fit(model, lm, train, config, progress)
         accuracy = noise_level_accuracy(model.eval(), lm, dev.encoded, dev.classes)
     _save(model, out)

@@ -163,8 +163,12 @@ class Trainer:
             parts["times"] = times
         checkpoint = Checkpoint(self.step, self.tokens, self._fingerprint(), parts)
         save_checkpoint(self.folder / "checkpoints", checkpoint)
-        with self.ema.in_place():
-            export_model(self.lm, self.folder / "model")
+        self._export()
+
+    def _export(self) -> None:
+        if self.accelerator.is_main_process:
+            with self.ema.in_place():
+                export_model(self.lm, self.folder / "model")
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -179,6 +183,8 @@ class Trainer:
                 each case the newest checkpoint is usable, and the same command continues from it.
         """
         run, main = self.config.run, self.accelerator.is_main_process
+        if self.step == run.steps:
+            self._export()  # which the end of the process may have prevented
         self.loss.train()
         saved = time.monotonic()
         with (
@@ -283,7 +289,7 @@ class Trainer:
     def _not_finite(self, names: list[str], step: int) -> UserError:
         return UserError(
             f"Training stopped at step {step}: {' and '.join(names)} not finite; earlier checkpoints are "
-            "intact, and a lower --optimizer.lr, a longer --optimizer.warmup or --run.precision no usually helps."
+            "intact, and a lower --optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
         )
 
     def _with_average(self, action: Callable[[], T]) -> T:

@@ -50,6 +50,6 @@ def load_optimizer_tensors(
     parameters = dict(model.named_parameters())
     for path, value in tensors.items():
         name, _, key = path.rpartition("/")
-        # The fused optimiser keeps the count of steps on the parameter's device too. A copy, because the tensors of
-        # a checkpoint are maps of its files.
+        # The fused optimiser keeps the count of steps on the parameter's device too.
+        # A copy, because the tensors of a checkpoint are maps of its files.
         optimizer.state[parameters[name]][key] = value.to(parameters[name].device, copy=True)

@@ -6,16 +6,20 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from diffusion_lm.training.config import TrainConfig
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 RUN_FILE = "run.yaml"
 
 
-def save_settings(folder: Path, config: TrainConfig) -> None:
-    """Write `run.yaml`; as a configuration file it starts the same run."""
+def save_settings(folder: Path, config: DataclassInstance) -> None:
+    """Write `run.yaml`; as a configuration file of the same command it starts the same run."""
     partial = folder / f".{RUN_FILE}.partial"
     text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
     partial.write_text(text, encoding="utf8")

@@ -18,6 +18,7 @@ from diffusion_lm.training.config import OptimizerConfig, RunConfig, TokenizerCo
 from diffusion_lm.training.data import Data, prepare
 from diffusion_lm.training.loop import Trainer
 
+
 def toy_config(out: Path | str, **settings: Any) -> TrainConfig:
     """A toy run; settings are named as flags are, with an underscore for the dot: `optimizer_lr=1.0`."""
     config = TrainConfig(
@@ -80,6 +81,8 @@ def saved_tensors() -> Callable[[TrainConfig, int], dict[str, torch.Tensor]]:
     def read(config: TrainConfig, step: int) -> dict[str, torch.Tensor]:
         files = Path(config.run.out, "checkpoints", f"step-{step:08d}").glob("*.safetensors")
         # Copies, as the loaded tensors are maps of files that the test may damage.
-        return {f"{file.stem}/{name}": value.clone() for file in files for name, value in load_file(file).items()}
+        return {
+            f"{file.stem}/{name}": value.clone() for file in files for name, value in load_file(file).items()
+        }
 
     return read

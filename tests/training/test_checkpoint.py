@@ -13,7 +13,10 @@ from diffusion_lm.training.checkpoint import Checkpoint, export_model, latest_ch
 
 
 def make(step):
-    parts = {"model": {"w": torch.full((64,), float(step))}, "optimizer": {"w/step": torch.tensor(float(step))}}
+    parts = {
+        "model": {"w": torch.full((64,), float(step))},
+        "optimizer": {"w/step": torch.tensor(float(step))},
+    }
     return Checkpoint(step, 10 * step, "run", parts)
 
 

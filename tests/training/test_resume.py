@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,8 +55,15 @@ def steps_logged(config):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(make_config, make_trainer, saved_tensors, number):
-    hard = {"model_dropout": 0.1, "run_time_sampling": "importance", "optimizer_weight_decay": 0.1, "run_accumulate": 2}
+def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(
+    make_config, make_trainer, saved_tensors, number
+):
+    hard = {
+        "model_dropout": 0.1,
+        "run_time_sampling": "importance",
+        "optimizer_weight_decay": 0.1,
+        "run_accumulate": 2,
+    }
     whole, stopped = make_config("whole", **hard), make_config("stopped", **hard)
     make_trainer(whole).fit()
     trainer = make_trainer(stopped)
@@ -93,7 +101,9 @@ def test_a_run_that_was_killed_continues_as_if_it_had_not_been(make_config, make
     killed, whole = make_config("killed", run_steps=16), make_config("whole", run_steps=16)
     command = [sys.executable, "-c", CHILD, str(Path(__file__).with_name("conftest.py")), killed.run.out]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as child:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    ) as child:
         assert child.stdout is not None and child.stdout.readline() == b"ready\n"
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
@@ -116,20 +126,39 @@ def test_a_finished_run_has_nothing_left_to_do(make_config, make_trainer, saved_
     assert_identical(before, saved_tensors(config, 2))
 
 
+def test_a_run_that_ended_before_its_model_was_written_writes_it(make_config, make_trainer):
+    config = make_config(run_steps=2)
+    make_trainer(config).fit()
+    weights = Path(config.run.out, "model", "model.safetensors")
+    content = weights.read_bytes()
+    shutil.rmtree(weights.parent)
+    make_trainer(config).fit()
+    assert weights.read_bytes() == content
+
+
 def test_a_run_with_other_settings_is_refused(make_config, make_trainer):
     make_trainer(make_config(run_steps=2)).fit()
     for change in ({"run_steps": 3}, {"optimizer_lr": 1e-3}, {"run_seed": 1}, {"model_dropout": 0.1}):
-        with pytest.raises(UserError, match=r"run holds a run with other settings .* give --run.out another folder"):
+        with pytest.raises(
+            UserError, match=r"run holds a run with other settings .* give --run.out another folder"
+        ):
             make_trainer(make_config(**{"run_steps": 2, **change}))
 
 
 def test_what_leaves_the_weights_alone_may_change(make_config, make_trainer):
     make_trainer(make_config(run_steps=2)).fit()
-    settings = {"run_log_every": 7, "run_validate_every": 3, "run_sample_every": 5, "run_checkpoint_minutes": 1.0}
+    settings = {
+        "run_log_every": 7,
+        "run_validate_every": 3,
+        "run_sample_every": 5,
+        "run_checkpoint_minutes": 1.0,
+    }
     assert make_trainer(make_config(run_steps=2, **settings)).step == 2
 
 
-def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(make_config, make_trainer, saved_tensors, caplog):
+def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(
+    make_config, make_trainer, saved_tensors, caplog
+):
     config = make_config(run_steps=6, run_checkpoint_minutes=0.0)
     make_trainer(config).fit()
     expected = saved_tensors(config, 6)
@@ -138,6 +167,8 @@ def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(make_config, ma
 
     resumed = make_trainer(config)
     assert resumed.step == 5
-    assert "damaged checkpoint" in caplog.text and "model.safetensors is truncated or corrupted" in caplog.text
+    assert (
+        "damaged checkpoint" in caplog.text and "model.safetensors is truncated or corrupted" in caplog.text
+    )
     resumed.fit()
     assert_identical(saved_tensors(config, 6), expected)

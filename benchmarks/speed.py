@@ -1,0 +1,112 @@
+"""Speed and memory of training and generation, for each recipe, with a plot of how they grow.
+
+python benchmarks/speed.py [--config configs/e2e-small.yaml ...] [--out docs/img] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from figure import Result, plot
+from points import QUICK, Point, Sweeps, points
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+PROTOTYPE = 5600
+"""Training tokens a second of the prototype: 5.5 M parameters (as e2e-small), two CPU cores."""
+
+
+def measure(point: Point) -> Result:
+    """Measure a point in a process of its own, so that its peak memory is its own."""
+    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(HERE / "measure.py"), json.dumps(asdict(point))]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    return {**asdict(point), **json.loads(done.stdout.splitlines()[-1])}
+
+
+def training_table(results: list[Result]) -> Table:
+    """The training points; the prototype's speed beside the point that it is comparable with."""
+    table = Table(title="Training")
+    for head in ("recipe", "parameters", "batch, tokens", "length", "tokens/s", "prototype", "peak MiB"):
+        table.add_column(head, justify="left" if head == "recipe" else "right")
+    for r in results:
+        if r["kind"] == "train":
+            comparable = not r["sweep"] and not r["tiny"] and "small" in r["config"] and r["device"] == "cpu"
+            table.add_row(
+                Path(r["config"]).stem,
+                f"{r['parameters'] / 1e6:.1f} M",
+                f"{r['tokens_per_step']:,.0f}",
+                _length(r),
+                f"{r['tokens_per_second']:,.0f}",
+                f"{PROTOTYPE:,} (x {r['tokens_per_second'] / PROTOTYPE:.1f})" if comparable else "",
+                f"{r['peak_mib']:,.0f}",
+            )
+    return table
+
+
+def generation_table(results: list[Result]) -> Table:
+    """The generation points."""
+    table = Table(title="Generation")
+    for head in ("recipe", "control", "batch", "length", "steps", "evaluations", "samples/s", "peak MiB"):
+        table.add_column(head, justify="left" if head in ("recipe", "control") else "right")
+    for r in results:
+        if r["kind"] == "generate":
+            table.add_row(
+                Path(r["config"]).stem,
+                "attribute" if r["control"] else "none",
+                f"{r['batch']:.0f}",
+                _length(r),
+                str(r["steps"]),
+                str(r["network_evaluations"]),
+                f"{r['samples_per_second']:,.2f}",
+                f"{r['peak_mib']:,.0f}",
+            )
+    return table
+
+
+def _length(result: Result) -> str:
+    return "as E2E" if result["length"] is None else str(result["length"])
+
+
+def main() -> None:
+    """Measure, print, plot."""
+    root = HERE.parent
+    parser = argparse.ArgumentParser(description="Speed and memory of training and generation.")
+    parser.add_argument("--config", nargs="+", default=[str(root / "configs" / "e2e-small.yaml")])
+    parser.add_argument(
+        "--out", type=Path, default=root / "docs" / "img", help="for speed-RECIPE.png and .json"
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny models, a minute: tries the benchmark")
+    arguments = parser.parse_args()
+    console = Console()
+    everything: list[Result] = []
+    for config in arguments.config:
+        todo = list(points(config, QUICK if arguments.quick else Sweeps()))
+        results = []
+        for number, point in enumerate(todo, start=1):
+            with console.status(f"{Path(config).stem}: point {number} of {len(todo)}"):
+                results.append(measure(point))
+        target = arguments.out / f"speed-{Path(config).stem}.png"
+        plot(results, target)
+        target.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        everything += results
+    console.print(training_table(everything), generation_table(everything))
+    first = everything[0]
+    console.print(
+        f"{first['device']}, {first['threads']} threads, torch {first['torch']}; "
+        f"a process that has done nothing yet holds {first['idle_mib']:,.0f} MiB."
+    )
+    console.print(f"Plots and figures: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Put a trained model and its controls into the package, in bf16: python scripts/bundle.py runs/e2e-small e2e-small."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from diffusion_lm.model.checkpoint import BUNDLED
+from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+def main() -> None:
+    """Load, cast, save; the model card beside them is written by hand and stays."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="folder of the model")
+    parser.add_argument("name", help="name under which from_pretrained will find it")
+    arguments = parser.parse_args()
+    lm = DiffusionLM.from_pretrained(arguments.model, device="cpu")
+    folder = BUNDLED / arguments.name
+    lm.save_pretrained(folder, torch.bfloat16)
+    lm.attribute_model().save_pretrained(folder / "controls" / "attribute", torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.text.tokenizer import Tokenizer
+from diffusion_lm.training.run import train
+from diffusion_lm.training.settings import changed_settings, save_settings
+
+
+def test_a_run_from_settings_to_model(make_config, make_trainer, saved_tensors, caplog):
+    caplog.set_level("INFO", logger="diffusion_lm")
+    config, plain = make_config(run_steps=4, run_sample_every=3), make_config("plain", run_steps=4)
+    train(config)
+    out = Path(config.run.out)
+
+    assert yaml.safe_load((out / "run.yaml").read_text()) == asdict(config)
+    lm = DiffusionLM.from_pretrained(out)
+    assert Tokenizer.load(out).fingerprint == lm.tokenizer.fingerprint
+
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert [(sample["step"], sample["seed"], len(sample["texts"])) for sample in samples] == [
+        (3, 0, 4),
+        (4, 0, 4),
+    ]
+    assert samples[-1]["texts"][0] in caplog.text
+
+    # Seeded before anything is drawn, and samples draw from noise of their own.
+    make_trainer(plain).fit()
+    expected = saved_tensors(plain, 4)
+    assert all(torch.equal(value, expected[name]) for name, value in saved_tensors(config, 4).items())
+
+
+def test_a_refused_run_leaves_the_other_one_as_it_was(make_config):
+    train(make_config(run_steps=1))
+    out = Path(make_config().run.out)
+    before = {path: path.read_bytes() for path in out.glob("*.*")}
+    with pytest.raises(
+        UserError, match=r"other settings .*optimizer.lr \(0.003 there, 0.5 here\); give --run.out"
+    ):
+        train(make_config(run_steps=1, optimizer_lr=0.5))
+    with pytest.raises(UserError, match=r"tokenizer.min_count \(1 there, 400 here\)"):
+        train(make_config(run_steps=1, tokenizer_min_count=400))
+    assert {path: path.read_bytes() for path in out.glob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["steps", "batch_tokens", "accumulate", "validate_every", "sample_every", "log_every", "batch_sentences"],
+)
+def test_numbers_with_which_no_step_can_be_taken_are_refused(make_config, name):
+    with pytest.raises(UserError, match=rf"--run.{name} must be 1 or more, not 0"):
+        train(make_config(**{f"run_{name}": 0}))
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(make_config, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match=r"--run.out .* cannot be made a folder"):
+        train(make_config())
+
+
+def test_changed_settings_are_named(make_config, tmp_path):
+    config = make_config()
+    assert changed_settings(tmp_path, config) == []  # there is no run.yaml
+    save_settings(tmp_path, config)
+    assert changed_settings(tmp_path, config) == []
+    other = replace(config, model=replace(config.model, width=64), run=replace(config.run, batch_sentences=3))
+    assert changed_settings(tmp_path, other) == [
+        "model.width (32 there, 64 here)",
+        "run.batch_sentences (None there, 3 here)",
+    ]
+    (tmp_path / "run.yaml").write_text("[")
+    assert changed_settings(tmp_path, other) == []

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from diffusion_lm.training.signals import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_a_request(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert stop.signal is None
+        signal.raise_signal(number)
+        assert stop.signal == number
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_one_acts_as_usual():
+    with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_thread_can_train_too():
+    seen = []
+
+    def run():
+        with StopRequest() as stop:
+            seen.append(stop.signal)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [None]
