@@ -51,7 +51,9 @@ def tiny(config: TrainConfig) -> TrainConfig:
         corpus=CorpusConfig("toy"),
         tokenizer=replace(config.tokenizer, min_count=1),
         model=replace(config.model, size="tiny"),
-        run=replace(config.run, steps=60, batch_tokens=1024, validate_every=30, sample_every=60, log_every=10),
+        run=replace(
+            config.run, steps=60, batch_tokens=1024, validate_every=30, sample_every=60, log_every=10
+        ),
     )
 
 
@@ -94,7 +96,9 @@ def write_weights(lm: DiffusionLM, out: Path, pieces_mib: int | None) -> None:
 
 def main() -> None:
     """Train, sample, score, save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--corpus", default="toy", help="folder of the corpus, or toy")
     parser.add_argument("--judge", type=Path, help="folder of a judge; without one, fluency is not scored")
@@ -106,7 +110,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     started = time.perf_counter()
     config = from_mapping(TrainConfig, yaml.safe_load(arguments.config.read_text()))
-    config = replace(config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out)))
+    config = replace(
+        config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out))
+    )
     if arguments.tiny:
         config = tiny(config)
     train(config)

@@ -133,7 +133,7 @@ def test_names_are_those_of_the_tables(config: type) -> None:
 
 def test_generate_and_evaluate_draw_in_the_same_ways() -> None:
     shared = set(get_type_hints(GenerateConfig)) & set(get_type_hints(EvaluateConfig))
-    assert {"sampler", "clamp", "temperature", "clamp_from", "guidance", "guidance_scale"} <= shared
+    assert {"sampler", "clamp", "temperature", "clamp_from", "guidance", "guidance_rate"} <= shared
     for name in shared - {"n"}:
         assert get_type_hints(GenerateConfig)[name] == get_type_hints(EvaluateConfig)[name]
         assert getattr(GenerateConfig(), name) == getattr(EvaluateConfig(), name)
@@ -251,7 +251,7 @@ def test_the_recipes_are_configs_of_train(file: Path) -> None:
         ("generate --trace 0", "trace must be at least 1, not 0."),
         ("generate --temperature 0", "temperature must be above 0, not 0.0."),
         ("generate --temperature 2 --clamp hard", "The hard clamp has no temperature;"),
-        ("generate --guidance paper --guidance_scale 2", "guidance_scale and guidance_limit belong to"),
+        ("generate --guidance paper --guidance_rate 2", "guidance_rate and guidance_steps belong to"),
         ("generate --sampler euler", "sampler must be ddpm, renoise, ddim, dpm-solver++ or null, not euler."),
         ("generate --attribute food", "An attribute is FIELD=VALUE, such as food=Japanese, not 'food'."),
         ("generate --model ./nowhere", "There is no model './nowhere';"),

@@ -41,11 +41,11 @@ class GenerateConfig:
     clamp_from: float | None = None
     """Clamp where t <= clamp_from; null: at every step."""
     guidance: Literal["default", "paper"] = "default"
-    """How a classifier is followed: default (one pass a step), or paper (its three updates a step)."""
-    guidance_scale: float | None = None
-    """default guidance: exponent of p(control | z_t); null: its own default."""
-    guidance_limit: float | None = None
-    """default guidance: the most by which one step favours a word; null: its own default."""
+    """How a classifier is followed: default (along the gradient), or paper (its sign steps)."""
+    guidance_rate: float | None = None
+    """default guidance: length of an update; null: its own default."""
+    guidance_steps: int | None = None
+    """default guidance: updates a step; null: its own default."""
     seed: int = 0
     """The same seed gives the same sentences again."""
     trace: int | None = field(default=None, metadata={ALONE: "10"})
@@ -69,8 +69,8 @@ class GenerateConfig:
             raise UserError(
                 f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
             )
-        if self.guidance != "default" and (self.guidance_scale, self.guidance_limit) != (None, None):
-            raise UserError("guidance_scale and guidance_limit belong to --guidance default.")
+        if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
+            raise UserError("guidance_rate and guidance_steps belong to --guidance default.")
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,12 @@ class AttributeModel(nn.Module):
         """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"format": 1, **asdict(self.config)}, indent=2, ensure_ascii=False))
-        save_file({k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(
+            json.dumps({"format": 1, **asdict(self.config)}, indent=2, ensure_ascii=False)
+        )
+        save_file(
+            {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors"
+        )
 
     @staticmethod
     def from_pretrained(folder: str | Path, lm: str) -> AttributeModel:
@@ -96,7 +100,9 @@ class AttributeModel(nn.Module):
             model = AttributeModel(AttributeConfig(**values))
             model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
         except Exception as error:
-            raise UserError(f"The attribute classifier in {folder} is truncated or foreign ({error}).") from None
+            raise UserError(
+                f"The attribute classifier in {folder} is truncated or foreign ({error})."
+            ) from None
         if model.config.lm != lm:
             raise UserError(
                 f"The attribute classifier in {folder} reads another language model's vectors; train it on this one "

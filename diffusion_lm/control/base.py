@@ -140,7 +140,9 @@ class And(Control):
 
 def _probability_only(control: Control, canvas: Canvas, sign: str) -> None:
     if control.canvas(canvas) != canvas:
-        raise UserError(f"{control} fixes words or their number, which {sign} cannot weigh; combine it with & only.")
+        raise UserError(
+            f"{control} fixes words or their number, which {sign} cannot weigh; combine it with & only."
+        )
 
 
 def _energy(control: Control, latents: Latents, sign: str) -> Tensor:

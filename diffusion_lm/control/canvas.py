@@ -75,7 +75,9 @@ class Canvas:
             UserError: if it is out of range or contradicts what is known.
         """
         if not 1 <= words <= self.max_words:
-            raise UserError(f"The length {words} is out of range; this model writes 1 to {self.max_words} words.")
+            raise UserError(
+                f"The length {words} is out of range; this model writes 1 to {self.max_words} words."
+            )
         if self.words not in (None, words):
             raise UserError(f"Two lengths contradict each other: {self.words} and {words} words.")
         return replace(self, words=words)._checked()
@@ -91,7 +93,13 @@ class Canvas:
         return replace(self, template=template)._checked()
 
     def lay_out(
-        self, n: int, length_counts: Tensor, start_id: int, end_id: int, pad_id: int, generator: torch.Generator
+        self,
+        n: int,
+        length_counts: Tensor,
+        start_id: int,
+        end_id: int,
+        pad_id: int,
+        generator: torch.Generator,
     ) -> Layout:
         """Draw what is still free (lengths from the corpus, the sizes of blanks) and place what is known.
 

@@ -1,15 +1,11 @@
-"""How a control's energy is followed while sampling.
-
-`Guidance` is abstract: a wrapper of the denoiser, a guide of each z_s, or both. `Tilt` is our default; `InnerLoop` is the
-paper's.
-"""
+"""How a control's energy is followed while sampling: `Pull` is our default, `InnerLoop` the paper's."""
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -19,7 +15,13 @@ from diffusion_lm.diffusion.prediction import Denoise, Prediction
 from diffusion_lm.diffusion.process import Gaussian, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
 from diffusion_lm.diffusion.schedule import NoiseSchedule
-from diffusion_lm.model.embedding import expected
+
+
+class Slope(NamedTuple):
+    """An energy [B] and its gradient by z_t [B, L, D]."""
+
+    energy: Tensor
+    gradient: Tensor
 
 
 @dataclass
@@ -49,27 +51,23 @@ class Steered:
         logits = prediction.logits if prediction.logits is not None else z
         return self.control.energy(Latents(z, t, self.mask, prediction.x0, logits, self.vectors))
 
-    def gradient(self, z: Tensor, t: Tensor) -> Tensor | None:
-        """The gradient of the summed energy by z_t, [B, L, D]; None for a control without energy."""
+    def slope(self, z: Tensor, t: Tensor) -> Slope | None:
+        """The energy and its gradient by z_t; None for a control without energy."""
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             energy = self.energy(z, t)
             if energy is None:
                 return None
             self.passes += 1
-            return torch.autograd.grad(energy.sum(), z)[0]
+            return Slope(energy.detach(), torch.autograd.grad(energy.sum(), z)[0])
 
 
 class Guidance(ABC):
-    """A way to follow an energy; `wrap` changes what the denoiser says, `guide` changes z_s."""
+    """A way to follow an energy: it moves each z_s before the denoiser sees it."""
 
-    def wrap(self, steered: Steered) -> Denoise:
-        """The denoiser that the sampler calls."""
-        return steered.denoise
-
-    def guide(self, steered: Steered) -> Guide | None:
-        """What moves each z_s, None for nothing."""
-        return None
+    @abstractmethod
+    def guide(self, steered: Steered) -> Guide:
+        """What the sampler calls after each step."""
 
     @staticmethod
     def paper(task: str = "attribute") -> InnerLoop:
@@ -80,35 +78,30 @@ class Guidance(ABC):
 
 @final
 @dataclass(frozen=True)
-class Tilt(Guidance):
-    """p(w_i | z_t, c) from p(w_i | z_t), by Bayes' rule to first order, in one classifier pass a step.
+class Pull(Guidance):
+    """Steps of fixed length along each sentence's own gradient, shorter the surer the classifier is.
 
-    Tweedie's formula moves E[x0 | z_t] by (1 - alpha_bar) / sqrt(alpha_bar) grad log p(c | z_t). On a model that predicts
-    words the same tilt is made on the logits: logit(w) += scale g_i . Emb(w) with g that vector, shortened to `limit`
-    where it is longer; x0_hat = softmax(logits) E then stays an average of word vectors, however strong the tilt.
+    z_s <- z_s - rate (1 - p(c | z_s)) g / |g| with g the gradient of the energy by the whole sentence's latents [L, D]. A sign
+    step moves every coordinate alike and so disturbs words that have nothing to do with the control; this one moves the
+    few positions that matter, and stops where the control holds (docs/log.md has both beside each other).
     """
 
-    scale: float = 1.0
-    """Exponent of p(c | z_t)."""
-    limit: float = 1.0
-    """Longest g at a position, in units of 1 / sqrt(D): the most by which one step can favour a word."""
+    steps: int = 3
+    """Inner updates a step."""
+    rate: float = 5.0
+    """Length of an update in the latents' own units, where p(c | z_s) is near 0."""
 
-    def wrap(self, steered: Steered) -> Denoise:  # noqa: D102
-        def denoise(z: Tensor, t: Tensor) -> Prediction:
-            prediction = steered.denoise(z, t)
-            gradient = steered.gradient(z, t)
-            if gradient is None:
-                return prediction
-            alpha_bar = per_sentence(steered.schedule.alpha_bar(t))
-            g = -self.scale * (1 - alpha_bar) / alpha_bar.sqrt() * gradient
-            g = g * (self.limit / g.norm(dim=-1, keepdim=True).clamp(min=self.limit))
-            if prediction.logits is None:
-                return prediction._replace(x0=prediction.x0 + g)
-            with torch.autocast(z.device.type, enabled=False):
-                logits = prediction.logits + g.float() @ steered.vectors.T
-            return Prediction(expected(logits, steered.vectors), logits)
+    def guide(self, steered: Steered) -> Guide:  # noqa: D102
+        def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
+            for _ in range(self.steps):
+                slope = steered.slope(z, s)
+                if slope is None:
+                    return z
+                length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
+                z = z - per_sentence(self.rate * -torch.expm1(-slope.energy) / length) * slope.gradient
+            return z
 
-        return denoise
+        return move
 
 
 Rule = Callable[[Tensor, float, dict[str, Tensor]], Tensor]
@@ -151,19 +144,19 @@ class InnerLoop(Guidance):
     until: float = 0.0
     """No guidance below this t (the original: below step 10 of 200)."""
 
-    def guide(self, steered: Steered) -> Guide | None:  # noqa: D102
+    def guide(self, steered: Steered) -> Guide:  # noqa: D102
         def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
             if float(s[0]) < self.until:
                 return z
             state: dict[str, Tensor] = {}
             std = step.std if float(step.std) > 0 else 1.0
             for _ in range(self.steps):
-                gradient = steered.gradient(z, s)
-                if gradient is None:
+                slope = steered.slope(z, s)
+                if slope is None:
                     return z
                 # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale but
                 # its balance with the fluency term stays.
-                gradient = gradient / len(z) + self.fluency * 2 * (z - step.mean) / std / len(z)
+                gradient = slope.gradient / len(z) + self.fluency * 2 * (z - step.mean) / std / len(z)
                 z = z - self.rule(gradient, self.rate, state)
             return z
 

@@ -1,0 +1,1 @@
+"""The mathematics of the diffusion: schedules, process, losses, samplers, clamps."""

@@ -145,4 +145,3 @@ class VariationalBound(Objective):
         # SNR(s) - SNR(t) = SNR(t) expm1(log SNR(s) - log SNR(t)), which loses no digits when the two are close.
         low = schedule.log_snr(t)
         return self.steps / 2 * low.exp() * torch.expm1(schedule.log_snr(t - 1 / self.steps) - low)
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -64,4 +63,3 @@ def ddim(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor, eta: flo
 def renoise(x0: Tensor, alpha_bar_s: Tensor) -> Gaussian:
     """q(z_s | x0): forget z_t and noise x0 afresh; the paper's clamped step (section 4.2) with x0 clamped."""
     return Gaussian(alpha_bar_s.sqrt() * x0, (1 - alpha_bar_s).sqrt())
-

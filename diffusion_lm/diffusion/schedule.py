@@ -28,7 +28,7 @@ class NoiseSchedule(ABC):
     def _time(self, alpha_bar: Tensor) -> Tensor: ...
 
     def alpha_bar(self, t: Tensor) -> Tensor:
-        """alpha_bar(t) in (0, 1), same shape as t."""
+        """The signal's share of the variance at t, in (0, 1); same shape as t."""
         return self._alpha_bar(t).clamp(_EPS, 1 - _EPS)
 
     def log_snr(self, t: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class NoiseSchedule(ABC):
         return self._time(torch.sigmoid(log_snr)).clamp(0.0, 1.0)
 
     def grid(self, n: int) -> Tensor:
-        """n + 1 times from 1 down to 0 in equal steps: the n steps of a sampler, [n + 1]."""
+        """N + 1 times from 1 down to 0 in equal steps: the n steps of a sampler, [n + 1]."""
         if n < 1:
             raise UserError(f"A sampler takes at least one step, not {n}.")
         return torch.linspace(1.0, 0.0, n + 1)
@@ -74,7 +74,9 @@ class Cosine(NoiseSchedule):
         return torch.cos(math.pi / 2 * (t + self.s) / (1 + self.s)) ** 2 / self._top
 
     def _time(self, alpha_bar: Tensor) -> Tensor:
-        return torch.acos(torch.sqrt(alpha_bar * self._top).clamp(max=1.0)) * 2 / math.pi * (1 + self.s) - self.s
+        return (
+            torch.acos(torch.sqrt(alpha_bar * self._top).clamp(max=1.0)) * 2 / math.pi * (1 + self.s) - self.s
+        )
 
 
 @final

@@ -28,7 +28,7 @@ class TimeSampler(nn.Module, ABC):
 
 
 def stratified(n: int, device: torch.device) -> Tensor:
-    """n uniform numbers in [0, 1), one in each of n equal strata, shuffled: less variance than independent draws, [n]."""
+    """N uniform numbers in [0, 1), one in each of n equal strata, shuffled: less variance than independent draws, [n]."""
     t = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
     # The last stratum can round up to 1 in float32.
     return t.clamp(max=1 - 1e-6)[torch.randperm(n, device=device)]
@@ -77,7 +77,9 @@ class ImportanceTimes(TimeSampler):
     @torch.no_grad()
     def update(self, t: Tensor, loss: Tensor) -> None:  # noqa: D102
         bins = len(self.seen)
-        for i, value in zip((t.cpu() * bins).long().clamp(max=bins - 1).tolist(), loss.detach().cpu().tolist(), strict=True):
+        for i, value in zip(
+            (t.cpu() * bins).long().clamp(max=bins - 1).tolist(), loss.detach().cpu().tolist(), strict=True
+        ):
             old = self.second_moment[i] if self.seen[i] else value**2
             self.second_moment[i] = self.decay * old + (1 - self.decay) * value**2
             self.seen[i] += 1

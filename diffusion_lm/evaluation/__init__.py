@@ -1,0 +1,1 @@
+"""Measures of generated text, beside human text under the same judge."""

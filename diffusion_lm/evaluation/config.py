@@ -45,12 +45,12 @@ class EvaluateConfig:
     clamp_from: float | None = None
     """Clamp where t <= clamp_from; null: at every step."""
     guidance: Literal["default", "paper"] = "default"
-    """How a control's energy is followed: default (one classifier pass a step), or paper (its inner loop of
+    """How a control's energy is followed: default (along the gradient), or paper (sign steps of
     three updates a step, with its numbers for the task)."""
-    guidance_scale: float | None = None
-    """default guidance: exponent of p(control | z_t); null: its own default."""
-    guidance_limit: float | None = None
-    """default guidance: the most by which one step favours a word; null: its own default."""
+    guidance_rate: float | None = None
+    """default guidance: length of an update; null: its own default."""
+    guidance_steps: int | None = None
+    """default guidance: updates a step; null: its own default."""
     batch_size: int = 64
     """Sentences a batch."""
     seed: int = 0
@@ -76,5 +76,5 @@ class EvaluateConfig:
             raise UserError(
                 f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
             )
-        if self.guidance != "default" and (self.guidance_scale, self.guidance_limit) != (None, None):
-            raise UserError("guidance_scale and guidance_limit belong to --guidance default.")
+        if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
+            raise UserError("guidance_rate and guidance_steps belong to --guidance default.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from diffusion_lm.control.guidance import Guidance, Tilt
+from diffusion_lm.control.guidance import Guidance, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, Clamp
 from diffusion_lm.diffusion.samplers import SAMPLERS, Sampler
 
@@ -24,9 +24,9 @@ class SamplingConfig(Protocol):
     @property
     def guidance(self) -> str: ...  # noqa: D102
     @property
-    def guidance_scale(self) -> float | None: ...  # noqa: D102
+    def guidance_rate(self) -> float | None: ...  # noqa: D102
     @property
-    def guidance_limit(self) -> float | None: ...  # noqa: D102
+    def guidance_steps(self) -> int | None: ...  # noqa: D102
 
 
 def sampler_of(config: SamplingConfig) -> Sampler | None:
@@ -39,17 +39,13 @@ def clamp_of(config: SamplingConfig) -> Clamp | None:
     if (config.clamp, config.temperature, config.clamp_from) == (None, None, None):
         return None
     options = {"temperature": config.temperature, "from_time": config.clamp_from}
-    given = {name: value for name, value in options.items() if value is not None}
-    return CLAMPS[config.clamp or "sample"](**given)
-
-
-def _tilt(config: SamplingConfig, task: str) -> Guidance:
-    given = {"scale": config.guidance_scale, "limit": config.guidance_limit}
-    return Tilt(**{name: value for name, value in given.items() if value is not None})
+    default = Pull()
+    rate = default.rate if config.guidance_rate is None else config.guidance_rate
+    return Pull(default.steps if config.guidance_steps is None else config.guidance_steps, rate)
 
 
 GUIDANCE: dict[str, Callable[[SamplingConfig, str], Guidance]] = {
-    "default": _tilt,
+    "default": _pull,
     "paper": lambda config, task: Guidance.paper(task),
 }
 """The ways to follow an energy, by name."""

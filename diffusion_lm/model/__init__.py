@@ -1,0 +1,1 @@
+"""The network: embedding and rounding, transformer, DiffusionLM."""

@@ -42,10 +42,14 @@ def find_model(name: str | Path) -> Path:
         for candidate in (folder, folder / "model"):  # a training run keeps its model in a folder of its own
             if (candidate / CONFIG).exists():
                 return candidate
-        raise UserError(f"{folder} is not a model: it has no {CONFIG}; the bundled models are {bundled_models()}.")
+        raise UserError(
+            f"{folder} is not a model: it has no {CONFIG}; the bundled models are {bundled_models()}."
+        )
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
         return _from_hub(str(name))
-    raise UserError(f"There is no model {str(name)!r}; the bundled ones are {bundled_models()}, else give a folder.")
+    raise UserError(
+        f"There is no model {str(name)!r}; the bundled ones are {bundled_models()}, else give a folder."
+    )
 
 
 def _from_hub(repo: str) -> Path:
@@ -82,15 +86,21 @@ def read_lm(folder: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Tensor]]:
         values = json.loads((folder / CONFIG).read_text(encoding="utf8"))
         settings = values["model"]
         if values["format"] != FORMAT:
-            raise UserError(f"{folder} has format {values['format']}; this version of the package reads {FORMAT}.")
+            raise UserError(
+                f"{folder} has format {values['format']}; this version of the package reads {FORMAT}."
+            )
         unknown = set(settings) - {f.name for f in fields(ModelConfig)}
         if unknown:
-            raise UserError(f"{folder / CONFIG} has settings that this version does not know: {', '.join(unknown)}.")
+            raise UserError(
+                f"{folder / CONFIG} has settings that this version does not know: {', '.join(unknown)}."
+            )
         config = ModelConfig(**settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{folder} is not a model of this package: its {CONFIG} is damaged or foreign.") from None
+        raise UserError(
+            f"{folder} is not a model of this package: its {CONFIG} is damaged or foreign."
+        ) from None
     tokenizer = Tokenizer.load(folder)
     try:
         tensors = load_file(folder / WEIGHTS)
@@ -112,4 +122,6 @@ def fill(lm: DiffusionLM, tensors: dict[str, Tensor], folder: Path) -> None:
     try:
         lm.load_state_dict({k: v.float() for k, v in tensors.items()})
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit {CONFIG}: {str(error).splitlines()[-1].strip()}"
+        ) from None

@@ -56,9 +56,13 @@ class ModelConfig:
         if min(*self.shape, self.embedding_dim) < 1:
             raise UserError("width, layers, heads and embedding_dim are at least 1.")
         if self.shape[0] % self.shape[2]:
-            raise UserError(f"The width {self.shape[0]} is not a multiple of the number of heads, {self.shape[2]}.")
+            raise UserError(
+                f"The width {self.shape[0]} is not a multiple of the number of heads, {self.shape[2]}."
+            )
         if self.objective == "cross_entropy" and self.prediction == "eps":
-            raise UserError("The cross_entropy objective predicts words, not eps; take --model.objective simple.")
+            raise UserError(
+                "The cross_entropy objective predicts words, not eps; take --model.objective simple."
+            )
         if self.max_length < 3:
             raise UserError(f"max_length counts START and END and must be at least 3, not {self.max_length}.")
 

@@ -54,7 +54,8 @@ class DiffusionLM(nn.Module):
             vocab_size, dim, normalize=config.normalize_embeddings, learned=config.embeddings == "learned"
         )
         self.folder: Path | None = None
-        self._attribute_model: AttributeModel | None = None
+        # In a tuple, since a module held directly would become part of this one's weights.
+        self._attribute_model: tuple[AttributeModel, ...] = ()
         self.transformer = Transformer(config, 2 * dim if config.self_conditioning else dim)
         self.head = self._build_head(config, width, vocab_size)
 
@@ -83,7 +84,9 @@ class DiffusionLM(nn.Module):
         """Logits of p(w | x0): x0 [B, L, D] to [B, L, V]."""
         return self.head.rounding_logits(x0, self.embedding.vectors())
 
-    def denoise(self, z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None) -> Prediction:
+    def denoise(
+        self, z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None
+    ) -> Prediction:
         """One pass of the network.
 
         Args:
@@ -94,7 +97,9 @@ class DiffusionLM(nn.Module):
         """
         latents = z
         if self.config.self_conditioning:
-            latents = torch.cat([z, torch.zeros_like(z) if previous is None else previous.to(z.dtype)], dim=-1)
+            latents = torch.cat(
+                [z, torch.zeros_like(z) if previous is None else previous.to(z.dtype)], dim=-1
+            )
         hidden = self.transformer(latents, t, mask)
         return self.head(hidden, z, per_sentence(self.schedule.alpha_bar(t)), self.embedding.vectors())
 
@@ -154,7 +159,7 @@ class DiffusionLM(nn.Module):
             steps: denoiser calls (the paper decodes with 200).
             sampler: how z_t becomes z_s; default `Renoise()`, the paper's clamped step.
             clamp: what x0_hat commits to; default `SampledClamp()` for a model that predicts words, else `HardClamp()`.
-            guidance: how the control's energy is followed; default `Tilt()`, `Guidance.paper(task)` for the original's.
+            guidance: how the control's energy is followed; default `Pull()`, `Guidance.paper(task)` for the original's.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.
             callback: called after every step with the words that crystallise.
@@ -193,12 +198,12 @@ class DiffusionLM(nn.Module):
         Raises:
             UserError: if there is none, or it was trained on another model.
         """
-        if self._attribute_model is None:
+        if not self._attribute_model:
             if self.folder is None:
                 raise UserError("This model was not loaded from a folder, so it has no attribute classifier.")
             loaded = AttributeModel.from_pretrained(self.folder / "controls" / "attribute", self.fingerprint)
-            self._attribute_model = loaded.to(self.device)
-        return self._attribute_model
+            self._attribute_model = (loaded.to(self.device),)
+        return self._attribute_model[0]
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json, tokenizer.json and model.safetensors, each whole or not at all.

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
-from diffusion_lm.control.guidance import Guidance, Steered, Tilt
+from diffusion_lm.control.guidance import Guidance, Pull, Steered
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.model.embedding import expected
 from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
 from diffusion_lm.errors import UserError
+from diffusion_lm.model.embedding import expected
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -84,9 +84,10 @@ class _Batch:
         self.previous: Tensor | None = None
         self.passes = 0
         self.steered = (
-            Steered(control, self._reweighted, lm.schedule, self.mask, self.vectors) if control is not None else None
+            Steered(control, self._reweighted, lm.schedule, self.mask, self.vectors)
+            if control is not None
+            else None
         )
-        self._denoise = guidance.wrap(self.steered) if self.steered else self._reweighted
         self.guide = guidance.guide(self.steered) if self.steered else None
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
@@ -103,7 +104,7 @@ class _Batch:
 
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
-        prediction = self._denoise(z, t)
+        prediction = self._reweighted(z, t)
         x0, logits = prediction
         assert logits is not None
         free = self.known == UNKNOWN
@@ -146,7 +147,7 @@ def generate(
         raise UserError(f"n, steps and batch_size are at least 1, not {n}, {steps} and {batch_size}.")
     started = time.perf_counter()
     control = control.bind(lm) if control is not None else None
-    sampler, guidance = sampler or Renoise(), guidance or Tilt()
+    sampler, guidance = sampler or Renoise(), guidance or Pull()
     clamp = clamp or (SampledClamp() if lm.predicts_words else HardClamp())
     generator = torch.Generator().manual_seed(seed)
     layout = lay_out(lm, n, control, generator)
@@ -157,7 +158,9 @@ def generate(
     for rows in torch.argsort(lengths, stable=True).split(batch_size):
         width = int(lengths[rows].max())
         batch = _Batch(lm, control, guidance, Layout(layout.known[rows, :width], layout.mask[rows, :width]))
-        for row, sentence in zip(rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True):
+        for row, sentence in zip(
+            rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True
+        ):
             ids[row] = sentence
         evaluations = batch.evaluations
     tokenizer = lm.tokenizer
@@ -178,7 +181,9 @@ def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.G
         canvas = control.canvas(canvas)
     if lm.config.layout == "padded":
         if canvas != Canvas(lm.max_words):
-            raise UserError(f"{control} fixes words or their number, which a model of the padded layout cannot be held to.")
+            raise UserError(
+                f"{control} fixes words or their number, which a model of the padded layout cannot be held to."
+            )
         length = lm.config.max_length
         known = torch.full((n, length), UNKNOWN)
         return Layout(known, torch.ones(n, length, dtype=torch.bool))
@@ -207,7 +212,9 @@ def _sample(
     shape = (*batch.mask.shape, lm.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), generator)
     with torch.autocast(z.device.type, torch.bfloat16, enabled=lm.bf16):
-        prediction = sampler(denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator)
+        prediction = sampler(
+            denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator
+        )
     assert prediction.logits is not None
     for ids, mask in zip(prediction.logits.argmax(-1).cpu(), batch.mask.cpu(), strict=True):
         yield ids[mask].tolist()

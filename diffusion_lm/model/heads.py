@@ -55,7 +55,6 @@ class LogitHead(Head):
                 logits = logits - (alpha_bar * precision / 2) * vectors.square().sum(-1)
             return Prediction(expected(logits, vectors), logits)
 
-
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
         """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""
         with torch.autocast(x0.device.type, enabled=False):

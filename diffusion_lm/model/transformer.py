@@ -7,8 +7,8 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusion_lm.model.config import ModelConfig
 
@@ -67,12 +67,15 @@ class Transformer(nn.Module):
         pre_norm = config.norm == "pre"
         self.input = nn.Sequential(nn.Linear(input_dim, width), nn.Tanh(), nn.Linear(width, width))
         self.position = nn.Embedding(config.max_length, width)
-        self.time = nn.Sequential(nn.Linear(TIME_FEATURES, 4 * TIME_FEATURES), nn.SiLU(), nn.Linear(4 * TIME_FEATURES, width))
+        self.time = nn.Sequential(
+            nn.Linear(TIME_FEATURES, 4 * TIME_FEATURES), nn.SiLU(), nn.Linear(4 * TIME_FEATURES, width)
+        )
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, config.dropout, pre_norm) for _ in range(layers))
+        blocks = [Block(width, heads, config.dropout, pre_norm) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.apply(_initialize)
-        for block in self.blocks:
+        for block in blocks:
             # Residual branches start small, so that depth does not raise the variance (GPT-2).
             for last in (block.attention_out, block.down):
                 nn.init.normal_(last.weight, std=1 / math.sqrt(2 * layers * last.in_features))

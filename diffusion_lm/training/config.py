@@ -47,7 +47,7 @@ class RunConfig:
 
     out: str = "runs/lm"
     """Folder of the run: the model, metrics.jsonl, TensorBoard events and checkpoints for resuming."""
-    steps: int = 16000
+    steps: int = 1000
     """Optimiser steps."""
     batch_tokens: int = 3072
     """Positions a step, padding included, over all processes; batches hold sentences of like length."""

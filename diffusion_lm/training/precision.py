@@ -18,11 +18,11 @@ def hardware_precision(config: RunConfig) -> str:
     """'bf16' where asked for, or where `auto` finds that the hardware multiplies in bf16; else 'no'."""
     if config.precision != "auto":
         return config.precision
-    if uses_cpu(config):
-        supported = _cpu_multiplies_bf16()
-    else:
-        supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return "bf16" if supported else "no"
+    return "bf16" if (_cpu_multiplies_bf16() if uses_cpu(config) else _gpu_multiplies_bf16()) else "no"
+
+
+def _gpu_multiplies_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
 def _cpu_multiplies_bf16() -> bool:

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
-from diffusion_lm.control.guidance import InnerLoop, Tilt
+from diffusion_lm.control.guidance import InnerLoop, Pull
 from diffusion_lm.diffusion.clamp import SampledClamp, SoftClamp
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
@@ -281,7 +281,7 @@ def test_bad_input_is_refused_before_anything_is_written(
         ({"lengths": (5, 3)}, "shortest and the longest"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": 1.3, "clamp": "hard"}, "has no temperature"),
-        ({"guidance": "paper", "guidance_scale": 2.0}, "belong to"),
+        ({"guidance": "paper", "guidance_rate": 2.0}, "belong to"),
     ],
 )
 def test_numbers_that_cannot_be_meant(values: dict[str, Any], message: str) -> None:
@@ -400,8 +400,8 @@ Build = Callable[[EvaluateConfig], object]
         ({}, lambda c: clamp_of(c), None),
         ({"temperature": 1.3}, lambda c: clamp_of(c), SampledClamp(temperature=1.3)),
         ({"clamp": "soft", "clamp_from": 0.5}, lambda c: clamp_of(c), SoftClamp(from_time=0.5)),
-        ({}, lambda c: guidance_of(c, "attribute"), Tilt()),
-        ({"guidance_scale": 2.0}, lambda c: guidance_of(c, "attribute"), Tilt(scale=2.0)),
+        ({}, lambda c: guidance_of(c, "attribute"), Pull()),
+        ({"guidance_rate": 2.0}, lambda c: guidance_of(c, "attribute"), Pull(rate=2.0)),
     ],
 )
 def test_names_become_parts(values: dict[str, Any], build: Build, expected: object) -> None:
