@@ -338,7 +338,8 @@ def test_text_stands_with_its_verdicts(model: str, capsys: pytest.CaptureFixture
     lines = out.splitlines()
     assert code == 0 and len(lines) == 6
     for text, verdicts in zip(lines[::2], lines[1::2], strict=True):
-        assert text.startswith("The ") and text.endswith(" food.")
+        # What stands beside the blank may be a mark, which takes no space.
+        assert text.startswith("The") and text.endswith("food.")
         said = "Japanese" in text.split()
         assert verdicts == f"  {'✓' if said else '✗'} food=Japanese  ✓ infill=The ___{{3}} food."
     assert "3 sentences in" in err and "infill=The ___{3} food.: 3 of 3" in err

@@ -39,6 +39,11 @@ def clamp_of(config: SamplingConfig) -> Clamp | None:
     if (config.clamp, config.temperature, config.clamp_from) == (None, None, None):
         return None
     options = {"temperature": config.temperature, "from_time": config.clamp_from}
+    given = {name: value for name, value in options.items() if value is not None}
+    return CLAMPS[config.clamp or "sample"](**given)
+
+
+def _pull(config: SamplingConfig, task: str) -> Guidance:
     default = Pull()
     rate = default.rate if config.guidance_rate is None else config.guidance_rate
     return Pull(default.steps if config.guidance_steps is None else config.guidance_steps, rate)
