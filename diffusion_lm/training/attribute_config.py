@@ -25,7 +25,7 @@ class AttributeTrainConfig:
     """Attention heads."""
     min_count: int = 20
     """A value is learned if so many training texts say it."""
-    steps: int = 3000
+    steps: int = 2000
     """Optimiser steps."""
     batch_tokens: int = 4096
     """Positions a step, padding included."""

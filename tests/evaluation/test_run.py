@@ -115,7 +115,11 @@ def test_every_task_has_its_row_beside_human_text_and_the_judge(config: Evaluate
     assert rows[0].against_human == pytest.approx(0) and rows[0].verbatim == 0
     assert [row.success is None for row in rows] == [True, True, True, True, False, False]
     assert rows[5].success == 1  # the canvas makes a length exact
-    assert [row.evaluations for row in rows[3:]] == [3, 9, 3]  # three classifier passes after each denoiser pass but the last
+    assert [row.evaluations for row in rows[3:]] == [
+        3,
+        9,
+        3,
+    ]  # three classifier passes after each denoiser pass but the last
     assert all(row.seconds and row.seconds > 0 for row in rows[2:])
 
 
