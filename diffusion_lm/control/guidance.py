@@ -14,7 +14,6 @@ from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
 from diffusion_lm.diffusion.process import Gaussian, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
-from diffusion_lm.diffusion.schedule import NoiseSchedule
 
 
 class Slope(NamedTuple):
@@ -31,7 +30,6 @@ class Steered:
     Attributes:
         control: whose energy is followed.
         denoise: the plain denoiser.
-        schedule: its schedule.
         mask: True at positions that exist, [B, L].
         vectors: Emb(w), [V, D].
         passes: classifier evaluations (forward and backward count as one).
@@ -39,15 +37,14 @@ class Steered:
 
     control: Control
     denoise: Denoise
-    schedule: NoiseSchedule
     mask: Tensor
     vectors: Tensor
     passes: int = field(default=0)
 
-    def energy(self, z: Tensor, t: Tensor, prediction: Prediction | None = None) -> Tensor | None:
+    def energy(self, z: Tensor, t: Tensor) -> Tensor | None:
         """The control's energy at z_t, [B]; the denoiser is asked first where the control reads its prediction."""
-        if prediction is None or self.control.reads_prediction:
-            prediction = self.denoise(z, t) if self.control.reads_prediction else Prediction(z, z)
+        # A control that does not read the prediction is spared the pass, and shown z_t in its place.
+        prediction = self.denoise(z, t) if self.control.reads_prediction else Prediction(z, z)
         logits = prediction.logits if prediction.logits is not None else z
         return self.control.energy(Latents(z, t, self.mask, prediction.x0, logits, self.vectors))
 

@@ -74,7 +74,7 @@ class Generation(Sequence[str]):
 
 
 class _Batch:
-    """A batch while it is sampled: the chain denoiser - reweighting - guidance - known words - clamp."""
+    """A batch while it is sampled: the chain denoiser - reweighting - known words, and the guide of z_s."""
 
     def __init__(self, lm: DiffusionLM, control: Control | None, guidance: Guidance, layout: Layout) -> None:
         self.lm, self.control = lm, control
@@ -84,9 +84,7 @@ class _Batch:
         self.previous: Tensor | None = None
         self.passes = 0
         self.steered = (
-            Steered(control, self._reweighted, lm.schedule, self.mask, self.vectors)
-            if control is not None
-            else None
+            Steered(control, self._reweighted, self.mask, self.vectors) if control is not None else None
         )
         self.guide = guidance.guide(self.steered) if self.steered else None
 

@@ -15,7 +15,6 @@ from diffusion_lm.control.guidance import InnerLoop, Pull, Steered, adagrad_step
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SoftClamp
 from diffusion_lm.diffusion.prediction import Prediction
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M
-from diffusion_lm.diffusion.schedule import Sqrt
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 
@@ -75,7 +74,7 @@ def test_an_energy_of_zero_changes_no_bit(lm, guidance):
 
 def steered(control: Control) -> Steered:
     mask = torch.ones(2, 3, dtype=torch.bool)
-    return Steered(control, lambda z, t: Prediction(z, z), Sqrt(), mask, torch.eye(4))
+    return Steered(control, lambda z, t: Prediction(z, z), mask, torch.eye(4))
 
 
 def test_the_slope_is_the_energys_gradient_and_is_counted():
@@ -124,7 +123,7 @@ def test_following_an_energy_lowers_it(lm):
     control = Attribute("food", "Thai").bind(lm)
     z, t = torch.randn(4, 8, 16), torch.full((4,), 0.4)
     mask = torch.ones(4, 8, dtype=torch.bool)
-    state = Steered(control, lambda z, t: Prediction(z, z), Sqrt(), mask, lm.embedding.vectors())
+    state = Steered(control, lambda z, t: Prediction(z, z), mask, lm.embedding.vectors())
     before, after = state.slope(z, t), state.slope(Pull(3, 0.5).guide(state)(z, None, t), t)
     assert bool((after.energy < before.energy).all())
 
