@@ -1,6 +1,8 @@
 """Speed and memory of training and generation, for each recipe, with a plot of how they grow.
 
-python benchmarks/speed.py [--config configs/e2e-small.yaml ...] [--out docs/img] [--quick]
+python benchmarks/speed.py [--config configs/e2e-small.yaml ...] [--out docs/img] [--quick | --no_sweeps]
+
+A recipe made for a GPU is measured on a CPU with --no_sweeps --steps 10 --batch 16.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from figure import Result, plot
@@ -86,17 +88,27 @@ def main() -> None:
         "--out", type=Path, default=root / "docs" / "img", help="for speed-RECIPE.png and .json"
     )
     parser.add_argument("--quick", action="store_true", help="tiny models, a minute: tries the benchmark")
+    parser.add_argument(
+        "--no_sweeps", action="store_true", help="each recipe's own setting alone, and no plot"
+    )
+    parser.add_argument("--steps", type=int, default=Sweeps.most_steps, help="generate: denoising steps")
+    parser.add_argument("--batch", type=int, default=Sweeps.batch, help="generate: sentences a batch")
     arguments = parser.parse_args()
+    own = Sweeps(batch=arguments.batch, most_steps=arguments.steps)
+    alone = replace(own, train_batches=(), samples=(), lengths=(), steps=())
+    sweeps = QUICK if arguments.quick else alone if arguments.no_sweeps else own
     console = Console()
     everything: list[Result] = []
     for config in arguments.config:
-        todo = list(points(config, QUICK if arguments.quick else Sweeps()))
+        todo = list(points(config, sweeps))
         results = []
         for number, point in enumerate(todo, start=1):
             with console.status(f"{Path(config).stem}: point {number} of {len(todo)}"):
                 results.append(measure(point))
         target = arguments.out / f"speed-{Path(config).stem}.png"
-        plot(results, target)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        if not arguments.no_sweeps:
+            plot(results, target)
         target.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         everything += results
     console.print(training_table(everything), generation_table(everything))

@@ -45,6 +45,11 @@ COMMANDS = {
         "training.attribute_config:AttributeTrainConfig",
         "train the classifier behind --attribute",
     ),
+    "train-control pos": Command(
+        "commands.train_tags:run",
+        "training.tags_config:TagTrainConfig",
+        "count the tags of words behind --pos",
+    ),
     "train-judge": Command(
         "commands.train_judge:run",
         "commands.configs:TrainJudgeConfig",

@@ -5,5 +5,6 @@ from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
 from diffusion_lm.control.length import Length
+from diffusion_lm.control.pos import Pos
 
-__all__ = ["Attribute", "Control", "Guidance", "Infill", "Latents", "Length"]
+__all__ = ["Attribute", "Control", "Guidance", "Infill", "Latents", "Length", "Pos"]

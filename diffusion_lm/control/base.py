@@ -28,6 +28,7 @@ class Latents:
         x0_hat: the denoiser's prediction from z_t, [B, L, D].
         logits: of p(w | z_t), [B, L, V].
         vectors: Emb(w) of every word, [V, D].
+        generator: source of what a control draws; None for torch's own.
     """
 
     z: Tensor
@@ -36,6 +37,7 @@ class Latents:
     x0_hat: Tensor
     logits: Tensor
     vectors: Tensor
+    generator: torch.Generator | None = None
 
 
 class Control(ABC):

@@ -20,7 +20,7 @@ class EvaluateConfig:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
     tasks: list[str] = field(default_factory=lambda: ["unconditional"])
-    """What the model has to do: unconditional, attribute, length; may be repeated."""
+    """What the model has to do: unconditional, attribute, length, pos; may be repeated."""
     n: int = 1000
     """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
     of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
@@ -29,6 +29,9 @@ class EvaluateConfig:
     targets: str | None = None
     """File of attribute targets, a JSON list such as ["food", ":", "Fast", "food"] on every line;
     without one, every value that the model's classifier knows."""
+    pos_targets: str | None = None
+    """File of tag sequences, {"pos": ["DET", "NOUN", ...]} on every line; START and END, and a last word that
+    is a line break, are dropped."""
     lengths: tuple[int, int] = (10, 40)
     """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None

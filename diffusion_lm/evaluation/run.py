@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOT_IN_HASH = {
-    "model", "judge", "corpus", "tasks", "targets", "lengths", "limit_targets", "device", "out",
+    "model", "judge", "corpus", "tasks", "targets", "pos_targets", "lengths", "limit_targets", "device", "out",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from diffusion_lm.control import Attribute, Control, Length
+from diffusion_lm.control import Attribute, Control, Length, Pos
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.fingerprint import weights_hash
+from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
+from diffusion_lm.evaluation.pos_targets import PosTarget, read_pos_targets
 from diffusion_lm.evaluation.targets import AttributeTarget, read_attribute_targets
 
 if TYPE_CHECKING:
@@ -98,7 +99,27 @@ class LengthTask(Task[int]):
         return Length(target)
 
 
-TASKS: dict[str, type[Task[Any]]] = {task.name: task for task in (Unconditional, AttributeTask, LengthTask)}
+@final
+class PosTask(Task[PosTarget]):
+    """Parts of speech (paper section 6.1): the tag sequences of a file."""
+
+    name = "pos"
+
+    def targets(self) -> list[PosTarget]:  # noqa: D102
+        if self.config.pos_targets is None:
+            raise UserError("The pos task needs a file of tag sequences: --pos_targets pos.jsonl.")
+        return read_pos_targets(self.config.pos_targets)
+
+    def control(self, target: PosTarget) -> Pos:  # noqa: D102
+        return Pos(target.tags)
+
+    def settings(self) -> dict[str, str]:  # noqa: D102
+        return {"table": tensors_hash({"log_p": self.lm.tag_table().log_p})}
+
+
+TASKS: dict[str, type[Task[Any]]] = {
+    task.name: task for task in (Unconditional, AttributeTask, LengthTask, PosTask)
+}
 """The tasks by name."""
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffusion_lm.control.attribute_model import AttributeModel
 from diffusion_lm.control.base import Control
 from diffusion_lm.control.guidance import Guidance
+from diffusion_lm.control.tag_table import TagTable
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
 from diffusion_lm.diffusion.prediction import Prediction
@@ -204,6 +205,20 @@ class DiffusionLM(nn.Module):
             loaded = AttributeModel.from_pretrained(self.folder / "controls" / "attribute", self.fingerprint)
             self._attribute_model = (loaded.to(self.device),)
         return self._attribute_model[0]
+
+    @cached_property
+    def _tag_table(self) -> TagTable:
+        if self.folder is None:
+            raise UserError("This model was not loaded from a folder, so it has no table of tags.")
+        return TagTable.from_pretrained(self.folder / "controls" / "pos", self.fingerprint)
+
+    def tag_table(self) -> TagTable:
+        """The table p(tag | word) that was saved with this model.
+
+        Raises:
+            UserError: if there is none, or it belongs to another model.
+        """
+        return self._tag_table
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json, tokenizer.json and model.safetensors, each whole or not at all.

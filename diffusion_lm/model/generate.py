@@ -76,8 +76,15 @@ class Generation(Sequence[str]):
 class _Batch:
     """A batch while it is sampled: the chain denoiser - reweighting - known words, and the guide of z_s."""
 
-    def __init__(self, lm: DiffusionLM, control: Control | None, guidance: Guidance, layout: Layout) -> None:
-        self.lm, self.control = lm, control
+    def __init__(
+        self,
+        lm: DiffusionLM,
+        control: Control | None,
+        guidance: Guidance,
+        layout: Layout,
+        generator: torch.Generator,
+    ) -> None:
+        self.lm, self.control, self.generator = lm, control, generator
         self.vectors = lm.embedding.vectors()
         self.known = layout.known.to(self.vectors.device)
         self.mask = layout.mask.to(self.vectors.device)
@@ -94,7 +101,7 @@ class _Batch:
         prediction = self.lm.denoise(z, t, self.mask, self.previous)
         if self.control is None or prediction.logits is None:
             return prediction
-        latents = Latents(z, t, self.mask, prediction.x0, prediction.logits, self.vectors)
+        latents = Latents(z, t, self.mask, prediction.x0, prediction.logits, self.vectors, self.generator)
         logits = self.control.reweight(prediction.logits, latents)
         if logits is prediction.logits:
             return prediction
@@ -155,7 +162,8 @@ def generate(
     # Sentences of like length share a batch, so that little of it is padding.
     for rows in torch.argsort(lengths, stable=True).split(batch_size):
         width = int(lengths[rows].max())
-        batch = _Batch(lm, control, guidance, Layout(layout.known[rows, :width], layout.mask[rows, :width]))
+        part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
+        batch = _Batch(lm, control, guidance, part, generator)
         for row, sentence in zip(
             rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True
         ):

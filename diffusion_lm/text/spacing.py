@@ -21,7 +21,8 @@ JOINER = "￭"
 
 _CLITIC = r"n't|'(?:s|re|ve|ll|d|m|S)"
 _WORD = r"\d+(?:[.,]\d+)*|[^\W\d_]+"
-_SPLIT = re.compile(rf"[^\W\d_]+(?=n't\b)|(?:{_CLITIC})\b|{_WORD}|[^\w\s]|_")
+# A model may write clitics in a row, "that'sn't"; each is still a word of its own.
+_SPLIT = re.compile(rf"[^\W\d_]+(?=(?:n't)+\b)|(?:{_CLITIC})(?=\b|(?:n't)+\b)|{_WORD}|[^\w\s]|_")
 _PLAIN = re.compile(_WORD)
 _LEANS_LEFT = re.compile(rf"[.,;:!?%)\]]|{_CLITIC}")
 _LEANS_RIGHT = frozenset("£$€([")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,9 +24,8 @@ from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.fields import says
 from diffusion_lm.training.attribute_config import AttributeTrainConfig
 from diffusion_lm.training.config import OptimizerConfig
+from diffusion_lm.training.control_folder import save_control
 from diffusion_lm.training.optimizer import build_optimizer, learning_rate
-
-logger = logging.getLogger(__name__)
 
 LEVELS = 10
 
@@ -131,7 +127,7 @@ def train_attribute(
         )
         _fit(model, lm, train, config, progress)
         accuracy = noise_level_accuracy(model.eval(), lm, dev.encoded, dev.classes)
-    _save(model, out)
+    save_control(model, out)
     return accuracy
 
 
@@ -198,14 +194,3 @@ def noise_level_accuracy(
                     hits[row].index_add_(0, band, values)
     centres = [(i + 0.5) / LEVELS for i in range(LEVELS)]
     return NoiseLevelAccuracy(centres, (hits[0] / hits[1]).tolist(), (hits[2] / hits[3]).tolist())
-
-
-def _save(model: AttributeModel, out: Path) -> None:
-    """Put the classifier in its place whole."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(partial, out)
-    logger.info("Attribute classifier saved in %s.", out)

@@ -61,6 +61,11 @@ def test_a_word_is_the_same_word_wherever_it_stands():
         assert "friendly" in split_words(text)
 
 
+@pytest.mark.parametrize("words", [["that", "'s", "n't"], ["did", "n't", "n't"], ["x", "n't", "'s"]])
+def test_clitics_in_a_row_keep_their_number(words):
+    assert split_words(join_words(words)) == words
+
+
 def test_white_space_is_normalised():
     assert join_words(split_words("  The\tEagle \n is  here . ")) == "The Eagle is here ."
 

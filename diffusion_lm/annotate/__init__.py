@@ -1,0 +1,1 @@
+"""What labels text: part-of-speech taggers and constituency parsers."""

