@@ -81,8 +81,12 @@ def train(point: Point, folder: str) -> dict[str, float]:
     trainer = Trainer(config, Data(ToyCorpus(), words, corpus, corpus), lm)
     trainer.loss.train()
     batches = batches_from(corpus.lengths, config.run, config.model.canvas, 0)
-    for _ in range(WARM_UP_STEPS):
+    # Batches come in some thirty shapes, and a shape's first step also prepares its kernels: as long again is
+    # spent on that, as in a run of hours it would be forgotten.
+    started, steps = time.perf_counter(), 0
+    while steps < WARM_UP_STEPS or time.perf_counter() - started < point.seconds:
         step(trainer, batches)
+        steps += 1
     synchronize()
     started, tokens, steps = time.perf_counter(), 0, 0
     while steps == 0 or time.perf_counter() - started < point.seconds:

@@ -32,8 +32,8 @@ class Pos(Control):
     """The words have these universal part-of-speech tags, one each, punctuation marks included.
 
     No classifier and no gradient: with p(w_i | z_t) factorised over positions, Bayes' rule gives
-    p(w_i | z_t, tag_i) ~ p(w_i | z_t) p(tag_i | w_i) exactly for tags that depend on their word alone, which
-    `TagTable` counts. What a tag owes to its neighbours comes from the words around it as they crystallise.
+    p(w_i | z_t, tags) ~ p(w_i | z_t) p(tag_i | w_i, tag_i-1, tag_i+1) exactly for tags that depend on their
+    word and on the tags beside it, which are known here; `TagTable` has counted them.
     """
 
     tags: str
@@ -66,12 +66,10 @@ class Pos(Control):
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         if self.table is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
-        columns = [self.table.config.tags.index(tag) for tag in self.sequence]
-        log_p = self.table.log_p.to(logits)[:, columns].T
+        log_p = self.table.columns(self.sequence).to(logits)
         # START is first; words 1 to n follow it.
-        return torch.cat(
-            [logits[:, :1], logits[:, 1 : len(columns) + 1] + log_p, logits[:, len(columns) + 1 :]], 1
-        )
+        first, words, rest = logits.split([1, len(log_p), logits.shape[1] - 1 - len(log_p)], dim=1)
+        return torch.cat([first, words + log_p, rest], dim=1)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one.

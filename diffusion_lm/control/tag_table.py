@@ -1,8 +1,9 @@
-"""p(tag | word), counted: what the training-free part-of-speech control knows of a language model's words."""
+"""p(tag | word and the tags beside it), counted: what the part-of-speech control knows of a model's words."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from diffusion_lm.errors import UserError
 
 TRAIN = "diffusion-lm train-control pos"
+TENSORS = ("log_p", "after", "before")
 
 
 @dataclass(frozen=True)
@@ -29,22 +31,43 @@ class TagTableConfig:
 
 @dataclass(frozen=True)
 class TagTable:
-    """Log p(tag | word) of every word of a language model.
+    """Log-probabilities of a word's tag, for every word of a language model, in nats.
+
+    The tag beside a word is one of T tags, or T where the sentence begins or ends.
 
     Attributes:
-        config: the tags in the order of the columns.
-        log_p: [V, tags], in nats.
+        config: the tags in their order.
+        log_p: of tag t for word w, [V, T].
+        after: the same behind a word of tag s, [T + 1, V, T].
+        before: the same in front of a word of tag s, [T + 1, V, T].
     """
 
     config: TagTableConfig
     log_p: Tensor
+    after: Tensor
+    before: Tensor
+
+    def columns(self, tags: Sequence[str]) -> Tensor:
+        """Log p(tag_i | w_i, tag_i-1, tag_i+1) of each word w at each position, up to a constant: [tags, V].
+
+        The two neighbours count as independent given word and tag: p(t | w, l) p(t | w, r) / p(t | w).
+        """
+        index = torch.tensor([self.config.tags.index(tag) for tag in tags])
+        edge = torch.tensor([len(self.config.tags)])
+        left, right = torch.cat([edge, index[:-1]]), torch.cat([index[1:], edge])
+        return self.after[left, :, index] + self.before[right, :, index] - self.log_p[:, index].T
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved, by name."""
+        return {name: getattr(self, name) for name in TENSORS}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"format": 1, **asdict(self.config)}, indent=2))
-        save_file({"log_p": self.log_p.to(dtype).contiguous()}, folder / "model.safetensors")
+        tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors().items()}
+        save_file(tensors, folder / "model.safetensors")
 
     @staticmethod
     def from_pretrained(folder: str | Path, lm: str) -> TagTable:
@@ -63,9 +86,8 @@ class TagTable:
         try:
             values = json.loads((folder / "config.json").read_text(encoding="utf8"))
             values.pop("format")
-            table = TagTable(
-                TagTableConfig(**values), load_file(folder / "model.safetensors")["log_p"].float()
-            )
+            tensors = load_file(folder / "model.safetensors")
+            table = TagTable(TagTableConfig(**values), *(tensors[name].float() for name in TENSORS))
         except Exception as error:
             raise UserError(f"The table of tags in {folder} is truncated or foreign ({error}).") from None
         if table.config.lm != lm:

@@ -114,7 +114,7 @@ class PosTask(Task[PosTarget]):
         return Pos(target.tags)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
-        return {"table": tensors_hash({"log_p": self.lm.tag_table().log_p})}
+        return {"table": tensors_hash(self.lm.tag_table().tensors())}
 
 
 TASKS: dict[str, type[Task[Any]]] = {

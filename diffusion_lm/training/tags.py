@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,20 +22,42 @@ from diffusion_lm.training.control_folder import save_control
 from diffusion_lm.training.tags_config import TagTrainConfig
 
 BATCH = 512
+BACK_OFF = 2.0
+"""Pseudo-counts of a word beside a certain tag, spread as the word's tags are anywhere."""
 
 
-def tag_log_probabilities(counts: Tensor, smoothing: float) -> Tensor:
-    """Log p(tag | word) from counts [V, tags], with `smoothing` pseudo-counts a word spread as all the tags are."""
-    prior = counts.sum(0) / counts.sum()
+class TagCounts(NamedTuple):
+    """How often a word has a tag.
+
+    Attributes:
+        alone: [V, T].
+        after: behind a word of each tag, or at the sentence's start (T), [T + 1, V, T].
+        before: in front of a word of each tag, or at the sentence's end (T), [T + 1, V, T].
+    """
+
+    alone: Tensor
+    after: Tensor
+    before: Tensor
+
+
+def smoothed(counts: Tensor, prior: Tensor, weight: float) -> Tensor:
+    """Log-probabilities from counts [..., T], with `weight` pseudo-counts spread as the prior [..., T] says."""
     # A tag that was never seen is as good as impossible, and still finite.
-    smoothed = counts + smoothing * prior.clamp(min=1e-6)
-    return (smoothed / smoothed.sum(1, keepdim=True)).log()
+    pseudo = counts + weight * prior.clamp(min=1e-6)
+    return (pseudo / pseudo.sum(-1, keepdim=True)).log()
+
+
+def table_of(counts: TagCounts, config: TagTableConfig, smoothing: float) -> TagTable:
+    """The log-probabilities of counts; rare words lean on all words, rare neighbours on the word alone."""
+    log_p = smoothed(counts.alone, counts.alone.sum(0) / counts.alone.sum(), smoothing)
+    after, before = (smoothed(c, log_p.exp(), BACK_OFF) for c in (counts.after, counts.before))
+    return TagTable(config, log_p, after, before)
 
 
 def count_tags(
     sentences: Sequence[str], lm: DiffusionLM, tagger: Tagger, progress: Callable[[int], None] | None = None
-) -> Tensor:
-    """How often each word of the model has each tag: [V, tags].
+) -> TagCounts:
+    """Count the tags of a language model's words.
 
     Args:
         sentences: texts.
@@ -43,16 +66,20 @@ def count_tags(
         progress: called with the number of sentences done.
     """
     column = {tag: i for i, tag in enumerate(tagger.labels)}
-    counts = torch.zeros(lm.vocab_size, len(column))
-    done = 0
-    for texts in (sentences[i : i + BATCH] for i in range(0, len(sentences), BATCH)):
+    n, v = len(column), lm.vocab_size
+    counts = TagCounts(torch.zeros(v, n), torch.zeros(n + 1, v, n), torch.zeros(n + 1, v, n))
+    for start in range(0, len(sentences), BATCH):
+        texts = sentences[start : start + BATCH]
         tags = tagger.tag([[bare(word) for word in split_words(text)] for text in texts])
         for text, found in zip(texts, tags, strict=True):
-            for i, tag in zip(lm.tokenizer.encode(text), found, strict=True):
-                counts[i, column[tag]] += 1
-        done += len(texts)
+            ids = torch.tensor(lm.tokenizer.encode(text), dtype=torch.long)
+            index = torch.tensor([n, *(column[tag] for tag in found), n])
+            here, one = index[1:-1], torch.ones(len(ids))
+            counts.alone.index_put_((ids, here), one, accumulate=True)
+            counts.after.index_put_((index[:-2], ids, here), one, accumulate=True)
+            counts.before.index_put_((index[2:], ids, here), one, accumulate=True)
         if progress is not None:
-            progress(done)
+            progress(start + len(texts))
     return counts
 
 
@@ -74,8 +101,8 @@ def train_tags(config: TagTrainConfig, progress: Callable[[int], None] | None = 
     documents = open_corpus(config.corpus).documents("train")
     sentences = [document.text for document in islice(documents, config.sentences)]
     counts = count_tags(sentences, lm, tagger, progress)
-    certainty = float(counts.amax(1).sum() / counts.sum())
+    certainty = float(counts.alone.amax(1).sum() / counts.alone.sum())
     about = TagTableConfig(list(tagger.labels), "spacy", len(sentences), certainty, lm.fingerprint)
-    table = TagTable(about, tag_log_probabilities(counts, config.smoothing))
+    table = table_of(counts, about, config.smoothing)
     save_control(table, Path(config.out) if config.out else lm.folder / "controls" / "pos")
     return table

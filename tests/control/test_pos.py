@@ -9,7 +9,7 @@ from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.tag_table import TagTable, TagTableConfig
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.pos_targets import read_pos_targets
-from diffusion_lm.training.tags import count_tags, tag_log_probabilities
+from diffusion_lm.training.tags import count_tags, smoothed, table_of
 
 
 class ByCase(Tagger):
@@ -24,9 +24,15 @@ class ByCase(Tagger):
         ]
 
 
+def about(fingerprint="x"):
+    return TagTableConfig(list(ByCase.labels), "by case", 1, 1.0, fingerprint)
+
+
 def table(v=7, fingerprint="x"):
-    log_p = torch.randn(v, 3, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-    return TagTable(TagTableConfig(list(ByCase.labels), "by case", 1, 1.0, fingerprint), log_p)
+    noise = torch.Generator().manual_seed(0)
+    log_p = torch.randn(v, 3, generator=noise).log_softmax(-1)
+    after, before = torch.randn(2, 4, v, 3, generator=noise).log_softmax(-1)
+    return TagTable(about(fingerprint), log_p, after, before)
 
 
 def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere():
@@ -35,8 +41,10 @@ def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere():
     logits = torch.randn(2, 5, 7).log_softmax(-1)
     z = torch.zeros(2, 5, 3)
     out = control.reweight(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
-    for position, tag in ((1, 1), (2, 0)):
-        joint = logits[:, position].exp() * known.log_p[:, tag].exp()
+    # p(t | w, left) p(t | w, right) / p(t | w); PROPN is tag 1, NOUN 0, the edge of the sentence 3.
+    for position, left, tag, right in ((1, 3, 1, 0), (2, 1, 0, 3)):
+        p_tag = known.after[left, :, tag].exp() * known.before[right, :, tag].exp() / known.log_p[:, tag].exp()
+        joint = logits[:, position].exp() * p_tag
         torch.testing.assert_close(out[:, position].softmax(-1), joint / joint.sum(-1, keepdim=True))
     torch.testing.assert_close(out[:, [0, 3, 4]], logits[:, [0, 3, 4]])
 
@@ -47,22 +55,33 @@ def test_success_is_the_share_of_right_tags_and_strict_about_the_number():
     torch.testing.assert_close(found, torch.tensor([1, 2 / 3, 3 / 4, 0]))
 
 
-def test_a_table_is_a_distribution_and_follows_its_counts():
+def test_smoothed_counts_are_a_distribution_and_lean_on_the_prior():
     counts = torch.tensor([[8.0, 2, 0], [0, 0, 0]])
-    p = tag_log_probabilities(counts, smoothing=1e-3).exp()
+    p = smoothed(counts, counts.sum(0) / counts.sum(), 1e-3).exp()
     torch.testing.assert_close(p.sum(1), torch.ones(2))
-    torch.testing.assert_close(p[0, :2], torch.tensor([0.8, 0.2]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(p[1, :2], torch.tensor([0.8, 0.2]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(p[:, :2], torch.tensor([[0.8, 0.2]] * 2), atol=1e-3, rtol=0)
     assert bool((p > 0).all())
+
+
+def test_counts_know_the_tags_on_both_sides(lm):
+    counts = count_tags(["the Food . the"], lm, ByCase())
+    the, food = lm.tokenizer.encode("the food")
+    assert counts.alone[the].tolist() == [2, 0, 0]
+    assert counts.after[3, the, 0] == 1 and counts.after[2, the, 0] == 1
+    assert counts.before[1, the, 0] == 1 and counts.before[3, the, 0] == 1
+    known = table_of(counts, about(), 0.1)
+    for log_p in known.tensors().values():
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(log_p.shape[:-1]))
+    # A neighbour that was never seen says nothing: what is known of the word alone stays.
+    torch.testing.assert_close(known.after[0, food], known.log_p[food])
 
 
 def test_a_model_with_a_table_writes_as_many_words_as_tags(lm, tmp_path):
     counts = count_tags(["the food is cheap .", "a pub ."], lm, ByCase())
-    assert counts.sum() == 8
-    about = TagTableConfig(list(ByCase.labels), "by case", 2, 1.0, lm.fingerprint)
+    assert counts.alone.sum() == 8
     folder = tmp_path / "lm"
     lm.save_pretrained(folder)
-    TagTable(about, tag_log_probabilities(counts, 0.1)).save_pretrained(folder / "controls" / "pos")
+    table_of(counts, about(lm.fingerprint), 0.1).save_pretrained(folder / "controls" / "pos")
     loaded = type(lm).from_pretrained(folder, "cpu")
     out = loaded.generate(2, Pos("NOUN NOUN PUNCT"), steps=2)
     assert [len(words) for words in out.words] == [3, 3]
