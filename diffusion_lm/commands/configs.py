@@ -27,6 +27,8 @@ class GenerateConfig:
     """Words of each sentence, punctuation marks included; drawn as in the corpus if not given."""
     attribute: list[str] = field(default_factory=list)
     """What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."""
+    pos: str | None = None
+    """A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT"."""
     infill: str | None = None
     """A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three."""
     steps: int = 200

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
-from diffusion_lm.control import Attribute, Control, Infill, Length
+from diffusion_lm.control import Attribute, Control, Infill, Length, Pos
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
 from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -65,6 +65,8 @@ def controls_of(config: GenerateConfig) -> Control | None:
         controls.append(Attribute(name, value))
     if config.length is not None:
         controls.append(Length(config.length))
+    if config.pos is not None:
+        controls.append(Pos(config.pos))
     if config.infill is not None:
         controls.append(Infill(config.infill))
     return reduce(operator.and_, controls) if controls else None

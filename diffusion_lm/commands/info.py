@@ -55,6 +55,11 @@ def _controls(lm: DiffusionLM, folder: Path) -> Rows:
         ("length", "exact, 1 to " + str(lm.max_words) if exact else "by its gradient"),
         ("infill", "any number of blanks" if exact else "no: it needs the exact layout"),
     ]
+    try:
+        tags = ", ".join(lm.tag_table().config.tags)
+    except UserError as error:
+        tags = f"no: {error}"
+    rows.append(("pos", tags))
     if not (folder / "controls" / "attribute").is_dir():
         return [*rows, ("attribute", "no: train it with diffusion-lm train-control attribute")]
     try:

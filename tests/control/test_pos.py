@@ -1,9 +1,12 @@
 """Parts of speech: Bayes' rule on the marginals, the table's counts, and bad input."""
 
+import json
+
 import pytest
 import torch
 
 from diffusion_lm.annotate.base import Tagger
+from diffusion_lm.cli import main
 from diffusion_lm.control.base import Latents
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.tag_table import TagTable, TagTableConfig
@@ -43,7 +46,9 @@ def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere():
     out = control.reweight(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
     # p(t | w, left) p(t | w, right) / p(t | w); PROPN is tag 1, NOUN 0, the edge of the sentence 3.
     for position, left, tag, right in ((1, 3, 1, 0), (2, 1, 0, 3)):
-        p_tag = known.after[left, :, tag].exp() * known.before[right, :, tag].exp() / known.log_p[:, tag].exp()
+        p_tag = (
+            known.after[left, :, tag].exp() * known.before[right, :, tag].exp() / known.log_p[:, tag].exp()
+        )
         joint = logits[:, position].exp() * p_tag
         torch.testing.assert_close(out[:, position].softmax(-1), joint / joint.sum(-1, keepdim=True))
     torch.testing.assert_close(out[:, [0, 3, 4]], logits[:, [0, 3, 4]])
@@ -112,9 +117,27 @@ def test_targets_drop_start_end_and_the_line_break(tmp_path):
     assert (first.tags, first.human, str(second)) == ("DET NOUN", "The pub", "3: NOUN PUNCT")
 
 
-@pytest.mark.parametrize("line", ["[]", '{"pos": "NOUN"}', "{", '{"pos": ["END"]}', '{"pos": ["X"], "words_": []}'])
+@pytest.mark.parametrize(
+    "line", ["[]", '{"pos": "NOUN"}', "{", '{"pos": ["END"]}', '{"pos": ["X"], "words_": []}']
+)
 def test_a_broken_line_of_targets_is_named(tmp_path, line):
     path = tmp_path / "pos.jsonl"
     path.write_text('{"pos": ["NOUN"]}\n' + line)
     with pytest.raises(UserError, match=r"Line 2 of .* is no target"):
         read_pos_targets(path)
+
+
+def test_the_command_line_writes_and_judges_tags(capsys):
+    assert main(["generate", "--n", "2", "--steps", "4", "--pos", "DET PROPN AUX ADJ PUNCT", "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(record["words"]) for record in records] == [5, 5]
+    assert all(record["controls"][0]["control"].startswith("pos=DET") for record in records)
+    assert main(["generate", "--pos", "DET FOO"]) == 2
+    assert "There is no tag FOO; the tags are ADJ," in capsys.readouterr().err
+    assert main(["generate", "--pos", "DET NOUN", "--length", "3"]) == 2
+    assert "Two lengths contradict each other" in capsys.readouterr().err
+
+
+def test_info_lists_the_tags(capsys):
+    assert main(["info", "e2e-small"]) == 0
+    assert "PROPN" in capsys.readouterr().out
