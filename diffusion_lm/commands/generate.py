@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
-from diffusion_lm.control import Attribute, Control, Infill, Length, Pos
+from diffusion_lm.control import Attribute, Avoid, Control, Infill, Keyword, Length, Pos, Regex, Said
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
 from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -58,11 +58,16 @@ def controls_of(config: GenerateConfig) -> Control | None:
         UserError: if an attribute is not FIELD=VALUE.
     """
     controls: list[Control] = []
+    kind = Said if config.attribute_by == "words" else Attribute
     for pair in config.attribute:
         name, _, value = (part.strip() for part in pair.partition("="))
         if not (name and value):
             raise UserError(f"An attribute is FIELD=VALUE, such as food=Japanese, not {pair!r}.")
-        controls.append(Attribute(name, value))
+        controls.append(kind(name, value))
+    controls += map(Keyword, config.keyword)
+    controls += map(Avoid, config.avoid)
+    if config.regex is not None:
+        controls.append(Regex(config.regex))
     if config.length is not None:
         controls.append(Length(config.length))
     if config.pos is not None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
-from tqdm.auto import tqdm
 
+from diffusion_lm.commands.progress import Bar
 from diffusion_lm.training.attribute import NoiseLevelAccuracy, train_attribute
 from diffusion_lm.training.attribute_config import AttributeTrainConfig
 
 
 def run(config: AttributeTrainConfig) -> None:
     """Train the attribute classifier of a language model and show what it knows at which noise."""
-    with tqdm(total=config.steps, desc="classifier", unit="step", dynamic_ncols=True) as bar:
-
-        def progress(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update()
-
-        accuracy = train_attribute(config, progress)
+    with Bar("classifier", "steps") as bar:
+        accuracy = train_attribute(config, lambda step, loss: bar(step, config.steps, loss=f"{loss:.3f}"))
     Console().print(_table(accuracy))
 
 

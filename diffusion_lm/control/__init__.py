@@ -4,7 +4,22 @@ from diffusion_lm.control.attribute import Attribute
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
+from diffusion_lm.control.keyword import Avoid, Keyword
 from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
+from diffusion_lm.control.regex import Regex
+from diffusion_lm.control.said import Said
 
-__all__ = ["Attribute", "Control", "Guidance", "Infill", "Latents", "Length", "Pos"]
+__all__ = [
+    "Attribute",
+    "Avoid",
+    "Control",
+    "Guidance",
+    "Infill",
+    "Keyword",
+    "Latents",
+    "Length",
+    "Pos",
+    "Regex",
+    "Said",
+]

@@ -41,7 +41,7 @@ class Attribute(Control):
         if self.model is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
         fields = self.model.config.fields
-        log_p = self.model(latents.z, latents.t, latents.mask)[list(fields).index(self.field)]
+        log_p = latents.read(self.model)[list(fields).index(self.field)]
         return -log_p[:, fields[self.field].index(self.value) + 1]
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102

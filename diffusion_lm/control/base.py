@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -38,6 +39,22 @@ class Latents:
     logits: Tensor
     vectors: Tensor
     generator: torch.Generator | None = None
+    _whole: tuple[Latents, Tensor] | None = field(default=None, repr=False)
+    _read: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def rows(self, index: Tensor) -> Latents:
+        """Those of some sentences of the batch."""
+        z, t, mask, x0_hat, logits = (p[index] for p in (self.z, self.t, self.mask, self.x0_hat, self.logits))
+        return Latents(z, t, mask, x0_hat, logits, self.vectors, self.generator, _whole=(self, index))
+
+    def read(self, model: Callable[[Tensor, Tensor, Tensor], list[Tensor]]) -> list[Tensor]:
+        """What a classifier says of (z, t, mask); it runs once however many controls and sentences ask."""
+        if self._whole is not None:
+            whole, index = self._whole
+            return [part[index] for part in whole.read(model)]
+        if id(model) not in self._read:
+            self._read[id(model)] = model(self.z, self.t, self.mask)
+        return self._read[id(model)]
 
 
 class Control(ABC):
@@ -45,6 +62,9 @@ class Control(ABC):
 
     reads_prediction = False
     """Whether `energy` reads x0_hat or logits, so that its gradient goes through the denoiser."""
+
+    reweights_last = False
+    """Whether `reweight` has to see what all other controls have made of the probabilities."""
 
     def bind(self, lm: DiffusionLM) -> Control:
         """The control made ready for a model: words looked up, classifiers loaded.
@@ -78,9 +98,17 @@ class Control(ABC):
     def __str__(self) -> str:
         """The control as a flag says it, `food=Japanese`."""
 
+    def rows(self, rows: Sequence[int]) -> Control:
+        """The control of some sentences of a batch; itself where all sentences share it."""
+        return self
+
     def parts(self) -> list[Control]:
         """The controls that all have to hold, for a report of each."""
         return [self]
+
+    def joined(self, other: Control) -> Control | None:
+        """One control that does what this and another one do, where that is better than `And`."""
+        return None
 
     def __and__(self, other: Control) -> Control:
         """Both."""
@@ -118,8 +146,18 @@ class And(Control):
         """Whether either part reads the prediction."""
         return self.a.reads_prediction or self.b.reads_prediction
 
-    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
-        return And(self.a.bind(lm), self.b.bind(lm))
+    def bind(self, lm: DiffusionLM) -> Control:
+        """Both, bound; controls that can be one are joined, and who has to be last is."""
+        controls: list[Control] = []
+        for control in self._all():
+            joint = ((i, known.joined(control)) for i, known in enumerate(controls))
+            place, one = next(((i, one) for i, one in joint if one is not None), (len(controls), control))
+            controls[place : place + 1] = [one]
+        bound = [control.bind(lm) for control in controls]
+        return reduce(And, sorted(bound, key=lambda control: control.reweights_last))
+
+    def _all(self) -> list[Control]:
+        return [c for part in (self.a, self.b) for c in (part._all() if isinstance(part, And) else [part])]
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         return self.b.canvas(self.a.canvas(canvas))

@@ -44,11 +44,13 @@ class Canvas:
         max_words: most words between START and END.
         words: their number, None while it is free.
         template: pieces that make up the whole sentence, None while nothing is given.
+        allowed: the numbers of words that are possible, None while all are.
     """
 
     max_words: int
     words: int | None = None
     template: tuple[Piece, ...] | None = None
+    allowed: frozenset[int] | None = None
 
     def _pieces(self) -> tuple[Piece, ...]:
         return (Blank(),) if self.template is None else self.template
@@ -66,7 +68,14 @@ class Canvas:
         if self.words is not None and (self.words < least or (self.words > least and not self._is_elastic())):
             wanted = f"at least {least}" if self._is_elastic() else f"exactly {least}"
             raise UserError(f"The length {self.words} contradicts the infill, which needs {wanted} words.")
+        if self.allowed is not None and not any(map(self._fits, self.allowed)):
+            raise UserError("The controls contradict each other: no number of words suits all of them.")
         return self
+
+    def _fits(self, words: int) -> bool:
+        if self.words is not None or not self._is_elastic():
+            return words == (self.words or self._least())
+        return self._least() <= words <= self.max_words
 
     def with_words(self, words: int) -> Canvas:
         """A sentence of this many words.
@@ -91,6 +100,19 @@ class Canvas:
         if self.template is not None:
             raise UserError("Two infills contradict each other; write one template with all the blanks.")
         return replace(self, template=template)._checked()
+
+    def with_allowed(self, allowed: frozenset[int], control: str) -> Canvas:
+        """A sentence of one of these numbers of words.
+
+        Raises:
+            UserError: if none of them suits what is known; the message names the control.
+        """
+        both = allowed if self.allowed is None else allowed & self.allowed
+        canvas = replace(self, allowed=both)
+        if not any(map(canvas._fits, both)):
+            lengths = f"of {self.words} words" if self.words else f"of 1 to {self.max_words} words"
+            raise UserError(f"No sentence {lengths} can do what {control} wants together with the rest.")
+        return canvas
 
     def lay_out(
         self,
@@ -125,9 +147,15 @@ class Canvas:
         weights = length_counts.double().clone().cpu()
         weights[: self._least() + 2] = 0
         weights[self.max_words + 3 :] = 0
+        possible = torch.ones_like(weights, dtype=torch.bool)
+        if self.allowed is not None:
+            possible[:] = False
+            possible[[words + 2 for words in self.allowed if self._fits(words)]] = True
+        weights *= possible
         if not bool(weights.any()):
-            # Longer than any sentence of the corpus: a word or a few for each blank.
-            weights[self._least() + 2 : min(self.max_words, self._least() + 5) + 3] = 1
+            # Lengths that the corpus does not have: the shortest that are possible, a word or a few for each blank.
+            possible[: self._least() + 2] = possible[self.max_words + 3 :] = False
+            weights[possible.nonzero().flatten()[:4]] = 1
         return torch.multinomial(weights, n, replacement=True, generator=generator) - 2
 
     def _row(self, words: int, generator: torch.Generator) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -142,7 +142,7 @@ class DiffusionLM(nn.Module):
     def generate(
         self,
         n: int = 1,
-        control: Control | None = None,
+        control: Control | Sequence[Control | None] | None = None,
         *,
         steps: int = 200,
         sampler: Sampler | None = None,
@@ -156,7 +156,8 @@ class DiffusionLM(nn.Module):
 
         Args:
             n: how many.
-            control: what is wanted of them, `Attribute("food", "Japanese") & Length(20)`; None for free sentences.
+            control: what is wanted of them, `Attribute("food", "Japanese") & Length(20)`; None for free sentences, a list
+                for a target of its own for each.
             steps: denoiser calls (the paper decodes with 200).
             sampler: how z_t becomes z_s; default `Renoise()`, the paper's clamped step.
             clamp: what x0_hat commits to; default `SampledClamp()` for a model that predicts words, else `HardClamp()`.

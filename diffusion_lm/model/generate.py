@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
+from diffusion_lm.control.each import Each
 from diffusion_lm.control.guidance import Guidance, Pull, Steered
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
@@ -22,9 +24,6 @@ from diffusion_lm.model.embedding import expected
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
-
-BANNED = -1e4
-"""Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
 
 
 @dataclass(frozen=True)
@@ -95,37 +94,36 @@ class _Batch:
         )
         self.guide = guidance.guide(self.steered) if self.steered else None
 
-    def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
-        """The model's prediction, with what the control knows of single words."""
-        self.passes += 1
-        prediction = self.lm.denoise(z, t, self.mask, self.previous)
-        if self.control is None or prediction.logits is None:
-            return prediction
-        latents = Latents(z, t, self.mask, prediction.x0, prediction.logits, self.vectors, self.generator)
-        logits = self.control.reweight(prediction.logits, latents)
-        if logits is prediction.logits:
-            return prediction
-        return Prediction(expected(logits, self.vectors), logits)
-
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
         prediction = self._reweighted(z, t)
-        x0, logits = prediction
+        self.previous = prediction.x0
+        return prediction
+
+    def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
+        """The model's prediction, with what the canvas and the control know of single words."""
+        self.passes += 1
+        x0, logits = self.lm.denoise(z, t, self.mask, self.previous)
         assert logits is not None
         free = self.known == UNKNOWN
-        if self.lm.config.layout == "exact":
+        given = self.known.clamp(min=0)
+        changed = self.lm.config.layout == "exact"
+        if changed:
             # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
             special = torch.zeros(self.lm.vocab_size, dtype=torch.bool, device=logits.device)
             special[: self.lm.tokenizer.pad_id + 1] = True
             logits = logits.masked_fill(free[..., None] & special, BANNED)
-            if self.lm.predicts_words:
-                x0 = expected(logits, self.vectors)
-        given = self.known.clamp(min=0)
-        x0 = torch.where(free[..., None], x0, F.embedding(given, self.vectors))
+            changed = self.lm.predicts_words
         one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
         logits = torch.where(free[..., None], logits, one_hot)
-        self.previous = x0
-        return Prediction(x0, logits)
+        if self.control is not None:
+            latents = Latents(z, t, self.mask, x0, logits, self.vectors, self.generator)
+            reweighted = self.control.reweight(logits, latents)
+            changed |= reweighted is not logits
+            logits = reweighted
+        if changed:
+            x0 = expected(logits, self.vectors)
+        return Prediction(torch.where(free[..., None], x0, F.embedding(given, self.vectors)), logits)
 
     @property
     def evaluations(self) -> int:
@@ -137,7 +135,7 @@ class _Batch:
 def generate(
     lm: DiffusionLM,
     n: int,
-    control: Control | None,
+    control: Control | Sequence[Control | None] | None,
     *,
     steps: int,
     sampler: Sampler | None,
@@ -151,6 +149,12 @@ def generate(
     if n < 1 or steps < 1 or batch_size < 1:
         raise UserError(f"n, steps and batch_size are at least 1, not {n}, {steps} and {batch_size}.")
     started = time.perf_counter()
+    if control is not None and not isinstance(control, Control):
+        if len(control) != n:
+            raise UserError(
+                f"{len(control)} controls are given for {n} sentences; give one for each, or None."
+            )
+        control = Each(tuple(control))
     control = control.bind(lm) if control is not None else None
     sampler, guidance = sampler or Renoise(), guidance or Pull()
     clamp = clamp or (SampledClamp() if lm.predicts_words else HardClamp())
@@ -163,7 +167,8 @@ def generate(
     for rows in torch.argsort(lengths, stable=True).split(batch_size):
         width = int(lengths[rows].max())
         part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
-        batch = _Batch(lm, control, guidance, part, generator)
+        here = control.rows(rows.tolist()) if control is not None else None
+        batch = _Batch(lm, here, guidance, part, generator)
         for row, sentence in zip(
             rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True
         ):
@@ -182,6 +187,8 @@ def generate(
 
 def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:
     """Where words are wanted: by the control and the corpus's lengths, or the whole canvas of the padded layout."""
+    if isinstance(control, Each):
+        return _lay_out_each(lm, control, generator)
     canvas = Canvas(lm.max_words)
     if control is not None:
         canvas = control.canvas(canvas)
@@ -195,6 +202,21 @@ def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.G
         return Layout(known, torch.ones(n, length, dtype=torch.bool))
     t = lm.tokenizer
     return canvas.lay_out(n, lm.length_counts, t.start_id, t.end_id, t.pad_id, generator)
+
+
+def _lay_out_each(lm: DiffusionLM, each: Each, generator: torch.Generator) -> Layout:
+    free = torch.tensor(
+        [row for row, control in enumerate(each.controls) if control is None], dtype=torch.long
+    )
+    groups: list[tuple[Control | None, Tensor]] = [*each.groups, (None, free)]
+    parts = [(rows, lay_out(lm, len(rows), control, generator)) for control, rows in groups if len(rows)]
+    width = max(part.known.shape[1] for _, part in parts)
+    known = torch.full((len(each.controls), width), lm.tokenizer.pad_id)
+    mask = torch.zeros(len(each.controls), width, dtype=torch.bool)
+    for rows, part in parts:
+        known[rows, : part.known.shape[1]] = part.known
+        mask[rows, : part.mask.shape[1]] = part.mask
+    return Layout(known, mask)
 
 
 def _sample(

@@ -55,7 +55,10 @@ def table_of(counts: TagCounts, config: TagTableConfig, smoothing: float) -> Tag
 
 
 def count_tags(
-    sentences: Sequence[str], lm: DiffusionLM, tagger: Tagger, progress: Callable[[int], None] | None = None
+    sentences: Sequence[str],
+    lm: DiffusionLM,
+    tagger: Tagger,
+    progress: Callable[[int, int], None] | None = None,
 ) -> TagCounts:
     """Count the tags of a language model's words.
 
@@ -63,7 +66,7 @@ def count_tags(
         sentences: texts.
         lm: whose words are counted.
         tagger: what says the tags, `tagger.labels` in order.
-        progress: called with the number of sentences done.
+        progress: called with (sentences done, all sentences).
     """
     column = {tag: i for i, tag in enumerate(tagger.labels)}
     n, v = len(column), lm.vocab_size
@@ -79,16 +82,16 @@ def count_tags(
             counts.after.index_put_((index[:-2], ids, here), one, accumulate=True)
             counts.before.index_put_((index[2:], ids, here), one, accumulate=True)
         if progress is not None:
-            progress(start + len(texts))
+            progress(start + len(texts), len(sentences))
     return counts
 
 
-def train_tags(config: TagTrainConfig, progress: Callable[[int], None] | None = None) -> TagTable:
+def train_tags(config: TagTrainConfig, progress: Callable[[int, int], None] | None = None) -> TagTable:
     """Count the table and save it with its language model.
 
     Args:
         config: what to count in.
-        progress: called with the number of sentences done.
+        progress: called with (sentences done, all sentences).
 
     Raises:
         UserError: if the model or the corpus is unusable, or the model's tokens are no words.

@@ -87,7 +87,7 @@ def test_every_row_is_accounted_for(
     tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     texts: list[str | None] = ["the cat zebra", None, "the cat sat on the mat", " ", "the dog", None, "zebra"]
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="diffusion_lm"):
         encoded = encode_corpus(ListCorpus(texts), "dev", tokenizer, 5, tmp_path)
     meta = encoded.meta
     assert (meta.documents, meta.too_long, meta.empty, meta.unreadable) == (3, 1, 1, 2)

@@ -1,0 +1,202 @@
+"""Constituency trees: brackets, charts, and how far two trees agree.
+
+A chart names each span of words that is a constituent. Constituents above the same words are one entry, their labels
+joined from the top: "S+VP" is an S whose only child is a VP. Pre-terminals, the tags above words, are in no chart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from diffusion_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from nltk import Tree
+
+ANY_WORD = "_"
+"""A leaf that stands for any word."""
+
+CHAIN = "+"
+"""Joins the labels of constituents above the same words."""
+
+_ROOTS = frozenset(("", "ROOT", "TOP"))
+_BRACKETS = {"(": "-LRB-", ")": "-RRB-"}
+_PLAIN = {code: bracket for bracket, code in _BRACKETS.items()}
+_SHOWN = 40
+
+
+class Span(NamedTuple):
+    """A constituent: the words from `start` up to but not including `stop`, and its label or chain of labels."""
+
+    start: int
+    stop: int
+    label: str
+
+
+def read_tree(text: str) -> Tree:
+    """Read a tree in Penn Treebank brackets; an unlabelled, ROOT or TOP bracket around the whole of it goes.
+
+    Args:
+        text: such as "(S (NP (DT the) (NN pub)) (VP (VBZ closes)))"; the leaf `_` stands for any word.
+
+    Raises:
+        UserError: if the brackets do not match, or a bracket has no label or no word.
+    """
+    from nltk import Tree
+
+    try:
+        tree = Tree.fromstring(text)
+    except ValueError as error:
+        raise UserError(_broken(text, str(error))) from None
+    if tree.label() in _ROOTS and len(tree) == 1 and isinstance(tree[0], Tree):
+        tree = tree[0]
+    for part in tree.subtrees():
+        if not part.label() or CHAIN in part.label():
+            raise UserError(
+                f"A bracket of the tree {text!r} has the label {part.label()!r}; a label is a name without {CHAIN}."
+            )
+        if not len(part):
+            raise UserError(f"({part.label()}) in the tree {text!r} holds no word; give one, or {ANY_WORD}.")
+    return tree
+
+
+def _broken(text: str, problem: str) -> str:
+    """Where the brackets break, and what would be right there."""
+    found = re.search(r"expected (.+) but got (.+)\s+at index (\d+)", problem)
+    if found is None:
+        return f"{text!r} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
+    expected, got, place = found[1], found[2].strip(), int(found[3])
+    before, after = text[max(0, place - _SHOWN) : place], text[place : place + _SHOWN]
+    return (
+        f"The tree {text!r} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand there, "
+        f"not {got}."
+    )
+
+
+def write_tree(tree: Tree) -> str:
+    """The tree in brackets on one line; what `read_tree` reads."""
+    if isinstance(tree, str):
+        return tree
+    return f"({tree.label()} {' '.join(map(write_tree, tree))})"
+
+
+def leaf_of(word: str) -> str:
+    """A word as a leaf: round brackets as -LRB- and -RRB-, as in the Penn Treebank."""
+    return word.replace("(", _BRACKETS["("]).replace(")", _BRACKETS[")"])
+
+
+def word_of(leaf: str) -> str:
+    """The word that a leaf stands for, round brackets as they are written."""
+    return _PLAIN.get(leaf, leaf)
+
+
+def split_chain(chain: str) -> list[str]:
+    """The labels of a chain, the highest first."""
+    return chain.split(CHAIN)
+
+
+def is_tag(node: Tree | str) -> bool:
+    """Whether a node is a pre-terminal: one bracket around one word."""
+    return not isinstance(node, str) and len(node) == 1 and isinstance(node[0], str)
+
+
+def spans_of(tree: Tree) -> list[Span]:
+    """The constituents above pre-terminals, a unary chain as one; a parent stands before its children."""
+    return list(_spans(tree, 0))
+
+
+def _spans(tree: Tree, start: int) -> Iterator[Span]:
+    if isinstance(tree, str) or is_tag(tree):
+        return
+    labels, node = [tree.label()], tree
+    while len(node) == 1 and not is_tag(node[0]):
+        node = node[0]
+        labels.append(node.label())
+    yield Span(start, start + len(node.leaves()), CHAIN.join(labels))
+    for child in node:
+        yield from _spans(child, start)
+        start += 1 if isinstance(child, str) else len(child.leaves())
+
+
+def chart_of(tree: Tree) -> dict[tuple[int, int], str]:
+    """The chart of a tree: (start, stop) to the chain of labels there."""
+    return {(start, stop): label for start, stop, label in spans_of(tree)}
+
+
+def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int, int], str]) -> Tree:
+    """The tree of a chart: the inverse of `chart_of`.
+
+    Args:
+        words: the words, L of them.
+        tags: their tags, which become the pre-terminals.
+        chart: a chain of labels for each span that is a constituent, (0, L) among them.
+
+    Raises:
+        UserError: if words and tags differ in number, a span is outside the sentence or crosses another, or none covers it.
+    """
+    from nltk import Tree
+
+    if len(words) != len(tags):
+        raise UserError(f"{len(words)} words have {len(tags)} tags; give one for each word.")
+    size = len(words)
+    if (0, size) not in chart or not size:
+        raise UserError(f"No constituent covers all {size} words; a chart needs one at (0, {size}).")
+
+    # A parent before its children: by start, and the longest first. `open_` is the path from the root to here.
+    leaves = [Tree(tag, [leaf_of(word)]) for word, tag in zip(words, tags, strict=True)]
+    open_: list[tuple[int, Tree]] = []
+    root, filled = None, 0
+    for (start, stop), chain in sorted(chart.items(), key=lambda item: (item[0][0], -item[0][1])):
+        if not 0 <= start < stop <= size:
+            raise UserError(f"The span ({start}, {stop}) is not one of a sentence of {size} words.")
+        while open_ and open_[-1][0] <= start:
+            last, node = open_.pop()
+            node.extend(leaves[filled:last])
+            filled = max(filled, last)
+        if open_:
+            open_[-1][1].extend(leaves[filled:start])
+            filled = max(filled, start)
+            if stop > open_[-1][0]:
+                raise UserError(f"The span ({start}, {stop}) crosses one that ends at {open_[-1][0]}.")
+        top, *rest = split_chain(chain)
+        node = below = Tree(top, [])
+        for label in rest:
+            below.append(Tree(label, []))
+            below = below[0]
+        if open_:
+            open_[-1][1].append(node)
+        else:
+            root = node
+        open_.append((stop, below))
+    while open_:
+        last, node = open_.pop()
+        node.extend(leaves[filled:last])
+        filled = max(filled, last)
+    assert root is not None  # (0, size) is in the chart and comes first
+    return root
+
+
+def bracket_f1(gold: Iterable[Tree], predicted: Iterable[Tree]) -> float:
+    """Labelled bracket F1 over a corpus, as EVALB counts, but with punctuation left in.
+
+    Each label of a unary chain is a bracket of its own; pre-terminals are none.
+
+    Raises:
+        UserError: if the two are not as many.
+    """
+    gold, predicted = list(gold), list(predicted)
+    if len(gold) != len(predicted):
+        raise UserError(f"{len(predicted)} trees cannot be held against {len(gold)}; give as many.")
+    shared = total = 0
+    for right, guess in zip(gold, predicted, strict=True):
+        ours, theirs = _brackets(guess), _brackets(right)
+        shared += (ours & theirs).total()
+        total += ours.total() + theirs.total()
+    return 2 * shared / total if total else 1.0
+
+
+def _brackets(tree: Tree) -> Counter[tuple[int, int, str]]:
+    return Counter((s.start, s.stop, label) for s in spans_of(tree) for label in split_chain(s.label))

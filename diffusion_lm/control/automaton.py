@@ -1,0 +1,209 @@
+"""A finite automaton over words, and exact draws of p(words | z_t, the automaton accepts)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.errors import UserError
+
+BANNED = -1e4
+"""Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
+
+NEVER = -1
+"""Class of tokens that are no words: START, END, UNK and PAD."""
+
+MOST_STATES = 2000
+"""Automata beyond this are refused: sampling walks through all states at every position of every step."""
+
+# A word this unlikely is one that another control has banned; a path through it is possible only on paper.
+_FLOOR = 1e-300
+
+State = TypeVar("State", bound=Hashable)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Automaton:
+    """A deterministic automaton that starts in state 0 and reads one word a step.
+
+    Words that every state treats alike share a class, so that the cost is that of classes, not of words.
+
+    Attributes:
+        classes: the class of every token, `NEVER` for one that is no word, [V].
+        next: the state that follows a state and a class, [S, C].
+        accept: True at states in which a sentence may end, [S].
+    """
+
+    classes: Tensor
+    next: Tensor
+    accept: Tensor
+
+    def accepts(self, ids: Iterable[int]) -> bool:
+        """Whether it accepts these words (START and END not among them)."""
+        state = 0
+        for i in ids:
+            if self.classes[i] == NEVER:
+                return False
+            state = int(self.next[state, self.classes[i]])
+        return bool(self.accept[state])
+
+    def lengths(self, most: int) -> frozenset[int]:
+        """The numbers of words, 1 to `most`, that an accepted sentence can have."""
+        used = self.next[:, self.classes[self.classes != NEVER].unique()]
+        reached = torch.zeros(len(self.next), dtype=torch.bool)
+        reached[0] = True
+        found = set()
+        for words in range(1, most + 1):
+            after = used[reached].flatten()
+            reached = torch.zeros_like(reached)
+            reached[after] = True
+            if bool((reached & self.accept).any()):
+                found.add(words)
+        return frozenset(found)
+
+    def class_log_p(self, logits: Tensor) -> Tensor:
+        """Log-probability of each class at each position: [B, L, V] to [B, L, C], -inf for a class without words."""
+        # In float64, since a required word may be e^-200 as likely as the others.
+        likely = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()
+        columns = torch.arange(self.next.shape[1], device=logits.device)
+        member = self.classes.to(logits.device)[:, None] == columns
+        summed = (likely @ member.double()).clamp(min=_FLOOR)
+        total = summed.sum(-1, keepdim=True)
+        return (summed / total).log().masked_fill(~member.any(0), -torch.inf)
+
+    def messages(self, log_p: Tensor, words: Tensor) -> Tensor:
+        """The backward algorithm: log p(accept | state before position i) for i of 0 to L.
+
+        Args:
+            log_p: of the classes, [B, L, C].
+            words: True at positions that the automaton reads, [B, L].
+
+        Returns:
+            [L + 1, B, S].
+        """
+        follow = self.next.to(log_p.device)
+        message = torch.zeros(len(log_p), len(follow), dtype=log_p.dtype, device=log_p.device)
+        message = message.masked_fill(~self.accept.to(log_p.device), -torch.inf)
+        out = [message]
+        for i in reversed(range(log_p.shape[1])):
+            before = (log_p[:, i, None] + message[:, follow]).logsumexp(-1)
+            message = torch.where(words[:, i, None], before, message)
+            out.append(message)
+        return torch.stack(out[::-1])
+
+    def constrain(self, logits: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits under which words that are drawn one by one make an accepted sentence.
+
+        Backward filtering, forward sampling: one state path is drawn from p(path | z_t, accept); given the path the
+        words are independent again, so all words but those that follow it are banned. A word drawn at each position
+        from the result is therefore an exact draw from p(w_1 .. w_n | z_t, accept), and any choice is accepted.
+
+        Args:
+            logits: of p(w | z_t), [B, L, V].
+            mask: True at positions that exist, START first and END last, [B, L].
+            generator: source of the path, on the CPU; None for torch's own.
+
+        Raises:
+            UserError: if no sentence that the logits allow is accepted.
+        """
+        words = between(mask)
+        with torch.no_grad():
+            keep = self._path(self.class_log_p(logits), words, generator)
+            # One more column for tokens that are no words: index -1 reads it.
+            keep = torch.cat([keep, torch.zeros_like(keep[..., :1])], -1)[..., self.classes.to(keep.device)]
+        return torch.where(keep | ~words[..., None], logits, logits.new_tensor(BANNED))
+
+    def _path(self, log_p: Tensor, words: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The classes that follow one drawn path, [B, L, C]."""
+        follow = self.next.to(log_p.device)
+        messages = self.messages(log_p, words)
+        # Drawn on the CPU, so that every device draws the same.
+        uniform = torch.rand(words.shape, generator=generator, device="cpu").to(log_p)
+        state = torch.zeros(len(log_p), dtype=torch.long, device=log_p.device)
+        possible = torch.isfinite(messages[0][:, 0])
+        out = []
+        for i in range(log_p.shape[1]):
+            options = follow[state]
+            score = log_p[:, i] + messages[i + 1].gather(1, options)
+            cumulative = (score - score.amax(-1, keepdim=True)).exp().cumsum(-1)
+            target = uniform[:, i, None] * cumulative[:, -1:]
+            drawn = torch.searchsorted(cumulative, target, right=True).clamp(max=follow.shape[1] - 1)
+            real = log_p[:, i].gather(1, drawn).squeeze(1).exp() > 2 * _FLOOR
+            possible &= real | ~words[:, i]
+            after = options.gather(1, drawn)
+            out.append(options == after)
+            state = torch.where(words[:, i], after.squeeze(1), state)
+        if not bool(possible.all()):
+            raise UserError("No sentence of this length does all that is wanted; drop one of the controls.")
+        return torch.stack(out, 1)
+
+
+def between(mask: Tensor) -> Tensor:
+    """The positions between START, the first, and END, the last that exists: [B, L] to [B, L]."""
+    inner = mask.clone()
+    inner[:, :-1] &= mask[:, 1:]
+    inner[:, -1] = False
+    inner[:, 0] = False
+    return inner
+
+
+def explore(
+    start: State, step: Callable[[State, int], State], classes: int, what: str
+) -> tuple[list[State], Tensor]:
+    """All states that can be reached from `start`, and which follows which.
+
+    Args:
+        start: becomes state 0.
+        step: the state that follows a state and a class.
+        classes: C.
+        what: named if there are too many.
+
+    Returns:
+        The states, and their numbers by state and class, [S, C].
+
+    Raises:
+        UserError: if there are more than `MOST_STATES`.
+    """
+    number = {start: 0}
+    states = [start]
+    rows = []
+    for state in states:  # grows while it is walked
+        followers = [step(state, c) for c in range(classes)]
+        for follower in followers:
+            if follower not in number:
+                number[follower] = len(states)
+                states.append(follower)
+        if len(states) > MOST_STATES:
+            raise UserError(f"{what} needs more than {MOST_STATES} states; ask for something simpler.")
+        rows.append([number[f] for f in followers])
+    return states, torch.tensor(rows, device="cpu")
+
+
+def combine(a: Automaton, b: Automaton, how: Callable[[bool, bool], bool], what: str) -> Automaton:
+    """The automaton that runs both; `how` says from their two verdicts whether it accepts.
+
+    Raises:
+        UserError: if it needs more than `MOST_STATES` states; the message names `what`.
+    """
+    pairs, classes = torch.stack([a.classes, b.classes]).unique(dim=1, return_inverse=True)
+    real = (pairs != NEVER).all(0)
+    renumbered = torch.where(real, real.cumsum(0) - 1, NEVER)
+    of = pairs[:, real].T.tolist()
+    next_a, next_b = a.next.tolist(), b.next.tolist()
+
+    def step(state: tuple[int, int], c: int) -> tuple[int, int]:
+        return next_a[state[0]][of[c][0]], next_b[state[1]][of[c][1]]
+
+    states, follow = explore((0, 0), step, len(of), what)
+    accept = torch.tensor([how(bool(a.accept[i]), bool(b.accept[j])) for i, j in states])
+    return Automaton(renumbered[classes], follow, accept)
+
+
+def complement(a: Automaton) -> Automaton:
+    """The automaton that accepts what `a` does not."""
+    return Automaton(a.classes, a.next, ~a.accept)

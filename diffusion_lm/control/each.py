@@ -1,0 +1,88 @@
+"""A target of its own for every sentence of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.canvas import Canvas
+
+if TYPE_CHECKING:
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Each(Control):
+    """Controls of sentences, one each or None; what `generate` makes of a list of controls."""
+
+    controls: tuple[Control | None, ...]
+
+    @cached_property
+    def groups(self) -> list[tuple[Control, Tensor]]:
+        """Each control and the rows that it is wanted of."""
+        rows: dict[int, list[int]] = {}
+        for row, control in enumerate(self.controls):
+            if control is not None:
+                rows.setdefault(id(control), []).append(row)
+        return [
+            (control, torch.tensor(found)) for found in rows.values() if (control := self.controls[found[0]])
+        ]
+
+    @property
+    def reads_prediction(self) -> bool:  # type: ignore[override]
+        """Whether any of them reads the prediction."""
+        return any(control.reads_prediction for control, _ in self.groups)
+
+    def bind(self, lm: DiffusionLM) -> Each:
+        """All of them made ready for a model; one that stands for many sentences is bound once."""
+        bound = {id(control): control.bind(lm) for control, _ in self.groups}
+        return Each(tuple(None if c is None else bound[id(c)] for c in self.controls))
+
+    def rows(self, rows: Sequence[int]) -> Each:
+        """Those of some sentences."""
+        return Each(tuple(self.controls[row] for row in rows))
+
+    def canvas(self, canvas: Canvas) -> Canvas:
+        """There is no one canvas for all.
+
+        Raises:
+            ValueError: always; each control has its own.
+        """
+        raise ValueError("Each sentence has a canvas of its own; ask its control.")
+
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """Of each text by its own control; 1 where nothing is wanted, [B]."""
+        wanted = zip(self.controls, texts, strict=True)
+        return torch.stack([torch.ones(()) if c is None else c.success([text])[0] for c, text in wanted])
+
+    def __str__(self) -> str:
+        return f"{len(self.groups)} controls for {len(self.controls)} sentences"
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
+        """`Control.reweight`, each on its own sentences."""
+        out = logits
+        for control, index in self.groups:
+            index = index.to(logits.device)
+            part = logits[index]
+            changed = control.reweight(part, latents.rows(index))
+            if changed is not part:
+                out = out.index_copy(0, index, changed)
+        return out
+
+    def energy(self, latents: Latents) -> Tensor | None:
+        """`Control.energy`, 0 for a sentence whose control has none; None if all are such."""
+        out = None
+        for control, index in self.groups:
+            index = index.to(latents.z.device)
+            energy = control.energy(latents.rows(index))
+            if energy is not None:
+                out = latents.z.new_zeros(len(latents.z)) if out is None else out
+                out = out.index_add(0, index, energy.to(out.dtype))
+        return out
