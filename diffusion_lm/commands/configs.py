@@ -6,17 +6,17 @@ Nothing heavy may be imported here, under TYPE_CHECKING neither: jsonargparse im
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from diffusion_lm.commands.parser import ALONE
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.sampling_config import SamplingConfig
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.training.config import TokenizerConfig
 from diffusion_lm.training.judge_config import JudgeTrainConfig
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(SamplingConfig):
     """What to write, and how."""
 
     model: str = "e2e-small"
@@ -27,9 +27,6 @@ class GenerateConfig:
     """Words of each sentence, punctuation marks included; drawn as in the corpus if not given."""
     attribute: list[str] = field(default_factory=list)
     """What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."""
-    attribute_by: Literal["classifier", "words"] = "classifier"
-    """How --attribute is followed: by the classifier, which knows many ways to say a value, or by the value's own words, which
-    are never missed."""
     keyword: list[str] = field(default_factory=list)
     """A word or phrase that each sentence says; may be repeated."""
     avoid: list[str] = field(default_factory=list)
@@ -40,48 +37,18 @@ class GenerateConfig:
     """A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT"."""
     infill: str | None = None
     """A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three."""
-    steps: int = 200
-    """Denoising steps."""
-    sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
-    """How z_s follows from z_t; null: renoise, the paper's step."""
-    clamp: Literal["hard", "soft", "sample", "off"] | None = None
-    """How x0_hat commits to words; null: sample for a model that predicts words, else hard."""
-    temperature: float | None = None
-    """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
-    varies; null: 1."""
-    clamp_from: float | None = None
-    """Clamp where t <= clamp_from; null: at every step."""
-    guidance: Literal["default", "paper"] = "default"
-    """How a classifier is followed: default (along the gradient), or paper (its sign steps)."""
-    guidance_rate: float | None = None
-    """default guidance: length of an update; null: its own default."""
-    guidance_steps: int | None = None
-    """default guidance: updates a step; null: its own default."""
-    seed: int = 0
-    """The same seed gives the same sentences again."""
     trace: int | None = field(default=None, metadata={ALONE: "10"})
     """Show the first sentence at so many steps while it crystallises; 10 if no number follows."""
     json: bool = False
     """Write one JSON object a line, and nothing else, to standard output."""
-    batch_size: int = 64
-    """Sentences that are denoised together."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: an accelerator where there is one."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in ("n", "steps", "batch_size", "trace"):
+        super().__post_init__()
+        for name in ("n", "trace"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
-        if self.temperature is not None and self.temperature <= 0:
-            raise UserError(f"temperature must be above 0, not {self.temperature}.")
-        if self.temperature is not None and self.clamp in ("hard", "off"):
-            raise UserError(
-                f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
-            )
-        if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
-            raise UserError("guidance_rate and guidance_steps belong to --guidance default.")
 
 
 @dataclass(frozen=True)

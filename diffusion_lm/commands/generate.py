@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
-from diffusion_lm.control import Attribute, Avoid, Control, Infill, Keyword, Length, Pos, Regex, Said
+from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Pos, Regex
 from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
+from diffusion_lm.evaluation.sampling import attribute_of, clamp_of, guidance_of, sampler_of
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.model.generate import Generation, Step
 
@@ -58,7 +58,7 @@ def controls_of(config: GenerateConfig) -> Control | None:
         UserError: if an attribute is not FIELD=VALUE.
     """
     controls: list[Control] = []
-    kind = Said if config.attribute_by == "words" else Attribute
+    kind = attribute_of(config)
     for pair in config.attribute:
         name, _, value = (part.strip() for part in pair.partition("="))
         if not (name and value):

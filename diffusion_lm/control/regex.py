@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Regex(Language):
-    """The whole text matches a regular expression over words, such as "The .* is (cheap|moderate) \\.".
+    r"""The whole text matches a regular expression over words, such as "The .* is (cheap|moderate) \.".
 
     See `word_regex` for its syntax. Words match letter by letter, capitals included.
     """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.sampling_config import SamplingConfig
 from diffusion_lm.text.corpus import CorpusConfig
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(SamplingConfig):
     """A whole evaluation: which model does which tasks, and who judges."""
 
     model: str = "e2e-small"
@@ -36,36 +36,13 @@ class EvaluateConfig:
     """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None
     """Try so many targets of each task instead of all, spread evenly over the list; the table says so."""
-    steps: int = 200
-    """Denoising steps."""
-    sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
-    """How z_s follows from z_t; null: renoise, the paper's step."""
-    clamp: Literal["hard", "soft", "sample", "off"] | None = None
-    """How x0_hat commits to words; null: the model's own default."""
-    temperature: float | None = None
-    """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
-    varies; null: 1."""
-    clamp_from: float | None = None
-    """Clamp where t <= clamp_from; null: at every step."""
-    guidance: Literal["default", "paper"] = "default"
-    """How a control's energy is followed: default (along the gradient), or paper (sign steps of
-    three updates a step, with its numbers for the task)."""
-    guidance_rate: float | None = None
-    """default guidance: length of an update; null: its own default."""
-    guidance_steps: int | None = None
-    """default guidance: updates a step; null: its own default."""
-    batch_size: int = 64
-    """Sentences a batch."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: an accelerator where there is one."""
     out: str = "runs/evaluation"
     """Folder for results.jsonl and summary.json; the same command continues what was begun there."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        for name in ("n", "samples_per_target", "limit_targets", "steps", "batch_size"):
+        super().__post_init__()
+        for name in ("n", "samples_per_target", "limit_targets"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")
@@ -73,11 +50,3 @@ class EvaluateConfig:
             raise UserError("n must be at least 2: diversity compares texts with each other.")
         if not 1 <= self.lengths[0] <= self.lengths[1]:
             raise UserError(f"lengths must be the shortest and the longest, not {list(self.lengths)}.")
-        if self.temperature is not None and self.temperature <= 0:
-            raise UserError(f"The temperature must be above 0, not {self.temperature}.")
-        if self.temperature is not None and self.clamp in ("hard", "off"):
-            raise UserError(
-                f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
-            )
-        if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
-            raise UserError("guidance_rate and guidance_steps belong to --guidance default.")

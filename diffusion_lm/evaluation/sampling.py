@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
+from diffusion_lm.control import Attribute, Said
 from diffusion_lm.control.guidance import Guidance, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, Clamp
 from diffusion_lm.diffusion.samplers import SAMPLERS, Sampler
-
-
-class SamplingConfig(Protocol):
-    """The part of a configuration that says how texts are drawn; `evaluate` and `generate` share it."""
-
-    @property
-    def sampler(self) -> str | None: ...  # noqa: D102
-    @property
-    def clamp(self) -> str | None: ...  # noqa: D102
-    @property
-    def temperature(self) -> float | None: ...  # noqa: D102
-    @property
-    def clamp_from(self) -> float | None: ...  # noqa: D102
-    @property
-    def guidance(self) -> str: ...  # noqa: D102
-    @property
-    def guidance_rate(self) -> float | None: ...  # noqa: D102
-    @property
-    def guidance_steps(self) -> int | None: ...  # noqa: D102
+from diffusion_lm.evaluation.sampling_config import SamplingConfig
 
 
 def sampler_of(config: SamplingConfig) -> Sampler | None:
@@ -56,6 +38,15 @@ GUIDANCE: dict[str, Callable[[SamplingConfig, str], Guidance]] = {
 """The ways to follow an energy, by name."""
 
 
+ATTRIBUTES: dict[str, type[Attribute] | type[Said]] = {"classifier": Attribute, "words": Said}
+"""The kinds of attribute control, by name."""
+
+
 def guidance_of(config: SamplingConfig, task: str) -> Guidance:
     """The guidance for a task."""
     return GUIDANCE[config.guidance](config, task)
+
+
+def attribute_of(config: SamplingConfig) -> type[Attribute] | type[Said]:
+    """The kind of control that an attribute is."""
+    return ATTRIBUTES[config.attribute_by]

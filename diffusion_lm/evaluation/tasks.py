@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from diffusion_lm.control import Attribute, Control, Length, Pos
+from diffusion_lm.control import Control, Length, Pos
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
 from diffusion_lm.evaluation.pos_targets import PosTarget, read_pos_targets
+from diffusion_lm.evaluation.sampling import attribute_of
 from diffusion_lm.evaluation.targets import AttributeTarget, read_attribute_targets
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class AttributeTask(Task[AttributeTarget]):
             return read_attribute_targets(self.config.targets, known)
         return [AttributeTarget(field, value) for field, values in known.items() for value in values]
 
-    def control(self, target: AttributeTarget) -> Attribute:  # noqa: D102
-        return Attribute(target.field, target.value)
+    def control(self, target: AttributeTarget) -> Control:  # noqa: D102
+        return attribute_of(self.config)(target.field, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
         return {"classifier": weights_hash(self.lm.attribute_model())}

@@ -18,7 +18,10 @@ def test_the_first_signal_is_a_request(number):
     assert signal.getsignal(number) is before
 
 
-def test_the_second_one_acts_as_usual():
+def test_the_second_one_acts_as_usual(request):
+    # A shell that starts the tests in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt), StopRequest() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT
