@@ -72,8 +72,10 @@ def save_lm(lm: DiffusionLM, folder: Path, dtype: torch.dtype) -> None:
     partial = folder / f".{WEIGHTS}.partial"
     save_file(tensors, partial)
     lm.tokenizer.save(folder)
-    (folder / CONFIG).write_text(json.dumps({"format": FORMAT, "model": asdict(lm.config)}, indent=2) + "\n")
+    config = folder / f".{CONFIG}.partial"
+    config.write_text(json.dumps({"format": FORMAT, "model": asdict(lm.config)}, indent=2) + "\n")
     partial.replace(folder / WEIGHTS)
+    config.replace(folder / CONFIG)
 
 
 def read_lm(folder: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Tensor]]:

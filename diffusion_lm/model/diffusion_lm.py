@@ -21,6 +21,7 @@ from diffusion_lm.diffusion.process import per_sentence
 from diffusion_lm.diffusion.samplers import Sampler
 from diffusion_lm.diffusion.schedule import SCHEDULES
 from diffusion_lm.errors import UserError
+from diffusion_lm.hardware import cpu_multiplies_bf16, gpu_multiplies_bf16
 from diffusion_lm.model.checkpoint import fill, find_model, read_lm, save_lm
 from diffusion_lm.model.config import ModelConfig
 from diffusion_lm.model.embedding import WordEmbedding
@@ -130,9 +131,7 @@ class DiffusionLM(nn.Module):
     @cached_property
     def bf16(self) -> bool:
         """Whether generation multiplies in bf16: where the hardware does so."""
-        if self.device.type == "cuda":
-            return torch.cuda.is_bf16_supported()
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return gpu_multiplies_bf16() if self.device.type == "cuda" else cpu_multiplies_bf16()
 
     @property
     def device(self) -> torch.device:

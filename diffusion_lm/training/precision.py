@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-
 import torch
 
+from diffusion_lm.hardware import cpu_multiplies_bf16, gpu_multiplies_bf16
 from diffusion_lm.training.config import RunConfig
 
 
@@ -18,17 +17,4 @@ def hardware_precision(config: RunConfig) -> str:
     """'bf16' where asked for, or where `auto` finds that the hardware multiplies in bf16; else 'no'."""
     if config.precision != "auto":
         return config.precision
-    return "bf16" if (_cpu_multiplies_bf16() if uses_cpu(config) else _gpu_multiplies_bf16()) else "no"
-
-
-def _gpu_multiplies_bf16() -> bool:
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-
-def _cpu_multiplies_bf16() -> bool:
-    if not torch.backends.mkldnn.is_available():
-        return False
-    if platform.machine() in ("x86_64", "AMD64"):
-        # oneDNN would also take bf16 on AVX-512 without bf16 instructions, and be slow.
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return "bf16" if (cpu_multiplies_bf16() if uses_cpu(config) else gpu_multiplies_bf16()) else "no"
