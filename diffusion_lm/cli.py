@@ -50,6 +50,11 @@ COMMANDS = {
         "training.tags_config:TagTrainConfig",
         "count the tags of words behind --pos",
     ),
+    "annotate": Command(
+        "commands.annotate:run",
+        "annotate.config:AnnotateConfig",
+        "give the sentences of a corpus their tags and trees",
+    ),
     "train-parser": Command(
         "commands.train_parser:run",
         "training.parser_config:ParserTrainConfig",
