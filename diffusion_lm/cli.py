@@ -50,6 +50,11 @@ COMMANDS = {
         "training.tags_config:TagTrainConfig",
         "count the tags of words behind --pos",
     ),
+    "train-control tree": Command(
+        "commands.train_trees:run",
+        "training.trees_config:TreeTrainConfig",
+        "count what the trees of sentences say of their words, behind --tree and --span",
+    ),
     "annotate": Command(
         "commands.annotate:run",
         "annotate.config:AnnotateConfig",

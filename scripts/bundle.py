@@ -20,7 +20,8 @@ def main() -> None:
     folder = BUNDLED / arguments.name
     lm.save_pretrained(folder, torch.bfloat16)
     lm.attribute_model().save_pretrained(folder / "controls" / "attribute", torch.bfloat16)
-    lm.tag_table().save_pretrained(folder / "controls" / "pos", torch.bfloat16)
+    lm.tag_table().save_pretrained(folder / "controls" / "pos")
+    lm.leaf_table().save_pretrained(folder / "controls" / "tree")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class GenerateConfig(SamplingConfig):
     """What the whole sentence matches, word by word: "The .* is (cheap|moderate) ." with a backslash before a full stop."""
     pos: str | None = None
     """A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT"."""
+    tree: str | None = None
+    """The constituency tree of each sentence in brackets, "(S (NP (DT The) (NN _)) (VP (VBZ is) (ADJP (JJ _))) (. .))": _ is
+    any word, a word is that word."""
+    span: list[str] = field(default_factory=list)
+    """Words that are a constituent, FIRST:LAST:LABEL counted from 1, like 5:8:PP; may be repeated."""
     infill: str | None = None
     """A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three."""
     trace: int | None = field(default=None, metadata={ALONE: "10"})

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
-from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Pos, Regex
+from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Pos, Regex, Span, Tree
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.sampling import attribute_of, clamp_of, guidance_of, sampler_of
 from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -72,6 +72,10 @@ def controls_of(config: GenerateConfig) -> Control | None:
         controls.append(Length(config.length))
     if config.pos is not None:
         controls.append(Pos(config.pos))
+    if config.tree is not None:
+        controls.append(Tree(config.tree))
+    if config.span:
+        controls.append(Span(" ".join(config.span)))
     if config.infill is not None:
         controls.append(Infill(config.infill))
     return reduce(operator.and_, controls) if controls else None

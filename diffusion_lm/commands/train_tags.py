@@ -11,7 +11,7 @@ from diffusion_lm.training.tags_config import TagTrainConfig
 
 def run(config: TagTrainConfig) -> None:
     """Count p(tag | word) for a language model and say how sure a word is of its tag."""
-    with Bar("tagging", "sentences") as bar:
+    with Bar("labelling", "sentences") as bar:
         table = train_tags(config, bar)
     Console(highlight=False).print(
         f"{table.config.sentences:,} sentences; the likeliest tag of a word is right "

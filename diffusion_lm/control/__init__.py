@@ -9,6 +9,8 @@ from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.regex import Regex
 from diffusion_lm.control.said import Said
+from diffusion_lm.control.span import Span
+from diffusion_lm.control.tree import Tree
 
 __all__ = [
     "Attribute",
@@ -22,4 +24,6 @@ __all__ = [
     "Pos",
     "Regex",
     "Said",
+    "Span",
+    "Tree",
 ]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.control.saved import Kind, load, save
 from diffusion_lm.model.config import ModelConfig
 from diffusion_lm.model.transformer import Transformer
 
+KIND = Kind("attribute classifier", "diffusion-lm train-control attribute")
 UNSAID = 0
 """Class of a field that the text does not say; value i of the list is class i + 1."""
 
@@ -69,14 +69,7 @@ class AttributeModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json and model.safetensors."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(
-            json.dumps({"format": 1, **asdict(self.config)}, indent=2, ensure_ascii=False)
-        )
-        save_file(
-            {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors"
-        )
+        save(folder, KIND, asdict(self.config), {k: v.to(dtype) for k, v in self.state_dict().items()})
 
     @staticmethod
     def from_pretrained(folder: str | Path, lm: str) -> AttributeModel:
@@ -89,23 +82,10 @@ class AttributeModel(nn.Module):
         Raises:
             UserError: if the folder is missing or damaged, or the classifier was trained on another language model.
         """
-        folder = Path(folder)
-        if not (folder / "config.json").exists():
-            raise UserError(
-                f"{folder} holds no attribute classifier; train one with: diffusion-lm train-control attribute."
-            )
-        try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf8"))
-            values.pop("format")
-            model = AttributeModel(AttributeConfig(**values))
-            model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-        except Exception as error:
-            raise UserError(
-                f"The attribute classifier in {folder} is truncated or foreign ({error})."
-            ) from None
-        if model.config.lm != lm:
-            raise UserError(
-                f"The attribute classifier in {folder} reads another language model's vectors; train it on this one "
-                "with: diffusion-lm train-control attribute."
-            )
-        return model.eval().requires_grad_(False)
+
+        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeModel:
+            model = AttributeModel(AttributeConfig(**config))
+            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            return model.eval().requires_grad_(False)
+
+        return load(folder, KIND, lm, build)

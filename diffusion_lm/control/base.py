@@ -82,6 +82,16 @@ class Control(ABC):
         """
         return canvas
 
+    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control] | None:
+        """A control for each of n sentences, where chance decides what each of them is held to; None where all share one.
+
+        Args:
+            n: number of sentences.
+            canvas: what is known of all of them.
+            generator: source of the draws.
+        """
+        return None
+
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
         """Log p(w | z_t) p(c | w) from log p(w | z_t), up to a constant: [B, L, V] to [B, L, V]."""
         return logits
@@ -150,7 +160,7 @@ class And(Control):
         """Both, bound; controls that can be one are joined, and who has to be last is."""
         controls: list[Control] = []
         for control in self._all():
-            joint = ((i, known.joined(control)) for i, known in enumerate(controls))
+            joint = ((i, known.joined(control) or control.joined(known)) for i, known in enumerate(controls))
             place, one = next(((i, one) for i, one in joint if one is not None), (len(controls), control))
             controls[place : place + 1] = [one]
         bound = [control.bind(lm) for control in controls]
@@ -161,6 +171,12 @@ class And(Control):
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         return self.b.canvas(self.a.canvas(canvas))
+
+    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control] | None:  # noqa: D102
+        a, b = self.a.drawn(n, canvas, generator), self.b.drawn(n, canvas, generator)
+        if a is None and b is None:
+            return None
+        return [And(*both) for both in zip(a or [self.a] * n, b or [self.b] * n, strict=True)]
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         return self.b.reweight(self.a.reweight(logits, latents), latents)
@@ -272,6 +288,10 @@ class Weighted(Control):
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         return self.a.canvas(canvas)
+
+    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control] | None:  # noqa: D102
+        drawn = self.a.drawn(n, canvas, generator)
+        return drawn and [Weighted(control, self.weight) for control in drawn]
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         return logits + self.weight * (self.a.reweight(logits, latents) - logits)

@@ -68,11 +68,14 @@ class Canvas:
         if self.words is not None and (self.words < least or (self.words > least and not self._is_elastic())):
             wanted = f"at least {least}" if self._is_elastic() else f"exactly {least}"
             raise UserError(f"The length {self.words} contradicts the infill, which needs {wanted} words.")
-        if self.allowed is not None and not any(map(self._fits, self.allowed)):
+        if self.allowed is not None and not any(map(self.fits, self.allowed)):
             raise UserError("The controls contradict each other: no number of words suits all of them.")
         return self
 
-    def _fits(self, words: int) -> bool:
+    def fits(self, words: int) -> bool:
+        """Whether a sentence of this many words suits all that is known."""
+        if self.allowed is not None and words not in self.allowed:
+            return False
         if self.words is not None or not self._is_elastic():
             return words == (self.words or self._least())
         return self._least() <= words <= self.max_words
@@ -109,7 +112,7 @@ class Canvas:
         """
         both = allowed if self.allowed is None else allowed & self.allowed
         canvas = replace(self, allowed=both)
-        if not any(map(canvas._fits, both)):
+        if not any(map(canvas.fits, both)):
             lengths = f"of {self.words} words" if self.words else f"of 1 to {self.max_words} words"
             raise UserError(f"No sentence {lengths} can do what {control} wants together with the rest.")
         return canvas
@@ -150,7 +153,7 @@ class Canvas:
         possible = torch.ones_like(weights, dtype=torch.bool)
         if self.allowed is not None:
             possible[:] = False
-            possible[[words + 2 for words in self.allowed if self._fits(words)]] = True
+            possible[[words + 2 for words in self.allowed if self.fits(words)]] = True
         weights *= possible
         if not bool(weights.any()):
             # Lengths that the corpus does not have: the shortest that are possible, a word or a few for each blank.

@@ -49,6 +49,15 @@ class Each(Control):
         """Those of some sentences."""
         return Each(tuple(self.controls[row] for row in rows))
 
+    def drawn_each(self, max_words: int, generator: torch.Generator) -> Each:
+        """The same with what chance decides decided, for every sentence by itself."""
+        controls = list(self.controls)
+        for control, rows in self.groups:
+            drawn = control.drawn(len(rows), control.canvas(Canvas(max_words)), generator)
+            for row, own in zip(rows.tolist(), drawn or (), strict=False):
+                controls[row] = own
+        return Each(tuple(controls))
+
     def canvas(self, canvas: Canvas) -> Canvas:
         """There is no one canvas for all.
 

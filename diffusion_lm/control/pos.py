@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, final
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.tag_table import TagTable
+from diffusion_lm.control.tree import reweight_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
@@ -66,10 +68,12 @@ class Pos(Control):
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         if self.table is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
-        log_p = self.table.columns(self.sequence).to(logits)
-        # START is first; words 1 to n follow it.
-        first, words, rest = logits.split([1, len(log_p), logits.shape[1] - 1 - len(log_p)], dim=1)
-        return torch.cat([first, words + log_p, rest], dim=1)
+        return reweight_words(logits, self._columns)
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        assert self.table is not None
+        return self.table.columns(self.sequence)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one.

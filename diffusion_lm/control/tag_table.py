@@ -1,20 +1,22 @@
-"""p(tag | word and the tags beside it), counted: what the part-of-speech control knows of a model's words."""
+"""p(tag | word and the tags beside it), counted: what controls know of the tags of a model's words."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.control.counts import smoothed
+from diffusion_lm.control.saved import Kind, load, save
 
-TRAIN = "diffusion-lm train-control pos"
-TENSORS = ("log_p", "after", "before")
+KIND = Kind("table of tags", "diffusion-lm train-control pos", format=2)
+TENSORS = ("alone", "after", "before")
+BACK_OFF = 2.0
+"""Pseudo-counts of a word beside a certain tag, spread as the word's tags are anywhere."""
 
 
 @dataclass(frozen=True)
@@ -26,48 +28,68 @@ class TagTableConfig:
     sentences: int
     certainty: float
     """Share of the corpus's words that have their word's most frequent tag."""
+    smoothing: float
+    """Pseudo-counts a word, spread as the tags are in the whole corpus."""
     lm: str
 
 
 @dataclass(frozen=True)
 class TagTable:
-    """Log-probabilities of a word's tag, for every word of a language model, in nats.
+    """How often each word of a language model has each tag, alone and beside another tag.
 
     The tag beside a word is one of T tags, or T where the sentence begins or ends.
 
     Attributes:
         config: the tags in their order.
-        log_p: of tag t for word w, [V, T].
-        after: the same behind a word of tag s, [T + 1, V, T].
-        before: the same in front of a word of tag s, [T + 1, V, T].
+        alone: counts of word and tag, [V, T].
+        after: tag in front, word, tag, count; one row for each that occurs, int32 [n, 4].
+        before: tag behind, word, tag, count, int32 [n, 4].
     """
 
     config: TagTableConfig
-    log_p: Tensor
+    alone: Tensor
     after: Tensor
     before: Tensor
 
-    def columns(self, tags: Sequence[str]) -> Tensor:
+    @cached_property
+    def log_p(self) -> Tensor:
+        """Log-probability of tag t for word w wherever it stands, [V, T]; rare words lean on all words."""
+        counts = self.alone.float()
+        return smoothed(counts, counts.sum(0) / counts.sum(), self.config.smoothing)
+
+    def beside(self, counts: Tensor, neighbour: int) -> Tensor:
+        """The same beside a word of tag `neighbour`, [V, T]; `counts` is `after` or `before`.
+
+        Words that were rarely seen there lean on `log_p`.
+        """
+        rows = counts[counts[:, 0] == neighbour].long()
+        seen = torch.zeros_like(self.log_p).index_put((rows[:, 1], rows[:, 2]), rows[:, 3].float())
+        return smoothed(seen, self.log_p.exp(), BACK_OFF)
+
+    def columns(self, tags: Sequence[str | None]) -> Tensor:
         """Log p(tag_i | w_i, tag_i-1, tag_i+1) of each word w at each position, up to a constant: [tags, V].
 
-        The two neighbours count as independent given word and tag: p(t | w, l) p(t | w, r) / p(t | w).
+        The two neighbours count as independent given word and tag: p(t | w, l) p(t | w, r) / p(t | w). A tag that is
+        None is free: it costs nothing, and says nothing of its neighbours.
         """
-        index = torch.tensor([self.config.tags.index(tag) for tag in tags])
-        edge = torch.tensor([len(self.config.tags)])
-        left, right = torch.cat([edge, index[:-1]]), torch.cat([index[1:], edge])
-        return self.after[left, :, index] + self.before[right, :, index] - self.log_p[:, index].T
+        edge = len(self.config.tags)
+        index = [edge, *(None if tag is None else self.config.tags.index(tag) for tag in tags), edge]
+        columns = torch.zeros(len(tags), len(self.alone))
+        for i, (left, tag, right) in enumerate(zip(index, index[1:], index[2:], strict=False)):
+            if tag is not None:
+                columns[i] = self.log_p[:, tag]
+                for counts, neighbour in ((self.after, left), (self.before, right)):
+                    if neighbour is not None:
+                        columns[i] += self.beside(counts, neighbour)[:, tag] - self.log_p[:, tag]
+        return columns
 
     def tensors(self) -> dict[str, Tensor]:
         """What is saved, by name."""
         return {name: getattr(self, name) for name in TENSORS}
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"format": 1, **asdict(self.config)}, indent=2))
-        tensors = {name: tensor.to(dtype).contiguous() for name, tensor in self.tensors().items()}
-        save_file(tensors, folder / "model.safetensors")
+        save(folder, KIND, asdict(self.config), self.tensors())
 
     @staticmethod
     def from_pretrained(folder: str | Path, lm: str) -> TagTable:
@@ -80,19 +102,9 @@ class TagTable:
         Raises:
             UserError: if the folder is missing or damaged, or the table belongs to another language model.
         """
-        folder = Path(folder)
-        if not (folder / "config.json").exists():
-            raise UserError(f"{folder} holds no table of tags; make one with: {TRAIN}.")
-        try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf8"))
-            values.pop("format")
-            tensors = load_file(folder / "model.safetensors")
-            table = TagTable(TagTableConfig(**values), *(tensors[name].float() for name in TENSORS))
-        except Exception as error:
-            raise UserError(f"The table of tags in {folder} is truncated or foreign ({error}).") from None
-        if table.config.lm != lm:
-            raise UserError(
-                f"The table of tags in {folder} is of another language model's words; make it for this one "
-                f"with: {TRAIN}."
-            )
-        return table
+        return load(
+            folder,
+            KIND,
+            lm,
+            lambda config, tensors: TagTable(TagTableConfig(**config), *(tensors[name] for name in TENSORS)),
+        )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from diffusion_lm.control.attribute_model import AttributeModel
 from diffusion_lm.control.base import Control
 from diffusion_lm.control.guidance import Guidance
+from diffusion_lm.control.leaf_table import LeafTable
 from diffusion_lm.control.tag_table import TagTable
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
@@ -219,6 +220,20 @@ class DiffusionLM(nn.Module):
             UserError: if there is none, or it belongs to another model.
         """
         return self._tag_table
+
+    @cached_property
+    def _leaf_table(self) -> LeafTable:
+        if self.folder is None:
+            raise UserError("This model was not loaded from a folder, so it has no table of trees.")
+        return LeafTable.from_pretrained(self.folder / "controls" / "tree", self.fingerprint)
+
+    def leaf_table(self) -> LeafTable:
+        """The table p(leaf of a tree | word) that was saved with this model.
+
+        Raises:
+            UserError: if there is none, or it belongs to another model.
+        """
+        return self._leaf_table
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json, tokenizer.json and model.safetensors, each whole or not at all.

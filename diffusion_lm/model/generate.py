@@ -159,6 +159,7 @@ def generate(
     sampler, guidance = sampler or Renoise(), guidance or Pull()
     clamp = clamp or (SampledClamp() if lm.predicts_words else HardClamp())
     generator = torch.Generator().manual_seed(seed)
+    control = _drawn(lm, n, control, generator)
     layout = lay_out(lm, n, control, generator)
     ids: list[list[int]] = [[] for _ in range(n)]
     evaluations = 0
@@ -183,6 +184,14 @@ def generate(
         time.perf_counter() - started,
         evaluations,
     )
+
+
+def _drawn(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Control | None:
+    """The control with what chance decides decided: one for each sentence where they then differ."""
+    if isinstance(control, Each):
+        return control.drawn_each(lm.max_words, generator)
+    drawn = control.drawn(n, control.canvas(Canvas(lm.max_words)), generator) if control is not None else None
+    return control if drawn is None else Each(tuple(drawn))
 
 
 def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:

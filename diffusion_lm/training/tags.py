@@ -1,111 +1,85 @@
-"""Counting of p(tag | word) over a tagged corpus."""
+"""Counting of p(tag | word) over an annotated corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.base import Tagger
-from diffusion_lm.annotate.spacy_tagger import SpacyTagger
+from diffusion_lm.annotate.spacy_tagger import UPOS
 from diffusion_lm.control.tag_table import TagTable, TagTableConfig
-from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.text.corpus import open_corpus
-from diffusion_lm.text.spacing import bare, split_words
-from diffusion_lm.text.tokenizer import WordTokenizer
 from diffusion_lm.training.control_folder import save_control
+from diffusion_lm.training.labels import Progress, labelled
 from diffusion_lm.training.tags_config import TagTrainConfig
-
-BATCH = 512
-BACK_OFF = 2.0
-"""Pseudo-counts of a word beside a certain tag, spread as the word's tags are anywhere."""
-
-
-class TagCounts(NamedTuple):
-    """How often a word has a tag.
-
-    Attributes:
-        alone: [V, T].
-        after: behind a word of each tag, or at the sentence's start (T), [T + 1, V, T].
-        before: in front of a word of each tag, or at the sentence's end (T), [T + 1, V, T].
-    """
-
-    alone: Tensor
-    after: Tensor
-    before: Tensor
-
-
-def smoothed(counts: Tensor, prior: Tensor, weight: float) -> Tensor:
-    """Log-probabilities from counts [..., T], with `weight` pseudo-counts spread as the prior [..., T] says."""
-    # A tag that was never seen is as good as impossible, and still finite.
-    pseudo = counts + weight * prior.clamp(min=1e-6)
-    return (pseudo / pseudo.sum(-1, keepdim=True)).log()
-
-
-def table_of(counts: TagCounts, config: TagTableConfig, smoothing: float) -> TagTable:
-    """The log-probabilities of counts; rare words lean on all words, rare neighbours on the word alone."""
-    log_p = smoothed(counts.alone, counts.alone.sum(0) / counts.alone.sum(), smoothing)
-    after, before = (smoothed(c, log_p.exp(), BACK_OFF) for c in (counts.after, counts.before))
-    return TagTable(config, log_p, after, before)
 
 
 def count_tags(
-    sentences: Sequence[str],
-    lm: DiffusionLM,
-    tagger: Tagger,
-    progress: Callable[[int, int], None] | None = None,
-) -> TagCounts:
+    sentences: Iterable[tuple[Sequence[int], Sequence[str]]],
+    tags: Sequence[str],
+    vocab_size: int,
+    *,
+    tagger: str,
+    smoothing: float,
+    lm: str,
+) -> TagTable:
     """Count the tags of a language model's words.
 
     Args:
-        sentences: texts.
-        lm: whose words are counted.
-        tagger: what says the tags, `tagger.labels` in order.
-        progress: called with (sentences done, all sentences).
+        sentences: token ids and their tags.
+        tags: all tags, in the table's order.
+        vocab_size: V.
+        tagger: name of who gave the tags.
+        smoothing: see `TagTableConfig`.
+        lm: fingerprint of the language model.
     """
-    column = {tag: i for i, tag in enumerate(tagger.labels)}
-    n, v = len(column), lm.vocab_size
-    counts = TagCounts(torch.zeros(v, n), torch.zeros(n + 1, v, n), torch.zeros(n + 1, v, n))
-    for start in range(0, len(sentences), BATCH):
-        texts = sentences[start : start + BATCH]
-        tags = tagger.tag([[bare(word) for word in split_words(text)] for text in texts])
-        for text, found in zip(texts, tags, strict=True):
-            ids = torch.tensor(lm.tokenizer.encode(text), dtype=torch.long)
-            index = torch.tensor([n, *(column[tag] for tag in found), n])
-            here, one = index[1:-1], torch.ones(len(ids))
-            counts.alone.index_put_((ids, here), one, accumulate=True)
-            counts.after.index_put_((index[:-2], ids, here), one, accumulate=True)
-            counts.before.index_put_((index[2:], ids, here), one, accumulate=True)
-        if progress is not None:
-            progress(start + len(texts), len(sentences))
-    return counts
+    column = {tag: i for i, tag in enumerate(tags)}
+    edge, number = len(column), 0
+    words: list[int] = []
+    lefts: list[int] = []
+    heres: list[int] = []
+    rights: list[int] = []
+    for ids, found in sentences:
+        number += 1
+        index = [edge, *(column[tag] for tag in found), edge]
+        words += ids
+        lefts += index[:-2]
+        heres += index[1:-1]
+        rights += index[2:]
+    word, here = torch.tensor(words), torch.tensor(heres)
+    alone = torch.zeros(vocab_size, len(column), dtype=torch.int32)
+    alone.index_put_((word, here), torch.ones(len(word), dtype=torch.int32), accumulate=True)
+    certainty = float(alone.amax(1).sum() / alone.sum())
+    config = TagTableConfig(list(tags), tagger, number, certainty, smoothing, lm)
+    after, before = (tally(torch.tensor(side), word, here) for side in (lefts, rights))
+    return TagTable(config, alone, after, before)
 
 
-def train_tags(config: TagTrainConfig, progress: Callable[[int, int], None] | None = None) -> TagTable:
+def tally(*columns: Tensor) -> Tensor:
+    """Each different row of some columns [n] and how often it occurs, int32 [rows, columns + 1]."""
+    rows, counts = torch.stack(columns, dim=1).unique(dim=0, return_counts=True)
+    return torch.cat([rows, counts[:, None]], dim=1).to(torch.int32)
+
+
+def train_tags(config: TagTrainConfig, progress: Progress | None = None) -> TagTable:
     """Count the table and save it with its language model.
 
     Args:
         config: what to count in.
-        progress: called with (sentences done, all sentences).
+        progress: called with (sentences labelled, all sentences).
 
     Raises:
-        UserError: if the model or the corpus is unusable, or the model's tokens are no words.
+        UserError: if the model, the corpus or the labels are unusable, or the model's tokens are no words.
     """
     lm = DiffusionLM.from_pretrained(config.model)
     assert lm.folder is not None
-    if not isinstance(lm.tokenizer, WordTokenizer):
-        raise UserError(f"{config.model} writes pieces of words, which have no tags; train one on words.")
-    tagger = SpacyTagger()
-    documents = open_corpus(config.corpus).documents("train")
-    sentences = [document.text for document in islice(documents, config.sentences)]
-    counts = count_tags(sentences, lm, tagger, progress)
-    certainty = float(counts.alone.amax(1).sum() / counts.alone.sum())
-    about = TagTableConfig(list(tagger.labels), "spacy", len(sentences), certainty, lm.fingerprint)
-    table = table_of(counts, about, config.smoothing)
+    sentences = (
+        (ids, label.pos) for ids, label in labelled(lm, config.model, config.corpus, config.labels, progress)
+    )
+    table = count_tags(
+        sentences, UPOS, lm.vocab_size, tagger="spacy", smoothing=config.smoothing, lm=lm.fingerprint
+    )
     save_control(table, Path(config.out) if config.out else lm.folder / "controls" / "pos")
     return table

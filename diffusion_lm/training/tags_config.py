@@ -16,17 +16,15 @@ class TagTrainConfig:
     """The language model to be steered: a folder."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Texts to count in; the corpus that the model was trained on."""
+    labels: str = "runs/labels.jsonl"
+    """The file of labels that annotate writes; it is made if it does not hold those of this corpus."""
     out: str | None = None
     """Where the table goes; default controls/pos in the model's folder."""
-    sentences: int = 42000
-    """Most training texts that are tagged."""
     smoothing: float = 0.05
     """Pseudo-counts a word, spread as the tags are in the whole corpus: a word with few occurrences keeps some
     of every tag, and none is impossible."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
-        if self.sentences < 1 or self.smoothing <= 0:
-            raise UserError(
-                f"sentences must be at least 1 and smoothing above 0, not {self.sentences} and {self.smoothing}."
-            )
+        if self.smoothing <= 0:
+            raise UserError(f"smoothing must be above 0, not {self.smoothing}.")

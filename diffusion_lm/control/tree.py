@@ -1,0 +1,122 @@
+"""Syntax tree: the text's parse is a given one (paper section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.annotate.leaves import Leaf, leaves_of
+from diffusion_lm.annotate.trees import ANY_WORD, bracket_f1, read_tree, word_of
+from diffusion_lm.control.automaton import BANNED
+from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.language import check_known, vocabulary
+from diffusion_lm.errors import UserError
+from diffusion_lm.text.spacing import bare, split_words
+
+if TYPE_CHECKING:
+    from nltk import Tree as Brackets
+
+    from diffusion_lm.annotate.base import Parser
+    from diffusion_lm.control.leaf_table import LeafTable
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+def our_parser() -> Parser:
+    """The parser that comes with the package."""
+    from diffusion_lm.annotate.backends import parser
+
+    return parser()
+
+
+def parsed(parser: Parser, texts: Sequence[str]) -> list[Brackets | None]:
+    """The trees of texts; None for a text without words."""
+    words = [[bare(word) for word in split_words(text)] for text in texts]
+    trees = iter(parser.parse([sentence for sentence in words if sentence]))
+    return [next(trees) if sentence else None for sentence in words]
+
+
+def reweight_words(logits: Tensor, columns: Tensor) -> Tensor:
+    """Add `columns` [n, V] to the logits [B, L, V] of words 1 to n, which follow START."""
+    first, words, rest = logits.split([1, len(columns), logits.shape[1] - 1 - len(columns)], dim=1)
+    return torch.cat([first, words + columns.to(logits), rest], dim=1)
+
+
+@final
+@dataclass(frozen=True)
+class Tree(Control):
+    """The text has this constituency tree.
+
+    No classifier and no gradient: a tree is the sequence of its leaves' tags and of the constituents that begin and
+    end at each leaf, so with p(w_i | z_t) factorised over positions Bayes' rule needs only
+    p(tag_i, opens_i, closes_i | w_i, tag_i-1, tag_i+1), which `LeafTable` has counted.
+    """
+
+    tree: str
+    """Brackets, "(S (NP (DT The) (NN _)) (VP (VBZ _) (ADJP (JJ _))) (. .))": `_` is any word, a word is that word, and a
+    leaf without a tag, as in (NP _ _), may have any."""
+    columns: Tensor | None = field(default=None, repr=False, compare=False)
+    parser: Callable[[], Parser] = field(default=our_parser, repr=False, compare=False)
+    """Makes the outside judge of success."""
+
+    def bind(self, lm: DiffusionLM) -> Control:
+        """Look the tree up in the model's table.
+
+        Raises:
+            UserError: if the model has none, or does not know a tag, a label or a word; what is known is listed.
+        """
+        words = vocabulary(lm, f"The tree {self.tree!r}")
+        table, tree = lm.leaf_table(), read_tree(self.tree)
+        leaves = leaves_of(tree, table.tags.config.tags)
+        check_labels(leaves, table)
+        given = [word_of(leaf) for leaf in tree.leaves()]
+        check_known((word for word in given if word != ANY_WORD), words, f"the tree {self.tree!r}")
+        columns = table.columns(leaves)
+        for column, word in zip(columns, given, strict=True):
+            if word != ANY_WORD:
+                # A mark has a token for each way to stick to its neighbours; any of them is the word.
+                column[torch.tensor([bare(token) != word for token in words])] = BANNED
+        return replace(self, columns=columns)
+
+    def _columns(self) -> Tensor:
+        if self.columns is None:
+            raise ValueError("Bind the control to a model first: control.bind(lm).")
+        return self.columns
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return canvas.with_words(len(self._columns()))
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        return reweight_words(logits, self._columns())
+
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """Labelled bracket F1 of each text's parse with the tree, [B]."""
+        wanted = read_tree(self.tree)
+        return torch.tensor(
+            [
+                0.0 if found is None else bracket_f1([wanted], [found])
+                for found in parsed(self.parser(), texts)
+            ]
+        )
+
+    def __str__(self) -> str:
+        return f"tree={self.tree}"
+
+
+def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
+    """See that the table knows all tags and labels.
+
+    Raises:
+        UserError: if it does not; those that it knows are listed.
+    """
+    labels = {label for leaf in leaves for label in leaf.opens}
+    unknown = sorted(labels - set(table.labels))
+    if unknown:
+        raise UserError(
+            f"There is no tag or constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}, and "
+            f"the tags {', '.join(table.tags.config.tags)}."
+        )
