@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.tag_table import TagTable
-from diffusion_lm.control.tree import reweight_words
+from diffusion_lm.control.tree import WEIGHT, reweight_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
@@ -40,6 +40,8 @@ class Pos(Control):
 
     tags: str
     """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
+    weight: float = WEIGHT
+    """Power of the likelihood; 1 is Bayes' rule as it stands."""
     table: TagTable | None = None
     tagger: Callable[[], Tagger] = field(default=_spacy, repr=False, compare=False)
     """Makes the outside judge of success."""
@@ -68,7 +70,7 @@ class Pos(Control):
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         if self.table is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
-        return reweight_words(logits, self._columns)
+        return reweight_words(logits, self.weight * self._columns)
 
     @cached_property
     def _columns(self) -> Tensor:

@@ -15,7 +15,7 @@ from diffusion_lm.annotate import trees
 from diffusion_lm.annotate.trees import spans_of, split_chain
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.tree import Tree, our_parser, parsed, reweight_words
+from diffusion_lm.control.tree import WEIGHT, Tree, our_parser, parsed, reweight_words
 from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class _Held(Control):
         return canvas.with_words(len(self.columns))
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
-        return reweight_words(logits, self.columns)
+        return reweight_words(logits, WEIGHT * self.columns)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         return self.span.success(texts)

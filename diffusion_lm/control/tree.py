@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
 
 
+WEIGHT = 0.8
+"""Power to which p(label | word) is taken. Both neighbours of a word and its constituents count as independent evidence
+though they overlap, so the whole counts too much at 1: less success and less fluency (docs/log.md)."""
+
+
 def our_parser() -> Parser:
     """The parser that comes with the package."""
     from diffusion_lm.annotate.backends import parser
@@ -59,6 +64,8 @@ class Tree(Control):
     tree: str
     """Brackets, "(S (NP (DT The) (NN _)) (VP (VBZ _) (ADJP (JJ _))) (. .))": `_` is any word, a word is that word, and a
     leaf without a tag, as in (NP _ _), may have any."""
+    weight: float = WEIGHT
+    """Power of the likelihood; 1 is Bayes' rule as it stands."""
     columns: Tensor | None = field(default=None, repr=False, compare=False)
     parser: Callable[[], Parser] = field(default=our_parser, repr=False, compare=False)
     """Makes the outside judge of success."""
@@ -91,7 +98,7 @@ class Tree(Control):
         return canvas.with_words(len(self._columns()))
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        return reweight_words(logits, self._columns())
+        return reweight_words(logits, self.weight * self._columns())
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Labelled bracket F1 of each text's parse with the tree, [B]."""

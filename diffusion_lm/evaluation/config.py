@@ -20,7 +20,8 @@ class EvaluateConfig(SamplingConfig):
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
     tasks: list[str] = field(default_factory=lambda: ["unconditional"])
-    """What the model has to do: unconditional, attribute, length, pos; may be repeated."""
+    """What the model has to do: unconditional, attribute, length, pos, tree, span, pos+attribute, tree+attribute; may be
+    repeated."""
     n: int = 1000
     """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
     of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
@@ -32,6 +33,13 @@ class EvaluateConfig(SamplingConfig):
     pos_targets: str | None = None
     """File of tag sequences, {"pos": ["DET", "NOUN", ...]} on every line; START and END, and a last word that
     is a line break, are dropped."""
+    tree_targets: str | None = None
+    """File of trees, {"tree": "(S ...)"} with _ for any word, or of sentences whose trees are wanted,
+    {"words_": ["The", ...]}, on every line."""
+    span_targets: str | None = None
+    """File of spans, {"spans": [[3, 5, "PP"]]} on every line: words 3 to 5, counted from 0."""
+    compose_targets: str | None = None
+    """File of two targets on every line, an attribute under "attr" beside "pos" or "words_"."""
     lengths: tuple[int, int] = (10, 40)
     """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None

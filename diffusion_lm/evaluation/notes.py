@@ -50,9 +50,28 @@ def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
     if row.success_interval is not None:
         low, high = row.success_interval
         text += f", 95 % interval {low:.1%} to {high:.1%} (bootstrap over {row.targets} targets)"
+    for name in scores[0].parts if scores else ():
+        text += f"; {name} by itself {sum(score.parts[name] for score in scores) / len(scores):.1%}"
     if row.targets < row.targets_in_all:
         text += f"; only {row.targets} of {row.targets_in_all} targets were tried"
     missed = sorted((s.success, s.target) for s in scores if s.success is not None and s.success < 1)
     if missed:
         text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for share, target in missed[:WORST])
     return [text + "."]
+
+
+def versus_originals(label: str, nats: float, original: float, found: int, train: float) -> str:
+    """The remark on the sentences that targets were taken from.
+
+    Args:
+        label: name of the row.
+        nats: a token of its texts.
+        original: nats a token of the sentences that the targets were taken from.
+        found: how many of these stand in the training split.
+        train: nats a token of random training sentences.
+    """
+    return (
+        f"{label}: {nats - original:+.3f} nats against the human sentences that its targets were taken from ({original:.3f}). "
+        f"{found} of these stand in the training split, which a judge trained on it knows: random training sentences score "
+        f"{train:.3f} under it."
+    )

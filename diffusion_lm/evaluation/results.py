@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Sample:
     """The text as a reader sees it."""
     success: float | None
     """How far it obeys the control, in [0, 1]; None without a control."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """The same for each of several controls, by its kind."""
     nats: float
     """-log p(text, END) under the judge."""
     tokens: int

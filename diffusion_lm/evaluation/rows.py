@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class TargetScore:
     success: float | None
     nats_per_token: float
     n: int
+    parts: dict[str, float] = field(default_factory=dict)
+    """Mean success of each of several controls, by its kind."""
 
 
 def words_of(text: str) -> list[str]:
@@ -66,7 +68,9 @@ def diversity_of(texts: Sequence[str], most: int, seed: int) -> dict[str, int | 
 def target_scores(groups: dict[str, list[Sample]]) -> list[TargetScore]:
     """The score of each target; success is the mean over its samples."""
     return [
-        TargetScore(target, _mean_success(samples), nats_per_token(samples), len(samples))
+        TargetScore(
+            target, _mean_success(samples), nats_per_token(samples), len(samples), _mean_parts(samples)
+        )
         for target, samples in groups.items()
     ]
 
@@ -92,6 +96,16 @@ def copied(texts: Iterable[str], training_texts: Iterable[str]) -> set[str]:
     """Those of the texts that stand in the training set; the training set is streamed, never held."""
     wanted = {normalise_space(text) for text in texts}
     return {known for text in training_texts if (known := normalise_space(text)) in wanted}
+
+
+def originals(words: Iterable[Sequence[str]], training_texts: Iterable[str]) -> list[str]:
+    """The training texts that have just these words, one for each list of words that is found; they are streamed."""
+    wanted = {tuple(each) for each in words}
+    found: dict[tuple[str, ...], str] = {}
+    for text in training_texts:
+        if wanted and (key := tuple(words_of(text))) in wanted:
+            found[key] = text
+    return list(found.values())
 
 
 def make_row(
@@ -135,6 +149,10 @@ def make_row(
         targets_in_all=of,
         **diversity_of(texts, most, seed),  # type: ignore[arg-type]
     )
+
+
+def _mean_parts(samples: Sequence[Sample]) -> dict[str, float]:
+    return {name: sum(sample.parts[name] for sample in samples) / len(samples) for name in samples[0].parts}
 
 
 def _mean_success(samples: Sequence[Sample]) -> float | None:

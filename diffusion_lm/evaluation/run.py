@@ -14,11 +14,19 @@ from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
 from diffusion_lm.evaluation.judge import JudgeLM, fluency
-from diffusion_lm.evaluation.notes import notes
+from diffusion_lm.evaluation.notes import notes, versus_originals
 from diffusion_lm.evaluation.report import Row, print_rows
 from diffusion_lm.evaluation.results import Results, Sample
-from diffusion_lm.evaluation.rows import EvaluationRow, copied, diversity_of, make_row, target_scores
-from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, target_seed
+from diffusion_lm.evaluation.rows import (
+    EvaluationRow,
+    copied,
+    diversity_of,
+    make_row,
+    nats_per_token,
+    originals,
+    target_scores,
+)
+from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import find_tasks
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.corpus import Corpus, open_corpus
@@ -27,7 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 NOT_IN_HASH = {
-    "model", "judge", "corpus", "tasks", "targets", "pos_targets", "lengths", "limit_targets", "device", "out",
+    "model", "judge", "corpus", "tasks", "targets", "pos_targets", "tree_targets",
+    "span_targets", "compose_targets", "lengths", "limit_targets", "device", "out",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 
@@ -64,6 +73,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row
     groups = {system.name: _collect(system, results, judge, config.seed, console) for system in systems}
     rows = _rows(config, systems, groups, judge, lm, corpus)
     remarks = notes(rows, human.left_out, {m.label: target_scores(groups[m.name]) for m in models})
+    remarks += _against_originals(config, models, groups, judge, corpus)
     _write_summary(config, digest, rows, groups, remarks)
     if console is not None:
         print_rows(console, rows, f"{config.model}, {config.steps} steps, judged by {config.judge}")
@@ -114,6 +124,7 @@ def _write(
             index=i,
             text=text,
             success=None if written.success is None else written.success[i],
+            parts={name: values[i] for name, values in written.parts.items()},
             nats=float(nats[i]),
             tokens=int(tokens[i]),
             seed=seed,
@@ -160,6 +171,28 @@ def _rows(
         **diversity_of(known, config.n, config.seed),  # type: ignore[arg-type]
     )
     return [rows[0], in_vocabulary, *rows[1:]]
+
+
+def _against_originals(
+    config: EvaluateConfig,
+    models: Sequence[Model],
+    groups: dict[str, dict[str, list[Sample]]],
+    judge: JudgeLM,
+    corpus: Corpus,
+) -> list[str]:
+    """The fluency of each task beside that of the very sentences which its targets were taken from."""
+    train = [document.text for document in corpus.documents("train")] if any(m.words for m in models) else []
+    return [
+        versus_originals(
+            model.label,
+            nats_per_token([sample for samples in groups[model.name].values() for sample in samples]),
+            fluency(judge, found).nats_per_token,
+            len(found),
+            fluency(judge, reservoir(train, config.n, config.seed)).nats_per_token,
+        )
+        for model in models
+        if (found := originals(model.words, train))
+    ]
 
 
 def _write_summary(

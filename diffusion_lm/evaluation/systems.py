@@ -7,7 +7,7 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -31,6 +31,8 @@ class Texts:
 
     texts: list[str]
     success: list[float] | None = None
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    """Success of each of several controls, by its kind."""
     seconds: float | None = None
     network_evaluations: int | None = None
 
@@ -121,6 +123,7 @@ class Model(System):
         self.controls = {str(target): task.control(target) for target in chosen}
         self.targets = list(self.controls)
         self.settings = task.settings()
+        self.words = [words for target in chosen if (words := task.words(target))]
         self.work = config.steps * -(-task.samples // config.batch_size)
         self.bound = {name: control and control.bind(lm) for name, control in self.controls.items()}
         for control in self.bound.values():
@@ -149,7 +152,12 @@ class Model(System):
         )
         control = self.bound[target]
         success = None if control is None else control.success(generation.texts).tolist()
-        return Texts(generation.texts, success, generation.seconds, generation.network_evaluations)
+        parts = [] if control is None else control.parts()
+        kinds = {
+            type(part).__name__: part.success(generation.texts).tolist()
+            for part in parts[: len(parts) * (len(parts) > 1)]
+        }
+        return Texts(generation.texts, success, kinds, generation.seconds, generation.network_evaluations)
 
 
 def target_seed(seed: int, task: str, target: str) -> int:

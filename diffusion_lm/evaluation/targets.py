@@ -62,10 +62,23 @@ def _parse(line: str, known: Mapping[str, Sequence[str]]) -> AttributeTarget:
         tokens = json.loads(line)
     except ValueError as error:
         raise UserError(f"it is not JSON ({error}); a line looks like {_EXAMPLE}.") from error
+    return parse_attribute(tokens, known)
+
+
+def parse_attribute(tokens: object, known: Mapping[str, Sequence[str]]) -> AttributeTarget:
+    """The target that a list of tokens stands for.
+
+    Args:
+        tokens: the field's words, ":", and the value's.
+        known: the values of each field that can be asked for.
+
+    Raises:
+        UserError: they are no such list, or ask for what is not known.
+    """
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise UserError(f"it is not a list of strings; a line looks like {_EXAMPLE}.")
+        raise UserError(f"{tokens!r} is not a list of strings such as {_EXAMPLE}.")
     colon = tokens.index(":") if ":" in tokens else -1
     if not 0 < colon < len(tokens) - 1:
-        raise UserError(f'it is not a field, ":" and a value; a line looks like {_EXAMPLE}.')
+        raise UserError(f'{tokens!r} is not a field, ":" and a value, such as {_EXAMPLE}.')
     field = canonical_field(" ".join(tokens[:colon]), known)
     return AttributeTarget(field, canonical_value(field, join_words(tokens[colon + 1 :]), known[field]))

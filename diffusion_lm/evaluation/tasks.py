@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from diffusion_lm.control import Control, Length, Pos
+from diffusion_lm.control import Control, Length, Pos, Span, Tree
+from diffusion_lm.control.tree import our_parser
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
-from diffusion_lm.evaluation.pos_targets import PosTarget, read_pos_targets
 from diffusion_lm.evaluation.sampling import attribute_of
-from diffusion_lm.evaluation.targets import AttributeTarget, read_attribute_targets
+from diffusion_lm.evaluation.sentence_targets import (
+    POS_EXAMPLE,
+    SPAN_EXAMPLE,
+    TREE_EXAMPLE,
+    Record,
+    SentenceTarget,
+    pos_target,
+    read_records,
+    span_target,
+    tree_target,
+    with_trees,
+)
+from diffusion_lm.evaluation.targets import AttributeTarget, parse_attribute, read_attribute_targets
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -39,6 +52,10 @@ class Task(ABC, Generic[T]):
     @abstractmethod
     def control(self, target: T) -> Control | None:
         """What is wanted of the texts, not yet bound to the model; None for free text."""
+
+    def words(self, target: T) -> tuple[str, ...]:
+        """Of the human sentence that a target was taken from; none where it is not known."""
+        return ()
 
     @property
     def samples(self) -> int:
@@ -100,26 +117,154 @@ class LengthTask(Task[int]):
         return Length(target)
 
 
+class _SentenceTask(Task[SentenceTarget]):
+    """A task whose targets were taken from sentences, one JSON object a line of a file."""
+
+    def words(self, target: SentenceTarget) -> tuple[str, ...]:
+        return target.words
+
+
+def _file(path: str | None, flag: str, what: str) -> str:
+    if path is None:
+        raise UserError(f"This task needs a file of {what}: --{flag} FILE.")
+    return path
+
+
 @final
-class PosTask(Task[PosTarget]):
+class PosTask(_SentenceTask):
     """Parts of speech (paper section 6.1): the tag sequences of a file."""
 
     name = "pos"
 
-    def targets(self) -> list[PosTarget]:  # noqa: D102
-        if self.config.pos_targets is None:
-            raise UserError("The pos task needs a file of tag sequences: --pos_targets pos.jsonl.")
-        return read_pos_targets(self.config.pos_targets)
+    def targets(self) -> list[SentenceTarget]:  # noqa: D102
+        path = _file(self.config.pos_targets, "pos_targets", "tag sequences")
+        return read_records(path, pos_target, POS_EXAMPLE)
 
-    def control(self, target: PosTarget) -> Pos:  # noqa: D102
-        return Pos(target.tags)
+    def control(self, target: SentenceTarget) -> Pos:  # noqa: D102
+        return Pos(target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
         return {"table": tensors_hash(self.lm.tag_table().tensors())}
 
 
+@final
+class TreeTask(_SentenceTask):
+    """Syntax trees (paper section 6.1): those of a file, or the parses of its sentences."""
+
+    name = "tree"
+
+    def targets(self) -> list[SentenceTarget]:  # noqa: D102
+        path = _file(self.config.tree_targets, "tree_targets", "trees or sentences")
+        return with_trees(read_records(path, tree_target, TREE_EXAMPLE), our_parser())
+
+    def control(self, target: SentenceTarget) -> Tree:  # noqa: D102
+        return Tree(target.value)
+
+    def settings(self) -> dict[str, str]:  # noqa: D102
+        return _leaf_settings(self.lm)
+
+
+@final
+class SpanTask(_SentenceTask):
+    """Syntax spans (paper section 6.1): those of a file."""
+
+    name = "span"
+
+    def targets(self) -> list[SentenceTarget]:  # noqa: D102
+        path = _file(self.config.span_targets, "span_targets", "spans")
+        return read_records(path, span_target, SPAN_EXAMPLE)
+
+    def control(self, target: SentenceTarget) -> Span:  # noqa: D102
+        return Span(target.value)
+
+    def settings(self) -> dict[str, str]:  # noqa: D102
+        return _leaf_settings(self.lm)
+
+
+def _leaf_settings(lm: DiffusionLM) -> dict[str, str]:
+    table = lm.leaf_table()
+    return {"table": tensors_hash(table.tensors()), "tags": tensors_hash(table.tags.tensors())}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A target taken from a sentence, and an attribute."""
+
+    sentence: SentenceTarget
+    attribute: AttributeTarget
+
+    def __str__(self) -> str:
+        return f"{self.sentence} & {self.attribute}"
+
+
+class _ComposedTask(Task[Composed]):
+    """Semantic content together with another control (paper section 6.2), on the lines of one file."""
+
+    example: str
+
+    @staticmethod
+    @abstractmethod
+    def parse(record: Record, line: int) -> SentenceTarget:
+        """The other control's target of a line."""
+
+    def targets(self) -> list[Composed]:
+        path = _file(self.config.compose_targets, "compose_targets", "targets with an attribute each")
+        known = self.lm.attribute_model().config.fields
+
+        def parse(record: Record, line: int) -> Composed:
+            return Composed(self.parse(record, line), parse_attribute(record.get("attr"), known))
+
+        return read_records(path, parse, self.example)
+
+    def words(self, target: Composed) -> tuple[str, ...]:
+        return target.sentence.words
+
+
+@final
+class PosAttributeTask(_ComposedTask):
+    """Parts of speech and semantic content together."""
+
+    name = "pos+attribute"
+    example = '{"pos": ["DET", "NOUN"], "attr": ["food", ":", "Fast", "food"]}'
+    parse = staticmethod(pos_target)
+
+    def control(self, target: Composed) -> Control:  # noqa: D102
+        return Pos(target.sentence.value) & attribute_of(self.config)(
+            target.attribute.field, target.attribute.value
+        )
+
+
+@final
+class TreeAttributeTask(_ComposedTask):
+    """A syntax tree and semantic content together."""
+
+    name = "tree+attribute"
+    example = '{"words_": ["The", "pub"], "attr": ["food", ":", "Fast", "food"]}'
+    parse = staticmethod(tree_target)
+
+    def targets(self) -> list[Composed]:  # noqa: D102
+        found = super().targets()
+        trees = with_trees([target.sentence for target in found], our_parser())
+        return [Composed(tree, target.attribute) for tree, target in zip(trees, found, strict=True)]
+
+    def control(self, target: Composed) -> Control:  # noqa: D102
+        return Tree(target.sentence.value) & attribute_of(self.config)(
+            target.attribute.field, target.attribute.value
+        )
+
+
 TASKS: dict[str, type[Task[Any]]] = {
-    task.name: task for task in (Unconditional, AttributeTask, LengthTask, PosTask)
+    task.name: task
+    for task in (
+        Unconditional,
+        AttributeTask,
+        LengthTask,
+        PosTask,
+        TreeTask,
+        SpanTask,
+        PosAttributeTask,
+        TreeAttributeTask,
+    )
 }
 """The tasks by name."""
 
