@@ -55,6 +55,11 @@ COMMANDS = {
         "training.trees_config:TreeTrainConfig",
         "count what the trees of sentences say of their words, behind --tree and --span",
     ),
+    "train-control syntax": Command(
+        "commands.train_syntax:run",
+        "training.syntax_config:SyntaxTrainConfig",
+        "train the classifiers of tags and constituents behind --syntax_by classifier",
+    ),
     "annotate": Command(
         "commands.annotate:run",
         "annotate.config:AnnotateConfig",

@@ -21,6 +21,7 @@ def main() -> None:
     lm.save_pretrained(folder, torch.bfloat16)
     lm.attribute_model().save_pretrained(folder / "controls" / "attribute", torch.bfloat16)
     lm.tag_table().save_pretrained(folder / "controls" / "pos")
+    lm.syntax_model().save_pretrained(folder / "controls" / "syntax", torch.bfloat16)
     lm.leaf_table().save_pretrained(folder / "controls" / "tree")
 
 

@@ -15,9 +15,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
-from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Pos, Regex, Span, Tree
+from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Regex
 from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.sampling import attribute_of, clamp_of, guidance_of, sampler_of
+from diffusion_lm.evaluation.sampling import (
+    attribute_of,
+    clamp_of,
+    guidance_of,
+    pos_of,
+    sampler_of,
+    span_of,
+    tree_of,
+)
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.model.generate import Generation, Step
 
@@ -71,11 +79,11 @@ def controls_of(config: GenerateConfig) -> Control | None:
     if config.length is not None:
         controls.append(Length(config.length))
     if config.pos is not None:
-        controls.append(Pos(config.pos))
+        controls.append(pos_of(config, config.pos))
     if config.tree is not None:
-        controls.append(Tree(config.tree))
+        controls.append(tree_of(config, config.tree))
     if config.span:
-        controls.append(Span(" ".join(config.span)))
+        controls.append(span_of(config, " ".join(config.span)))
     if config.infill is not None:
         controls.append(Infill(config.infill))
     return reduce(operator.and_, controls) if controls else None

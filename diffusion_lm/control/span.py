@@ -46,11 +46,31 @@ def _cross(one: trees.Span, other: trees.Span) -> bool:
     return one.start < other.start < one.stop < other.stop
 
 
+def _from(least: int, canvas: Canvas) -> frozenset[int]:
+    return frozenset(range(least, canvas.max_words + 1))
+
+
+def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
+    """Trees that have such a constituent at another place; only its own leaves are to be taken."""
+    size = span.stop - span.start
+    return [
+        _Usual(number, None, start, span.start)
+        for start in range(max_words - size + 1)
+        for number in table.trees_with([trees.Span(start, start + size, span.label)])
+    ]
+
+
 class _Usual(NamedTuple):
-    """A tree to draw: where it is in the table, and how many words it has."""
+    """A tree to draw."""
 
     number: int
-    words: int
+    """Where it is in the table."""
+    words: int | None
+    """How many words a sentence with it has; None where only the constituent itself is taken from it."""
+    first: int = 0
+    """The first of its leaves that counts."""
+    offset: int = 0
+    """The word that this leaf is for, from 0."""
 
 
 @final
@@ -59,7 +79,8 @@ class Span(Control):
     """Certain words are a constituent in the text's parse; several spans at once where more are given.
 
     Ancestral sampling from p(words, tree | span) = p(tree | span) p(words | tree): each sentence draws one of the usual
-    trees of the corpus with these constituents, and is held to it as `Tree` is. The tree also gives the length.
+    trees of the corpus with these constituents, and is held to it as `Tree` is. The tree also gives the length. Where no
+    tree has the constituent just there, only the words of the span are held, to one of those that stand elsewhere.
     """
 
     spans: str
@@ -106,14 +127,15 @@ class Span(Control):
                 raise UserError(
                     f"There is no constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}."
                 )
-        numbers = table.trees_with(wanted)
-        if not numbers:
+        usual = [_Usual(number, int(table.lengths[number])) for number in table.trees_with(wanted)]
+        if not usual and len(wanted) == 1:
+            usual = _elsewhere(table, wanted[0], lm.max_words)
+        if not usual:
             raise UserError(
-                f"No tree of the {table.config.sentences:,} sentences that were counted has {self.spans}; move the span or "
-                "give another label."
+                f"No tree of the {table.config.sentences:,} sentences that were counted has {self.spans}; "
+                "move a span or give another label."
             )
-        usual = tuple(_Usual(number, int(table.lengths[number])) for number in numbers)
-        return replace(self, table=table, usual=usual)
+        return replace(self, table=table, usual=tuple(usual))
 
     def joined(self, other: Control) -> Control | None:
         """Spans are wanted together of one tree.
@@ -126,21 +148,26 @@ class Span(Control):
         return replace(self, spans=f"{self.spans} {other.spans}") if isinstance(other, Span) else None
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_allowed(frozenset(tree.words for tree in self.usual), str(self))
+        if any(tree.words is None for tree in self.usual):
+            return canvas.with_allowed(_from(self.wanted()[0].stop, canvas), str(self))
+        return canvas.with_allowed(frozenset(tree.words for tree in self.usual if tree.words), str(self))
 
     def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control]:
         """A tree for each of n sentences, among the usual ones that the canvas has room for."""
+        fit = [tree for tree in self.usual if tree.words is None or canvas.fits(tree.words)]
+        fit = fit[: max(1, round(USUAL * len(fit)))]
+        trees = [fit[i] for i in torch.randint(len(fit), (n,), generator=generator).tolist()]
+        held = {tree: _Held(self, self._columns(tree), tree.words) for tree in dict.fromkeys(trees)}
+        return [held[tree] for tree in trees]
+
+    def _columns(self, tree: _Usual) -> Tensor:
         if self.table is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
-        fit = [tree for tree in self.usual if canvas.fits(tree.words)]
-        fit = fit[: max(1, round(USUAL * len(fit)))]
-        numbers = [fit[i].number for i in torch.randint(len(fit), (n,), generator=generator).tolist()]
-        held = {number: _Held(self, self._columns(number)) for number in dict.fromkeys(numbers)}
-        return [held[number] for number in numbers]
-
-    def _columns(self, number: int) -> Tensor:
-        assert self.table is not None
-        return self.table.columns(self.table.tree(number))
+        leaves = self.table.tree(tree.number)[tree.first :]
+        if tree.words is not None:
+            return self.table.columns(leaves)
+        columns = self.table.columns(leaves[: self.wanted()[0].stop - tree.offset])
+        return torch.nn.functional.pad(columns, (0, 0, tree.offset, 0))
 
     def parts(self) -> list[Control]:
         """Each span by itself."""
@@ -163,13 +190,16 @@ class Span(Control):
 @final
 @dataclass(frozen=True, eq=False)
 class _Held(Control):
-    """A sentence whose spans are to be those of the tree that it drew."""
+    """A sentence whose spans are to be those of the tree that it drew, or one of them."""
 
     span: Span
     columns: Tensor
+    words: int | None
 
     def canvas(self, canvas: Canvas) -> Canvas:
-        return canvas.with_words(len(self.columns))
+        if self.words is None:
+            return canvas.with_allowed(_from(len(self.columns), canvas), str(self))
+        return canvas.with_words(self.words)
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
         return reweight_words(logits, WEIGHT * self.columns)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from diffusion_lm.control import Attribute, Said
+from diffusion_lm.control import Attribute, Control, Pos, Said, Span, Tree
+from diffusion_lm.control.by_classifier import PosByClassifier, SpanByClassifier, TreeByClassifier
 from diffusion_lm.control.guidance import Guidance, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, Clamp
 from diffusion_lm.diffusion.samplers import SAMPLERS, Sampler
@@ -40,6 +41,21 @@ GUIDANCE: dict[str, Callable[[SamplingConfig, str], Guidance]] = {
 
 ATTRIBUTES: dict[str, type[Attribute] | type[Said]] = {"classifier": Attribute, "words": Said}
 """The kinds of attribute control, by name."""
+
+
+def pos_of(config: SamplingConfig, tags: str) -> Control:
+    """The control for parts of speech."""
+    return Pos(tags) if config.syntax_by == "words" else PosByClassifier(of=Pos(tags))
+
+
+def tree_of(config: SamplingConfig, tree: str) -> Control:
+    """The control for a tree."""
+    return Tree(tree) if config.syntax_by == "words" else TreeByClassifier(of=Tree(tree))
+
+
+def span_of(config: SamplingConfig, spans: str) -> Control:
+    """The control for spans."""
+    return Span(spans) if config.syntax_by == "words" else SpanByClassifier(of=Span(spans))
 
 
 def guidance_of(config: SamplingConfig, task: str) -> Guidance:

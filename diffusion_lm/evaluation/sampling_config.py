@@ -29,6 +29,9 @@ class SamplingConfig:
     attribute_by: Literal["classifier", "words"] = "classifier"
     """How an attribute is followed: by the classifier, which knows many ways to say a value, or by the value's own
     words, which are never missed."""
+    syntax_by: Literal["words", "classifier"] = "words"
+    """How parts of speech, trees and spans are followed: by what is counted of words, exactly and at no cost, or by the
+    gradient of a classifier, as in the paper."""
     guidance: Literal["default", "paper"] = "default"
     """How a classifier is followed: default (along the gradient), or paper (its sign steps of three updates a
     step, with its numbers for the task)."""

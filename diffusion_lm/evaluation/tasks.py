@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from diffusion_lm.control import Control, Length, Pos, Span, Tree
+from diffusion_lm.control import Control, Length
 from diffusion_lm.control.tree import our_parser
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
-from diffusion_lm.evaluation.sampling import attribute_of
+from diffusion_lm.evaluation.sampling import attribute_of, pos_of, span_of, tree_of
 from diffusion_lm.evaluation.sentence_targets import (
     POS_EXAMPLE,
     SPAN_EXAMPLE,
@@ -140,8 +140,8 @@ class PosTask(_SentenceTask):
         path = _file(self.config.pos_targets, "pos_targets", "tag sequences")
         return read_records(path, pos_target, POS_EXAMPLE)
 
-    def control(self, target: SentenceTarget) -> Pos:  # noqa: D102
-        return Pos(target.value)
+    def control(self, target: SentenceTarget) -> Control:  # noqa: D102
+        return pos_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
         return {"table": tensors_hash(self.lm.tag_table().tensors())}
@@ -157,8 +157,8 @@ class TreeTask(_SentenceTask):
         path = _file(self.config.tree_targets, "tree_targets", "trees or sentences")
         return with_trees(read_records(path, tree_target, TREE_EXAMPLE), our_parser())
 
-    def control(self, target: SentenceTarget) -> Tree:  # noqa: D102
-        return Tree(target.value)
+    def control(self, target: SentenceTarget) -> Control:  # noqa: D102
+        return tree_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
         return _leaf_settings(self.lm)
@@ -174,8 +174,8 @@ class SpanTask(_SentenceTask):
         path = _file(self.config.span_targets, "span_targets", "spans")
         return read_records(path, span_target, SPAN_EXAMPLE)
 
-    def control(self, target: SentenceTarget) -> Span:  # noqa: D102
-        return Span(target.value)
+    def control(self, target: SentenceTarget) -> Control:  # noqa: D102
+        return span_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
         return _leaf_settings(self.lm)
@@ -229,7 +229,7 @@ class PosAttributeTask(_ComposedTask):
     parse = staticmethod(pos_target)
 
     def control(self, target: Composed) -> Control:  # noqa: D102
-        return Pos(target.sentence.value) & attribute_of(self.config)(
+        return pos_of(self.config, target.sentence.value) & attribute_of(self.config)(
             target.attribute.field, target.attribute.value
         )
 
@@ -248,7 +248,7 @@ class TreeAttributeTask(_ComposedTask):
         return [Composed(tree, target.attribute) for tree, target in zip(trees, found, strict=True)]
 
     def control(self, target: Composed) -> Control:  # noqa: D102
-        return Tree(target.sentence.value) & attribute_of(self.config)(
+        return tree_of(self.config, target.sentence.value) & attribute_of(self.config)(
             target.attribute.field, target.attribute.value
         )
 

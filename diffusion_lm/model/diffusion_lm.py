@@ -14,6 +14,7 @@ from diffusion_lm.control.attribute_model import AttributeModel
 from diffusion_lm.control.base import Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.leaf_table import LeafTable
+from diffusion_lm.control.syntax_model import SyntaxModel
 from diffusion_lm.control.tag_table import TagTable
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
@@ -59,6 +60,7 @@ class DiffusionLM(nn.Module):
         self.folder: Path | None = None
         # In a tuple, since a module held directly would become part of this one's weights.
         self._attribute_model: tuple[AttributeModel, ...] = ()
+        self._syntax_model: tuple[SyntaxModel, ...] = ()
         self.transformer = Transformer(config, 2 * dim if config.self_conditioning else dim)
         self.head = self._build_head(config, width, vocab_size)
 
@@ -206,6 +208,19 @@ class DiffusionLM(nn.Module):
             loaded = AttributeModel.from_pretrained(self.folder / "controls" / "attribute", self.fingerprint)
             self._attribute_model = (loaded.to(self.device),)
         return self._attribute_model[0]
+
+    def syntax_model(self) -> SyntaxModel:
+        """The latent classifiers of tags and constituents that were saved with this model.
+
+        Raises:
+            UserError: if there are none, or they were trained on another model.
+        """
+        if not self._syntax_model:
+            if self.folder is None:
+                raise UserError("This model was not loaded from a folder, so it has no classifier of syntax.")
+            loaded = SyntaxModel.from_pretrained(self.folder / "controls" / "syntax", self.fingerprint)
+            self._syntax_model = (loaded.to(self.device),)
+        return self._syntax_model[0]
 
     @cached_property
     def _tag_table(self) -> TagTable:

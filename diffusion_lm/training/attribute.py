@@ -13,21 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
-from diffusion_lm.diffusion.process import diffuse, per_sentence
-from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import Corpus, open_corpus
 from diffusion_lm.text.document import FIELDS, Document
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.fields import says
 from diffusion_lm.training.attribute_config import AttributeTrainConfig
-from diffusion_lm.training.config import OptimizerConfig
 from diffusion_lm.training.control_folder import save_control
-from diffusion_lm.training.optimizer import build_optimizer, learning_rate
-
-LEVELS = 10
+from diffusion_lm.training.latent import CENTRES, LEVELS, Outputs, by_noise_level, fit
 
 
 @dataclass(frozen=True)
@@ -125,72 +119,27 @@ def train_attribute(
         train, dev = (
             _Labelled(encoded[s], torch.tensor([model.classes(f) for f in said[s]])) for s in ("train", "dev")
         )
-        _fit(model, lm, train, config, progress)
+        fit(model, lm, train.encoded, lambda rows, outputs: _loss(train, rows, outputs), config, progress)
         accuracy = noise_level_accuracy(model.eval(), lm, dev.encoded, dev.classes)
     save_control(model, out)
     return accuracy
 
 
-def _fit(
-    model: AttributeModel,
-    lm: DiffusionLM,
-    data: _Labelled,
-    config: AttributeTrainConfig,
-    progress: Callable[[int, float], None] | None,
-) -> None:
-    schedule = OptimizerConfig(lr=config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay)
-    optimizer = build_optimizer(model, schedule)
-    generator = torch.Generator().manual_seed(config.seed)
-    batches: list[Tensor] = []
-    for step in range(config.steps):
-        batches = batches or token_batches(data.encoded.lengths, config.batch_tokens, generator)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, schedule)
-        rows = batches.pop()
-        t = stratified(len(rows), lm.device)
-        log_p = _classify(model, lm, data.encoded, rows, t)
-        classes = data.classes[rows].to(lm.device)
-        loss = torch.stack([F.nll_loss(p, classes[:, i]) for i, p in enumerate(log_p)]).sum()
-        if not torch.isfinite(loss):
-            raise UserError(f"The loss is not finite at step {step + 1}; take a lower --lr.")
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if progress is not None:
-            progress(step + 1, loss.item())
+def _loss(data: _Labelled, rows: Tensor, outputs: Outputs) -> Tensor:
+    classes = data.classes[rows].to(outputs[0].device)
+    return torch.stack([F.nll_loss(p, classes[:, i]) for i, p in enumerate(outputs)]).sum()
 
 
-def _classify(
-    model: AttributeModel, lm: DiffusionLM, encoded: EncodedCorpus, rows: Tensor, t: Tensor
-) -> list[Tensor]:
-    """Log-probabilities by field for sentences noised to t."""
-    ids, mask = gather(encoded, rows, lm.tokenizer.pad_id, lm.config.canvas)
-    with torch.no_grad():
-        x0 = lm.embed(ids.to(lm.device))
-        z = diffuse(x0, per_sentence(lm.schedule.alpha_bar(t)), torch.randn_like(x0))
-    with torch.autocast(lm.device.type, torch.bfloat16, enabled=lm.bf16):
-        log_p: list[Tensor] = model(z, t, mask.to(lm.device))
-        return log_p
-
-
-@torch.no_grad()
 def noise_level_accuracy(
     model: AttributeModel, lm: DiffusionLM, encoded: EncodedCorpus, classes: Tensor
 ) -> NoiseLevelAccuracy:
     """Accuracy by noise level on labelled sentences (classes [n, F]), a level a sentence, always with the same noise."""
     hits = torch.zeros(4, LEVELS)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for rows in token_batches(encoded.lengths, 8192, None):
-            t = stratified(len(rows), lm.device)
-            log_p = _classify(model, lm, encoded, rows, t)
-            band = (t * LEVELS).long().cpu()
-            for i, p in enumerate(log_p):
-                truth = classes[rows, i]
-                right = (p.argmax(-1).cpu() == truth).float()
-                said = (truth > 0).float()
-                for row, values in enumerate((right * said, said, right, torch.ones_like(said))):
-                    hits[row].index_add_(0, band, values)
-    centres = [(i + 0.5) / LEVELS for i in range(LEVELS)]
-    return NoiseLevelAccuracy(centres, (hits[0] / hits[1]).tolist(), (hits[2] / hits[3]).tolist())
+    for rows, band, outputs in by_noise_level(model, lm, encoded):
+        for i, p in enumerate(outputs):
+            truth = classes[rows, i]
+            right = (p.argmax(-1) == truth).float()
+            said = (truth > 0).float()
+            for row, values in enumerate((right * said, said, right, torch.ones_like(said))):
+                hits[row].index_add_(0, band, values)
+    return NoiseLevelAccuracy(CENTRES, (hits[0] / hits[1]).tolist(), (hits[2] / hits[3]).tolist())

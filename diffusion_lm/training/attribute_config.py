@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.training.latent_config import LatentTrainConfig
 
 
 @dataclass(frozen=True)
-class AttributeTrainConfig:
-    """How the latent attribute classifier is trained."""
+class AttributeTrainConfig(LatentTrainConfig):
+    """How the latent attribute classifier is trained, on texts with fields."""
 
-    model: str = "runs/lm"
-    """The language model to be steered: a folder."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Texts with fields; the corpus that the model was trained on."""
-    out: str | None = None
-    """Where the classifier goes; default controls/attribute in the model's folder."""
-    width: int = 128
-    """Width of the classifier."""
-    layers: int = 3
-    """Layers of the classifier."""
-    heads: int = 4
-    """Attention heads."""
     min_count: int = 20
     """A value is learned if so many training texts say it."""
-    steps: int = 2000
-    """Optimiser steps."""
-    batch_tokens: int = 4096
-    """Positions a step, padding included."""
-    lr: float = 2e-3
-    """Highest learning rate; warm-up over the first 5 %, then half a cosine to 0."""
-    weight_decay: float = 0.05
-    """AdamW's decoupled weight decay of matrices."""
-    seed: int = 0
-    """Seed of weights, batches and noise."""

@@ -15,9 +15,14 @@ Progress = Callable[[int, int], None]
 
 
 def labelled(
-    lm: DiffusionLM, name: str, corpus: CorpusConfig, labels: str, progress: Progress | None = None
+    lm: DiffusionLM,
+    name: str,
+    corpus: CorpusConfig,
+    labels: str,
+    progress: Progress | None = None,
+    split: str = "train",
 ) -> Iterator[tuple[list[int], Annotation]]:
-    """The training sentences as a language model reads them, and their labels.
+    """The sentences of a split as a language model reads them, and their labels.
 
     Args:
         lm: whose token ids are wanted.
@@ -25,15 +30,14 @@ def labelled(
         corpus: where the sentences are.
         labels: the file of labels; it is made if it does not hold those of this corpus.
         progress: called with (sentences labelled, all sentences).
+        split: which sentences.
 
     Raises:
         UserError: if the corpus is unusable, or the model's tokens are no words.
     """
     if not isinstance(lm.tokenizer, WordTokenizer):
         raise UserError(f"{name} writes pieces of words, which have no labels; train one on words.")
-    texts = [
-        text for document in open_corpus(corpus).documents("train") if split_words(text := document.text)
-    ]
+    texts = [text for document in open_corpus(corpus).documents(split) if split_words(text := document.text)]
     words = [[bare(word) for word in split_words(text)] for text in texts]
     for text, label in zip(texts, annotate(words, labels, progress=progress), strict=True):
         yield lm.tokenizer.encode(text), label

@@ -1,0 +1,149 @@
+"""Parts of speech, trees and spans by the gradient of a latent classifier, as the paper steers (section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.annotate.leaves import leaves_of, spans_of_leaves
+from diffusion_lm.annotate.trees import read_tree
+from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.pos import Pos
+from diffusion_lm.control.span import Span
+from diffusion_lm.control.syntax_model import NO_CONSTITUENT, SyntaxModel
+from diffusion_lm.control.tree import Tree
+from diffusion_lm.errors import UserError
+
+if TYPE_CHECKING:
+    from diffusion_lm.model.diffusion_lm import DiffusionLM
+
+
+@dataclass(frozen=True)
+class _ByClassifier(Control):
+    """Base: the classifiers of a model, and a mean negative log-likelihood as the energy.
+
+    The energy is the mean over what is labelled and not the sum, as the original's cross-entropy is, so that a long
+    target does not drown the sampler's own step.
+    """
+
+    model: SyntaxModel | None = field(default=None, repr=False, compare=False)
+
+    def bind(self, lm: DiffusionLM) -> Control:
+        """Load the model's classifiers and see that they know all labels.
+
+        Raises:
+            UserError: if the model has none, or a label is unknown to them.
+        """
+        bound = replace(self, model=lm.syntax_model())
+        bound.classes()
+        return bound
+
+    def classes(self) -> Tensor:
+        """The classes that are wanted."""
+        raise NotImplementedError
+
+    def _model(self) -> SyntaxModel:
+        if self.model is None:
+            raise ValueError("Bind the control to a model first: control.bind(lm).")
+        return self.model
+
+
+def _index(labels: Sequence[str], known: Sequence[str], what: str) -> list[int]:
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        raise UserError(f"The classifier knows no {what} {', '.join(unknown)}; it knows {', '.join(known)}.")
+    return [known.index(label) for label in labels]
+
+
+@final
+@dataclass(frozen=True)
+class PosByClassifier(_ByClassifier):
+    """`Pos` by the gradient of -log p(tags | z_t, t); success is measured in the same way."""
+
+    of: Pos = field(kw_only=True)
+
+    def classes(self) -> Tensor:  # noqa: D102
+        return torch.tensor(_index(self.of.sequence, self._model().config.tags, "tag"))
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return self.of.canvas(canvas)
+
+    def energy(self, latents: Latents) -> Tensor:  # noqa: D102
+        classes = self.classes().to(latents.z.device)
+        words = latents.read(self._model())[0][:, 1 : len(classes) + 1]
+        return -words.gather(-1, classes.expand(len(words), -1)[..., None]).mean((1, 2))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.of.success(texts)
+
+    def __str__(self) -> str:
+        return str(self.of)
+
+
+class _Chart(_ByClassifier):
+    """Base: certain cells of the chart have certain labels; `classes` are their first and last words and labels, [cells, 3]."""
+
+    def energy(self, latents: Latents) -> Tensor:
+        """Mean of -log p(label) over the cells, [B]."""
+        first, last, label = (self.classes().to(latents.z.device)).T
+        return -latents.read(self._model())[1][:, first + 1, last + 1, label].mean(1)
+
+
+@final
+@dataclass(frozen=True)
+class TreeByClassifier(_Chart):
+    """`Tree` by the gradient of -log p(chart | z_t, t) over all spans, those that are no constituent too."""
+
+    of: Tree = field(kw_only=True)
+
+    def _words(self) -> int:
+        return len(read_tree(self.of.tree).leaves())
+
+    def classes(self) -> Tensor:  # noqa: D102
+        spans = spans_of_leaves(leaves_of(read_tree(self.of.tree)))
+        classes = _index([span.label for span in spans], self._model().config.chains, "constituent")
+        n = self._words()
+        chart = torch.full((n, n), NO_CONSTITUENT)
+        for (start, stop, _), label in zip(spans, classes, strict=True):
+            chart[start, stop - 1] = label + 1
+        first, last = torch.triu_indices(n, n)
+        return torch.stack([first, last, chart[first, last]], dim=1)
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        return canvas.with_words(self._words())
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.of.success(texts)
+
+    def __str__(self) -> str:
+        return str(self.of)
+
+
+@final
+@dataclass(frozen=True)
+class SpanByClassifier(_Chart):
+    """`Span` by the gradient of -log p(label of the span | z_t, t)."""
+
+    of: Span = field(kw_only=True)
+
+    def classes(self) -> Tensor:  # noqa: D102
+        spans = self.of.wanted()
+        classes = _index([span.label for span in spans], self._model().config.chains, "constituent")
+        return torch.tensor(
+            [[span.start, span.stop - 1, label + 1] for span, label in zip(spans, classes, strict=True)]
+        )
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        least = max(span.stop for span in self.of.wanted())
+        return canvas.with_allowed(frozenset(range(least, canvas.max_words + 1)), str(self))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.of.success(texts)
+
+    def __str__(self) -> str:
+        return str(self.of)
