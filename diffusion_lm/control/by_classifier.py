@@ -16,7 +16,7 @@ from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.syntax_model import NO_CONSTITUENT, SyntaxModel
-from diffusion_lm.control.tree import Tree
+from diffusion_lm.control.tree import Tree, longer
 from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class SpanByClassifier(_Chart):
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         least = max(span.stop for span in self.of.wanted())
-        return canvas.with_allowed(frozenset(range(least, canvas.max_words + 1)), str(self))
+        return canvas.with_allowed(longer(least, canvas), str(self))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.of.success(texts)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from diffusion_lm.annotate.leaves import Leaf, spans_of_leaves
 from diffusion_lm.annotate.trees import Span, split_chain
+from diffusion_lm.control.leaf_chain import LeafChain
 from diffusion_lm.control.saved import Kind, load, save
 from diffusion_lm.control.tag_table import TagTable
 
 KIND = Kind("table of trees", "diffusion-lm train-control tree")
-TENSORS = ("counts", "shapes", "lengths", "typical")
+TENSORS = ("counts", "shapes", "lengths", "typical", "follows", "emits")
 BACK_OFF = 3.0
 """Pseudo-counts of a word with a certain tag, spread as the leaves of that tag are anywhere."""
 
@@ -28,6 +29,8 @@ class LeafTableConfig:
 
     leaves: list[Leaf]
     """Every kind of leaf that was seen often enough."""
+    universal: list[str]
+    """Universal tags, in the order of `LeafTable.emits`."""
     parser: str
     sentences: int
     lm: str
@@ -44,6 +47,8 @@ class LeafTable:
         shapes: the leaves of N different trees one after another, int16.
         lengths: how many leaves each tree has, int16 [N].
         typical: log-probability a leaf of each tree under a bigram model of leaves, [N]: how usual it is.
+        follows: kind, kind behind it, count, where K is the sentence's edge, int32 [n, 3].
+        emits: kind, universal tag, count, int32 [n, 3].
     """
 
     config: LeafTableConfig
@@ -52,11 +57,20 @@ class LeafTable:
     shapes: Tensor
     lengths: Tensor
     typical: Tensor
+    follows: Tensor
+    emits: Tensor
 
     @cached_property
     def labels(self) -> list[str]:
         """The labels of constituents, sorted."""
         return sorted({label for leaf in self.config.leaves for label in leaf.opens})
+
+    @cached_property
+    def chain(self) -> LeafChain:
+        """Which leaves follow which, and what universal tags they have."""
+        return LeafChain.of_counts(
+            self.follows, self.emits, len(self.config.leaves), len(self.config.universal)
+        )
 
     @cached_property
     def _kinds(self) -> dict[Leaf, int]:
@@ -71,6 +85,10 @@ class LeafTable:
         for column, leaf in zip(columns, leaves, strict=True):
             column += self._contexts(leaf)
         return columns
+
+    def columns_of(self, kinds: Sequence[int]) -> Tensor:
+        """The same of leaves by their number."""
+        return self.columns([self.config.leaves[kind] for kind in kinds])
 
     def _contexts(self, leaf: Leaf) -> Tensor:
         """Log p(opens, closes | w, tag), [V]; 0 for what was never seen, of which the tag has to do."""

@@ -13,12 +13,13 @@ from torch import Tensor
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.tag_table import TagTable
-from diffusion_lm.control.tree import WEIGHT, reweight_words
+from diffusion_lm.control.tree import Held, reweight_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
 if TYPE_CHECKING:
     from diffusion_lm.annotate.base import Tagger
+    from diffusion_lm.control.leaf_table import LeafTable
     from diffusion_lm.model.diffusion_lm import DiffusionLM
 
 
@@ -36,13 +37,22 @@ class Pos(Control):
     No classifier and no gradient: with p(w_i | z_t) factorised over positions, Bayes' rule gives
     p(w_i | z_t, tags) ~ p(w_i | z_t) p(tag_i | w_i, tag_i-1, tag_i+1) exactly for tags that depend on their
     word and on the tags beside it, which are known here; `TagTable` has counted them.
+
+    Tags alone leave the syntax open, and a word that is an adjective by itself is none where it heads a phrase. With a
+    table of trees beside it each sentence therefore draws leaves of a tree that have these tags (`LeafChain`), and
+    leans towards them.
     """
 
     tags: str
     """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
-    weight: float = WEIGHT
-    """Power of the likelihood; 1 is Bayes' rule as it stands."""
-    table: TagTable | None = None
+    weight: float = 0.7
+    """Power of the tags' likelihood; 1 is Bayes' rule as it stands."""
+    lean: float = 0.15
+    """Power of the drawn leaves' likelihood; 0 draws none."""
+    temperature: float = 0.3
+    """Of the draw: below 1, the usual syntax of such tags."""
+    table: TagTable | None = field(default=None, repr=False, compare=False)
+    trees: LeafTable | None = field(default=None, repr=False, compare=False)
     tagger: Callable[[], Tagger] = field(default=_spacy, repr=False, compare=False)
     """Makes the outside judge of success."""
 
@@ -62,7 +72,19 @@ class Pos(Control):
         if unknown or not self.sequence:
             wrong = f"There is no tag {', '.join(dict.fromkeys(unknown))}" if unknown else "No tag is given"
             raise UserError(f"{wrong}; the tags are {', '.join(table.config.tags)}.")
-        return replace(self, table=table)
+        return replace(self, table=table, trees=lm.leaf_table() if lm.has_control("tree") else None)
+
+    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control] | None:
+        """The same tags for each of n sentences, with leaves of its own."""
+        if self.trees is None or not self.lean:
+            return None
+        tags = torch.tensor([self.trees.config.universal.index(tag) for tag in self.sequence])
+        leaves = self.trees.chain.sample(tags, n, self.temperature, generator)
+        tags_alone = self.weight * self._columns
+        return [
+            Held(self, tags_alone + self.lean * self.trees.columns_of(row), len(row))
+            for row in leaves.tolist()
+        ]
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         return canvas.with_words(len(self.sequence))

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from diffusion_lm.annotate import trees
 from diffusion_lm.annotate.trees import spans_of, split_chain
-from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.base import Control
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.tree import WEIGHT, Tree, our_parser, parsed, reweight_words
+from diffusion_lm.control.tree import WEIGHT, Held, Tree, longer, our_parser, parsed
 from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,10 +44,6 @@ def read_span(text: str) -> trees.Span:
 
 def _cross(one: trees.Span, other: trees.Span) -> bool:
     return one.start < other.start < one.stop < other.stop
-
-
-def _from(least: int, canvas: Canvas) -> frozenset[int]:
-    return frozenset(range(least, canvas.max_words + 1))
 
 
 def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
@@ -149,7 +145,7 @@ class Span(Control):
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         if any(tree.words is None for tree in self.usual):
-            return canvas.with_allowed(_from(self.wanted()[0].stop, canvas), str(self))
+            return canvas.with_allowed(longer(self.wanted()[0].stop, canvas), str(self))
         return canvas.with_allowed(frozenset(tree.words for tree in self.usual if tree.words), str(self))
 
     def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control]:
@@ -157,7 +153,7 @@ class Span(Control):
         fit = [tree for tree in self.usual if tree.words is None or canvas.fits(tree.words)]
         fit = fit[: max(1, round(USUAL * len(fit)))]
         trees = [fit[i] for i in torch.randint(len(fit), (n,), generator=generator).tolist()]
-        held = {tree: _Held(self, self._columns(tree), tree.words) for tree in dict.fromkeys(trees)}
+        held = {tree: Held(self, WEIGHT * self._columns(tree), tree.words) for tree in dict.fromkeys(trees)}
         return [held[tree] for tree in trees]
 
     def _columns(self, tree: _Usual) -> Tensor:
@@ -185,27 +181,3 @@ class Span(Control):
 
     def __str__(self) -> str:
         return f"span={self.spans}"
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Held(Control):
-    """A sentence whose spans are to be those of the tree that it drew, or one of them."""
-
-    span: Span
-    columns: Tensor
-    words: int | None
-
-    def canvas(self, canvas: Canvas) -> Canvas:
-        if self.words is None:
-            return canvas.with_allowed(_from(len(self.columns), canvas), str(self))
-        return canvas.with_words(self.words)
-
-    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
-        return reweight_words(logits, WEIGHT * self.columns)
-
-    def success(self, texts: Sequence[str]) -> Tensor:
-        return self.span.success(texts)
-
-    def __str__(self) -> str:
-        return str(self.span)

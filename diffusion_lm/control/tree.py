@@ -51,6 +51,38 @@ def reweight_words(logits: Tensor, columns: Tensor) -> Tensor:
     return torch.cat([first, words + columns.to(logits), rest], dim=1)
 
 
+def longer(least: int, canvas: Canvas) -> frozenset[int]:
+    """All numbers of words from `least` on."""
+    return frozenset(range(least, canvas.max_words + 1))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Held(Control):
+    """What one sentence of a control is held to, where each sentence has drawn its own."""
+
+    of: Control
+    """The control that is wanted."""
+    columns: Tensor
+    """Added to the logits of the first words, [n, V]."""
+    words: int | None
+    """Number of words; None for any from n on."""
+
+    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
+        if self.words is None:
+            return canvas.with_allowed(longer(len(self.columns), canvas), str(self))
+        return canvas.with_words(self.words)
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        return reweight_words(logits, self.columns)
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return self.of.success(texts)
+
+    def __str__(self) -> str:
+        return str(self.of)
+
+
 @final
 @dataclass(frozen=True)
 class Tree(Control):

@@ -209,6 +209,10 @@ class DiffusionLM(nn.Module):
             self._attribute_model = (loaded.to(self.device),)
         return self._attribute_model[0]
 
+    def has_control(self, name: str) -> bool:
+        """Whether something for a control was saved with this model."""
+        return self.folder is not None and (self.folder / "controls" / name).is_dir()
+
     def syntax_model(self) -> SyntaxModel:
         """The latent classifiers of tags and constituents that were saved with this model.
 

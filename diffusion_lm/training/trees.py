@@ -6,10 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from diffusion_lm.annotate.leaves import Leaf, leaves_of
+from diffusion_lm.annotate.spacy_tagger import UPOS
 from diffusion_lm.annotate.trees import read_tree
 from diffusion_lm.control.leaf_table import LeafTable, LeafTableConfig
 from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -21,52 +24,81 @@ from diffusion_lm.training.trees_config import TreeTrainConfig
 BIGRAM_BACK_OFF = 5.0
 """Pseudo-counts of a leaf behind a certain leaf, spread as leaves are anywhere."""
 
-Sentence = tuple[Sequence[int], Sequence[Leaf]]
-"""Token ids, and the leaves of their tree."""
+
+class Sentence(NamedTuple):
+    """A sentence of the corpus.
+
+    Attributes:
+        ids: its token ids.
+        leaves: of its tree.
+        tags: its universal tags.
+    """
+
+    ids: Sequence[int]
+    leaves: Sequence[Leaf]
+    tags: Sequence[str]
 
 
 def count_leaves(
-    sentences: Sequence[Sentence], vocab_size: int, *, parser: str, smoothing: float, min_count: int, lm: str
+    sentences: Sequence[Sentence],
+    universal: Sequence[str],
+    vocab_size: int,
+    *,
+    parser: str,
+    smoothing: float,
+    min_count: int,
+    lm: str,
 ) -> LeafTable:
     """Count the leaves of a language model's words.
 
     Args:
-        sentences: token ids and leaves.
+        sentences: token ids, leaves and tags.
+        universal: all universal tags.
         vocab_size: V.
         parser: name of who gave the trees.
-        smoothing: of the tags, see `TagTableConfig`.
+        smoothing: of the trees' own tags, see `TagTableConfig`.
         min_count: fewest times that a kind of leaf occurs to be counted.
         lm: fingerprint of the language model.
     """
-    tags = sorted({leaf.tag for _, leaves in sentences for leaf in leaves if leaf.tag is not None})
-    tagged = ((ids, [leaf.tag or "" for leaf in leaves]) for ids, leaves in sentences)
-    table = count_tags(tagged, tags, vocab_size, tagger=parser, smoothing=smoothing, lm=lm)
+    fine = sorted({leaf.tag for each in sentences for leaf in each.leaves if leaf.tag is not None})
+    tagged = ((each.ids, [leaf.tag or "" for leaf in each.leaves]) for each in sentences)
+    table = count_tags(tagged, fine, vocab_size, tagger=parser, smoothing=smoothing, lm=lm)
 
-    often = Counter(leaf for _, leaves in sentences for leaf in leaves)
+    often = Counter(leaf for each in sentences for leaf in each.leaves)
     known = [leaf for leaf, count in often.most_common() if count >= min_count]
     kinds = {leaf: kind for kind, leaf in enumerate(known)}
-    pairs = [
-        (w, kinds[leaf])
-        for ids, leaves in sentences
-        for w, leaf in zip(ids, leaves, strict=True)
-        if leaf in kinds
-    ]
-    words, found = torch.tensor(pairs).T
+    edge, tag_index = len(known), {tag: i for i, tag in enumerate(universal)}
+    words: list[tuple[int, int]] = []
+    follows: list[tuple[int, int]] = []
+    emits: list[tuple[int, int]] = []
+    for each in sentences:
+        found = [kinds.get(leaf, -1) for leaf in each.leaves]
+        words += zip(each.ids, found, strict=True)
+        emits += zip(found, (tag_index[tag] for tag in each.tags), strict=True)
+        follows += zip([edge, *found], [*found, edge], strict=True)
 
     typical = _Bigrams(sentences, often)
     trees = {
-        tuple(kinds[leaf] for leaf in leaves): typical(leaves)
-        for _, leaves in sentences
-        if all(leaf in kinds for leaf in leaves)
+        tuple(kinds[leaf] for leaf in each.leaves): typical(each.leaves)
+        for each in sentences
+        if all(leaf in kinds for leaf in each.leaves)
     }
     return LeafTable(
-        LeafTableConfig(known, parser, len(sentences), lm),
+        LeafTableConfig(known, list(universal), parser, len(sentences), lm),
         table,
-        tally(words, found),
+        _pairs(words),
         torch.tensor([kind for tree in trees for kind in tree], dtype=torch.int16),
         torch.tensor([len(tree) for tree in trees], dtype=torch.int16),
         torch.tensor(list(trees.values())),
+        _pairs(follows),
+        _pairs(emits),
     )
+
+
+def _pairs(pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """Each different pair without -1, which is a leaf too rare to be known, and how often it occurs."""
+    known = torch.tensor(pairs)
+    return tally(*known[(known >= 0).all(1)].T)
 
 
 class _Bigrams:
@@ -76,7 +108,7 @@ class _Bigrams:
         self.often, self.total = often, often.total()
         self.first: Counter[Leaf | None] = Counter()
         self.pairs: Counter[tuple[Leaf | None, Leaf]] = Counter()
-        for _, leaves in sentences:
+        for _, leaves, _ in sentences:
             self.first.update((None, *leaves[:-1]))
             self.pairs.update(zip((None, *leaves), leaves, strict=False))
 
@@ -102,9 +134,10 @@ def train_trees(config: TreeTrainConfig, progress: Progress | None = None) -> Le
     assert lm.folder is not None
     table = count_leaves(
         [
-            (ids, leaves_of(read_tree(label.tree)))
+            Sentence(ids, leaves_of(read_tree(label.tree)), label.pos)
             for ids, label in labelled(lm, config.model, config.corpus, config.labels, progress)
         ],
+        UPOS,
         lm.vocab_size,
         parser="ours",
         smoothing=config.smoothing,
