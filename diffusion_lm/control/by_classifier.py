@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.annotate.leaves import leaves_of, spans_of_leaves
-from diffusion_lm.annotate.trees import read_tree
+from diffusion_lm.annotate.trees import is_tag, read_tree, split_chain
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.pos import Pos
@@ -105,8 +105,11 @@ class TreeByClassifier(_Chart):
         return len(read_tree(self.of.tree).leaves())
 
     def classes(self) -> Tensor:  # noqa: D102
-        spans = spans_of_leaves(leaves_of(read_tree(self.of.tree)))
-        classes = _index([span.label for span in spans], self._model().config.chains, "constituent")
+        tree, chains = read_tree(self.of.tree), self._model().config.chains
+        labels = {label for chain in chains for label in split_chain(chain)}
+        tags = {part.label() for part in tree.subtrees(is_tag)} - labels
+        spans = spans_of_leaves(leaves_of(tree, tags))
+        classes = _index([span.label for span in spans], chains, "constituent")
         n = self._words()
         chart = torch.full((n, n), NO_CONSTITUENT)
         for (start, stop, _), label in zip(spans, classes, strict=True):

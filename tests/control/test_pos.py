@@ -8,11 +8,18 @@ import torch
 from diffusion_lm.annotate.base import Tagger
 from diffusion_lm.cli import main
 from diffusion_lm.control.base import Latents
+from diffusion_lm.control.counts import smoothed
 from diffusion_lm.control.pos import Pos
-from diffusion_lm.control.tag_table import TagTable, TagTableConfig
+from diffusion_lm.control.tag_table import TagTable
 from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.pos_targets import read_pos_targets
-from diffusion_lm.training.tags import count_tags, smoothed, table_of
+from diffusion_lm.evaluation.sentence_targets import (
+    POS_EXAMPLE,
+    SPAN_EXAMPLE,
+    pos_target,
+    read_records,
+    span_target,
+)
+from diffusion_lm.training.tags import count_tags
 
 
 class ByCase(Tagger):
@@ -27,29 +34,24 @@ class ByCase(Tagger):
         ]
 
 
-def about(fingerprint="x"):
-    return TagTableConfig(list(ByCase.labels), "by case", 1, 1.0, fingerprint)
+def counted(texts, lm, fingerprint="x"):
+    words = [text.split() for text in texts]
+    sentences = zip(map(lm.tokenizer.encode, texts), ByCase().tag(words), strict=True)
+    return count_tags(
+        sentences, ByCase.labels, lm.vocab_size, tagger="by case", smoothing=0.1, lm=fingerprint
+    )
 
 
-def table(v=7, fingerprint="x"):
-    noise = torch.Generator().manual_seed(0)
-    log_p = torch.randn(v, 3, generator=noise).log_softmax(-1)
-    after, before = torch.randn(2, 4, v, 3, generator=noise).log_softmax(-1)
-    return TagTable(about(fingerprint), log_p, after, before)
-
-
-def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere():
-    known = table()
-    control = Pos("PROPN NOUN", known)
-    logits = torch.randn(2, 5, 7).log_softmax(-1)
+def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere(lm):
+    known = counted(["the Food . the", "Food food", "a pub ."], lm)
+    control = Pos("PROPN NOUN", table=known, weight=1.0)
+    logits = torch.randn(2, 5, lm.vocab_size).log_softmax(-1)
     z = torch.zeros(2, 5, 3)
     out = control.reweight(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
     # p(t | w, left) p(t | w, right) / p(t | w); PROPN is tag 1, NOUN 0, the edge of the sentence 3.
     for position, left, tag, right in ((1, 3, 1, 0), (2, 1, 0, 3)):
-        p_tag = (
-            known.after[left, :, tag].exp() * known.before[right, :, tag].exp() / known.log_p[:, tag].exp()
-        )
-        joint = logits[:, position].exp() * p_tag
+        sides = known.beside(known.after, left)[:, tag] + known.beside(known.before, right)[:, tag]
+        joint = logits[:, position].exp() * (sides - known.log_p[:, tag]).exp()
         torch.testing.assert_close(out[:, position].softmax(-1), joint / joint.sum(-1, keepdim=True))
     torch.testing.assert_close(out[:, [0, 3, 4]], logits[:, [0, 3, 4]])
 
@@ -69,24 +71,26 @@ def test_smoothed_counts_are_a_distribution_and_lean_on_the_prior():
 
 
 def test_counts_know_the_tags_on_both_sides(lm):
-    counts = count_tags(["the Food . the"], lm, ByCase())
+    known = counted(["the Food . the"], lm)
     the, food = lm.tokenizer.encode("the food")
-    assert counts.alone[the].tolist() == [2, 0, 0]
-    assert counts.after[3, the, 0] == 1 and counts.after[2, the, 0] == 1
-    assert counts.before[1, the, 0] == 1 and counts.before[3, the, 0] == 1
-    known = table_of(counts, about(), 0.1)
-    for log_p in known.tensors().values():
-        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(log_p.shape[:-1]))
+    assert known.alone[the].tolist() == [2, 0, 0] and known.config.certainty == 1
+    # Tag in front or behind (3 is the edge), word, tag, count.
+    assert [3, the, 0, 1] in known.after.tolist() and [2, the, 0, 1] in known.after.tolist()
+    assert [1, the, 0, 1] in known.before.tolist() and [3, the, 0, 1] in known.before.tolist()
+    for log_p in (known.log_p, known.beside(known.after, 3), known.beside(known.before, 1)):
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(lm.vocab_size))
     # A neighbour that was never seen says nothing: what is known of the word alone stays.
-    torch.testing.assert_close(known.after[0, food], known.log_p[food])
+    torch.testing.assert_close(known.beside(known.after, 1)[food], known.log_p[food])
+    # A tag that is free costs nothing.
+    assert not known.columns([None]).any()
 
 
 def test_a_model_with_a_table_writes_as_many_words_as_tags(lm, tmp_path):
-    counts = count_tags(["the food is cheap .", "a pub ."], lm, ByCase())
-    assert counts.alone.sum() == 8
     folder = tmp_path / "lm"
     lm.save_pretrained(folder)
-    table_of(counts, about(lm.fingerprint), 0.1).save_pretrained(folder / "controls" / "pos")
+    counted(["the food is cheap .", "a pub ."], lm, lm.fingerprint).save_pretrained(
+        folder / "controls" / "pos"
+    )
     loaded = type(lm).from_pretrained(folder, "cpu")
     out = loaded.generate(2, Pos("NOUN NOUN PUNCT"), steps=2)
     assert [len(words) for words in out.words] == [3, 3]
@@ -99,7 +103,7 @@ def test_a_model_with_a_table_writes_as_many_words_as_tags(lm, tmp_path):
 def test_a_table_of_another_model_or_none_is_refused(lm, tmp_path):
     with pytest.raises(UserError, match="holds no table of tags"):
         TagTable.from_pretrained(tmp_path, "x")
-    table().save_pretrained(tmp_path)
+    counted(["the pub"], lm).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="another language model"):
         TagTable.from_pretrained(tmp_path, "y")
     (tmp_path / "model.safetensors").write_bytes(b"cut")
@@ -113,8 +117,8 @@ def test_targets_drop_start_end_and_the_line_break(tmp_path):
         '{"pos": ["START", "DET", "NOUN", "PUNCT", "END"], "words_": ["START", "The", "pub", "\\n", "END"]}\n'
         '\n{"pos": ["NOUN", "PUNCT"]}\n'
     )
-    first, second = read_pos_targets(path)
-    assert (first.tags, first.human, str(second)) == ("DET NOUN", "The pub", "3: NOUN PUNCT")
+    first, second = read_records(path, pos_target, POS_EXAMPLE)
+    assert (first.value, first.words, str(second)) == ("DET NOUN", ("The", "pub"), "3: NOUN PUNCT")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,19 @@ def test_a_broken_line_of_targets_is_named(tmp_path, line):
     path = tmp_path / "pos.jsonl"
     path.write_text('{"pos": ["NOUN"]}\n' + line)
     with pytest.raises(UserError, match=r"Line 2 of .* is no target"):
-        read_pos_targets(path)
+        read_records(path, pos_target, POS_EXAMPLE)
+
+
+def test_spans_of_a_file_count_from_1_and_end_before_the_line_break(tmp_path):
+    path = tmp_path / "spans.jsonl"
+    path.write_text(
+        '{"spans": [[0, 1, "NP"], [1, 2, "S::VP"]], "words_": ["START", "The", "pub", "\\n", "END"]}\n'
+    )
+    (target,) = read_records(path, span_target, SPAN_EXAMPLE)
+    assert target.value == "1:2:NP 2:2:S+VP"
+    path.write_text('{"spans": [[0, "NP"]]}')
+    with pytest.raises(UserError, match=r"Line 1 of .* is not .first, last, label"):
+        read_records(path, span_target, SPAN_EXAMPLE)
 
 
 def test_the_command_line_writes_and_judges_tags(capsys):
