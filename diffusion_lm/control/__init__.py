@@ -8,6 +8,7 @@ from diffusion_lm.control.keyword import Avoid, Keyword
 from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.regex import Regex
+from diffusion_lm.control.reward import Reward
 from diffusion_lm.control.said import Said
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.tree import Tree
@@ -23,6 +24,7 @@ __all__ = [
     "Length",
     "Pos",
     "Regex",
+    "Reward",
     "Said",
     "Span",
     "Tree",

@@ -100,6 +100,10 @@ class Control(ABC):
         """-log p(c | z_t) in nats, [B]; None for a control that has no gradient to follow."""
         return None
 
+    def log_weight(self, texts: Sequence[str]) -> Tensor | None:
+        """What a decoded x0_hat is worth in nats, [B], by which sentences are resampled; None for a control without."""
+        return None
+
     @abstractmethod
     def success(self, texts: Sequence[str]) -> Tensor:
         """How far each text does what is wanted, in [0, 1], [B]; read off the text alone."""
@@ -183,6 +187,9 @@ class And(Control):
 
     def energy(self, latents: Latents) -> Tensor | None:  # noqa: D102
         return _sum(self.a.energy(latents), self.b.energy(latents))
+
+    def log_weight(self, texts: Sequence[str]) -> Tensor | None:  # noqa: D102
+        return _sum(self.a.log_weight(texts), self.b.log_weight(texts))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts) * self.b.success(texts)
@@ -299,6 +306,10 @@ class Weighted(Control):
     def energy(self, latents: Latents) -> Tensor | None:  # noqa: D102
         energy = self.a.energy(latents)
         return None if energy is None else self.weight * energy
+
+    def log_weight(self, texts: Sequence[str]) -> Tensor | None:  # noqa: D102
+        worth = self.a.log_weight(texts)
+        return None if worth is None else self.weight * worth
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts)

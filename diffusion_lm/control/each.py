@@ -85,6 +85,17 @@ class Each(Control):
                 out = out.index_copy(0, index, changed)
         return out
 
+    def log_weight(self, texts: Sequence[str]) -> Tensor | None:
+        """`Control.log_weight`, 0 for a sentence whose control has none; None if all are such."""
+        worth = [
+            (rows, control.log_weight([texts[i] for i in rows.tolist()])) for control, rows in self.groups
+        ]
+        out = torch.zeros(len(texts))
+        for rows, values in worth:
+            if values is not None:
+                out[rows] = values
+        return None if all(values is None for _, values in worth) else out
+
     def energy(self, latents: Latents) -> Tensor | None:
         """`Control.energy`, 0 for a sentence whose control has none; None if all are such."""
         out = None

@@ -18,9 +18,11 @@ from diffusion_lm.control.each import Each
 from diffusion_lm.control.guidance import Guidance, Pull, Steered
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
+from diffusion_lm.diffusion.process import Gaussian
+from diffusion_lm.diffusion.samplers import DPMSolverPP2M, Renoise, Sampler, gaussian_noise
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.embedding import expected
+from diffusion_lm.model.particles import Particles
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -72,6 +74,10 @@ class Generation(Sequence[str]):
         return self.texts[index]
 
 
+RESAMPLE_EVERY = 5
+"""Steps between two looks at what sentences are worth."""
+
+
 class _Batch:
     """A batch while it is sampled: the chain denoiser - reweighting - known words, and the guide of z_s."""
 
@@ -92,13 +98,56 @@ class _Batch:
         self.steered = (
             Steered(control, self._reweighted, self.mask, self.vectors) if control is not None else None
         )
-        self.guide = guidance.guide(self.steered) if self.steered else None
+        self.follow = guidance.guide(self.steered) if self.steered else None
+        self.particles: Particles | None = None
+        self.ids = self.known
+        self.step = 0
+        self.memoryless = True
 
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
         prediction = self._reweighted(z, t)
         self.previous = prediction.x0
+        assert prediction.logits is not None
+        self.ids = prediction.logits.argmax(-1)
         return prediction
+
+    def guide(self, z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
+        """z_s moved along the control's energy, and sentences resampled by what they are worth."""
+        if self.follow is not None:
+            z = self.follow(z, step, s)
+        self.step += 1
+        return self._resampled(z) if self.step % RESAMPLE_EVERY == 0 else z
+
+    def _resampled(self, z: Tensor) -> Tensor:
+        if self.control is None:
+            return z
+        texts = [
+            self.lm.tokenizer.decode(ids[mask].tolist())
+            for ids, mask in zip(self.ids, self.mask, strict=True)
+        ]
+        worth = self.control.log_weight(texts)
+        if worth is None:
+            return z
+        if not self.memoryless:
+            raise UserError(
+                "dpm-solver++ remembers its last step, so it cannot resample for a reward; take another sampler."
+            )
+        if self.particles is None:
+            every = torch.arange(len(z))
+            groups = [rows for _, rows in self.control.groups] if isinstance(self.control, Each) else [every]
+            self.particles = Particles(groups, len(z), self.generator)
+        index = self.particles.resample(worth)
+        if index is None:
+            return z
+        index = index.to(z.device)
+        # A sentence takes its length and its known words along.
+        self.known, self.mask = self.known[index], self.mask[index]
+        if self.previous is not None:
+            self.previous = self.previous[index]
+        if self.steered is not None:
+            self.steered.mask = self.mask
+        return z[index]
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the control know of single words."""
@@ -245,6 +294,7 @@ def _sample(
 
     if isinstance(clamp, SampledClamp) and clamp.generator is None:
         clamp = replace(clamp, generator=generator)
+    batch.memoryless = not isinstance(sampler, DPMSolverPP2M)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), generator)
