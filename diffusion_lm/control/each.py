@@ -82,7 +82,9 @@ class Each(Control):
             part = logits[index]
             changed = control.reweight(part, latents.rows(index))
             if changed is not part:
-                out = out.index_copy(0, index, changed)
+                # One copy for all groups: there may be as many as sentences.
+                out = logits.clone() if out is logits else out
+                out.index_copy_(0, index, changed)
         return out
 
     def log_weight(self, texts: Sequence[str]) -> Tensor | None:
