@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.text.corpus import Corpus, open_corpus
+from diffusion_lm.text.corpus import Corpus, CorpusConfig, open_corpus
 from diffusion_lm.text.document import FIELDS, Document
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.fields import says
@@ -59,14 +59,6 @@ def known_values(documents: Sequence[dict[str, str]], min_count: int) -> dict[st
     return {name: kept for name, kept in values.items() if kept}
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """Encoded sentences with the class of each field, [n, F]."""
-
-    encoded: EncodedCorpus
-    classes: Tensor
-
-
 def _said(corpus: Corpus, split: str, encoded: EncodedCorpus) -> list[dict[str, str]]:
     """What each encoded sentence says; documents that were not encoded are passed over."""
     kept = set(encoded.rows.tolist())
@@ -93,14 +85,10 @@ def train_attribute(
     assert lm.folder is not None
     out = Path(config.out) if config.out else lm.folder / "controls" / "attribute"
     corpus = open_corpus(config.corpus)
-    cache = tempfile.TemporaryDirectory(prefix="diffusion-lm-")
-    with cache:
-        encoded = {
-            s: encode_corpus(corpus, s, lm.tokenizer, lm.config.max_length, Path(cache.name))
-            for s in ("train", "dev")
-        }
-        said = {split: _said(corpus, split, encoded[split]) for split in encoded}
-        fields = known_values(said["train"], config.min_count)
+    with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+        encoded = encode_corpus(corpus, "train", lm.tokenizer, lm.config.max_length, Path(cache))
+        said = _said(corpus, "train", encoded)
+        fields = known_values(said, config.min_count)
         if not fields:
             raise UserError(
                 f"{config.corpus.source} names no field whose value {config.min_count} of its texts say."
@@ -116,24 +104,36 @@ def train_attribute(
             config.heads,
         )
         model = AttributeModel(shape).to(lm.device)
-        train, dev = (
-            _Labelled(encoded[s], torch.tensor([model.classes(f) for f in said[s]])) for s in ("train", "dev")
-        )
-        fit(model, lm, train.encoded, lambda rows, outputs: _loss(train, rows, outputs), config, progress)
-        accuracy = noise_level_accuracy(model.eval(), lm, dev.encoded, dev.classes)
+        classes = torch.tensor([model.classes(f) for f in said])
+        measure = _measure(lm, corpus, Path(cache))
+        fit(model, lm, encoded, lambda rows, outputs: _loss(classes, rows, outputs), config, progress)
+        accuracy = measure(model.eval())
     save_control(model, out)
     return accuracy
 
 
-def _loss(data: _Labelled, rows: Tensor, outputs: Outputs) -> Tensor:
-    classes = data.classes[rows].to(outputs[0].device)
-    return torch.stack([F.nll_loss(p, classes[:, i]) for i, p in enumerate(outputs)]).sum()
+def _loss(classes: Tensor, rows: Tensor, outputs: Outputs) -> Tensor:
+    """Sum over the fields of the cross-entropy, in nats; classes [n, F]."""
+    wanted = classes[rows].to(outputs[0].device)
+    return torch.stack([F.nll_loss(p, wanted[:, i]) for i, p in enumerate(outputs)]).sum()
 
 
-def noise_level_accuracy(
+def attribute_accuracy(model: AttributeModel, lm: DiffusionLM, source: CorpusConfig) -> NoiseLevelAccuracy:
+    """Accuracy on the dev split by noise level, a level a sentence, always with the same noise."""
+    with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+        return _measure(lm, open_corpus(source), Path(cache))(model)
+
+
+def _measure(lm: DiffusionLM, corpus: Corpus, cache: Path) -> Callable[[AttributeModel], NoiseLevelAccuracy]:
+    """What measures a classifier on dev; a dev split that is unusable is refused before anything is trained."""
+    encoded = encode_corpus(corpus, "dev", lm.tokenizer, lm.config.max_length, cache)
+    said = _said(corpus, "dev", encoded)
+    return lambda model: _accuracy(model, lm, encoded, torch.tensor([model.classes(each) for each in said]))
+
+
+def _accuracy(
     model: AttributeModel, lm: DiffusionLM, encoded: EncodedCorpus, classes: Tensor
 ) -> NoiseLevelAccuracy:
-    """Accuracy by noise level on labelled sentences (classes [n, F]), a level a sentence, always with the same noise."""
     hits = torch.zeros(4, LEVELS)
     for rows, band, outputs in by_noise_level(model, lm, encoded):
         for i, p in enumerate(outputs):

@@ -17,7 +17,7 @@ from diffusion_lm.annotate.spacy_tagger import UPOS
 from diffusion_lm.annotate.trees import Span, read_tree, spans_of
 from diffusion_lm.control.syntax_model import NO_CONSTITUENT, SyntaxConfig, SyntaxModel
 from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.text.corpus import open_corpus
+from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.training.control_folder import save_control
 from diffusion_lm.training.labels import labelled
@@ -25,6 +25,9 @@ from diffusion_lm.training.latent import CENTRES, LEVELS, Outputs, by_noise_leve
 from diffusion_lm.training.syntax_config import SyntaxTrainConfig
 
 NO_LABEL = -100
+
+Labelled = tuple[Annotation, Sequence[Span]]
+"""A sentence's labels, and the constituents of its tree."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,7 @@ class _Labels:
         return out
 
 
-def _labels(
-    encoded: EncodedCorpus, labels: Sequence[tuple[Annotation, Sequence[Span]]], model: SyntaxModel
-) -> _Labels:
+def _labels(encoded: EncodedCorpus, labels: Sequence[Labelled], model: SyntaxModel) -> _Labels:
     tag = {name: i for i, name in enumerate(model.config.tags)}
     chain = {name: i + 1 for i, name in enumerate(model.config.chains)}
     found = [labels[row] for row in encoded.rows.tolist()]
@@ -111,15 +112,8 @@ def train_syntax(
     torch.manual_seed(config.seed)
     lm = DiffusionLM.from_pretrained(config.model)
     assert lm.folder is not None
-    corpus = open_corpus(config.corpus)
-    parts = {
-        split: [
-            (label, spans_of(read_tree(label.tree)))
-            for _, label in labelled(lm, config.model, config.corpus, file, split=split)
-        ]
-        for split, file in (("train", config.labels), ("dev", config.dev_labels))
-    }
-    often = Counter(span.label for _, spans in parts["train"] for span in spans)
+    parts = _labelled_split(lm, config.corpus, config.labels, "train")
+    often = Counter(span.label for _, spans in parts for span in spans)
     shape = SyntaxConfig(
         list(UPOS),
         [label for label, count in often.most_common() if count >= config.min_count],
@@ -133,20 +127,47 @@ def train_syntax(
     )
     model = SyntaxModel(shape).to(lm.device)
     with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
-        train, dev = (
-            encode_corpus(corpus, split, lm.tokenizer, lm.config.max_length, Path(cache)) for split in parts
+        train = encode_corpus(
+            open_corpus(config.corpus), "train", lm.tokenizer, lm.config.max_length, Path(cache)
         )
-        labels = _labels(train, parts["train"], model)
+        labels = _labels(train, parts, model)
+        measure = _measure(lm, config.corpus, config.dev_labels, Path(cache))
         fit(model, lm, train, lambda rows, outputs: _loss(labels, rows, outputs), config, progress)
-        accuracy = syntax_accuracy(model.eval(), lm, dev, _labels(dev, parts["dev"], model))
+        accuracy = measure(model.eval())
     save_control(model, Path(config.out) if config.out else lm.folder / "controls" / "syntax")
     return accuracy
 
 
-def syntax_accuracy(
-    model: SyntaxModel, lm: DiffusionLM, encoded: EncodedCorpus, labels: _Labels
-) -> SyntaxAccuracy:
-    """Accuracy by noise level, a level a sentence."""
+def _labelled_split(lm: DiffusionLM, corpus: CorpusConfig, file: str, split: str) -> list[Labelled]:
+    return [
+        (label, spans_of(read_tree(label.tree)))
+        for _, label in labelled(lm, "This model", corpus, file, split=split)
+    ]
+
+
+def syntax_accuracy(model: SyntaxModel, lm: DiffusionLM, corpus: CorpusConfig, labels: str) -> SyntaxAccuracy:
+    """Accuracy on the dev split by noise level, a level a sentence.
+
+    Args:
+        model: the classifiers.
+        lm: the language model that they read.
+        corpus: where the sentences are.
+        labels: the file of the dev split's labels; made if it does not hold them.
+    """
+    with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+        return _measure(lm, corpus, labels, Path(cache))(model)
+
+
+def _measure(
+    lm: DiffusionLM, corpus: CorpusConfig, file: str, cache: Path
+) -> Callable[[SyntaxModel], SyntaxAccuracy]:
+    """What measures classifiers on dev; a dev split that is unusable is refused before anything is trained."""
+    dev = encode_corpus(open_corpus(corpus), "dev", lm.tokenizer, lm.config.max_length, cache)
+    labels = _labelled_split(lm, corpus, file, "dev")
+    return lambda model: _accuracy(model, lm, dev, _labels(dev, labels, model))
+
+
+def _accuracy(model: SyntaxModel, lm: DiffusionLM, encoded: EncodedCorpus, labels: _Labels) -> SyntaxAccuracy:
     words, right, shared, named = torch.zeros(4, LEVELS)
     for rows, band, (tags, chart) in by_noise_level(model, lm, encoded):
         truth, spans = labels.tags_of(rows, tags.shape[1]), labels.chart_of(rows, tags.shape[1])
