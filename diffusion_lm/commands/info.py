@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,11 +56,15 @@ def _controls(lm: DiffusionLM, folder: Path) -> Rows:
         ("length", "exact, 1 to " + str(lm.max_words) if exact else "by its gradient"),
         ("infill", "any number of blanks" if exact else "no: it needs the exact layout"),
     ]
-    try:
-        tags = ", ".join(lm.tag_table().config.tags)
-    except UserError as error:
-        tags = f"no: {error}"
-    rows.append(("pos", tags))
+    rows += [("keyword, avoid, regex", "any of its words" if exact else "no: they need the exact layout")]
+    rows += [
+        ("pos", _or_no(lambda: ", ".join(lm.tag_table().config.tags))),
+        ("tree, span", _or_no(lambda: ", ".join(lm.leaf_table().labels))),
+        (
+            "by classifier",
+            _or_no(lambda: f"{len(lm.syntax_model().config.chains)} chains of labels, and the tags"),
+        ),
+    ]
     if not (folder / "controls" / "attribute").is_dir():
         return [*rows, ("attribute", "no: train it with diffusion-lm train-control attribute")]
     try:
@@ -68,6 +73,13 @@ def _controls(lm: DiffusionLM, folder: Path) -> Rows:
         return [*rows, ("attribute", f"no: {error}")]
     rows += [("attribute", f"a classifier of {_parameters(classifier):,} parameters, which knows")]
     return rows + [(f"  {name}", ", ".join(values)) for name, values in classifier.config.fields.items()]
+
+
+def _or_no(what: Callable[[], str]) -> str:
+    try:
+        return what()
+    except UserError as error:
+        return f"no: {error}"
 
 
 def _parameters(module: nn.Module) -> int:
