@@ -60,7 +60,9 @@ def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
     return [text + "."]
 
 
-def versus_originals(label: str, nats: float, original: float, found: int, train: float) -> str:
+def versus_originals(
+    label: str, nats: float, original: float, found: int, train: float, success: float | None
+) -> str:
     """The remark on the sentences that targets were taken from.
 
     Args:
@@ -69,9 +71,11 @@ def versus_originals(label: str, nats: float, original: float, found: int, train
         original: nats a token of the sentences that the targets were taken from.
         found: how many of these stand in the training split.
         train: nats a token of random training sentences.
+        success: mean success of the sentences that the targets were taken from, by the same judge.
     """
     return (
         f"{label}: {nats - original:+.3f} nats against the human sentences that its targets were taken from ({original:.3f}). "
         f"{found} of these stand in the training split, which a judge trained on it knows: random training sentences score "
         f"{train:.3f} under it."
+        + ("" if success is None else f" The sentences' own success is {success:.1%}.")
     )

@@ -189,9 +189,10 @@ def _against_originals(
             fluency(judge, found).nats_per_token,
             len(found),
             fluency(judge, reservoir(train, config.n, config.seed)).nats_per_token,
+            model.success_of_originals(),
         )
         for model in models
-        if (found := originals(model.words, train))
+        if (found := originals(model.words.values(), train))
     ]
 
 

@@ -123,7 +123,7 @@ class Model(System):
         self.controls = {str(target): task.control(target) for target in chosen}
         self.targets = list(self.controls)
         self.settings = task.settings()
-        self.words = [words for target in chosen if (words := task.words(target))]
+        self.words = {str(target): words for target in chosen if (words := task.words(target))}
         self.work = config.steps * -(-task.samples // config.batch_size)
         self.bound = {name: control and control.bind(lm) for name, control in self.controls.items()}
         for control in self.bound.values():
@@ -137,6 +137,15 @@ class Model(System):
             return self.name
         some = "" if len(self.targets) == self.of else f"only {len(self.targets)} of "
         return f"{self.name} ({some}{self.of} targets x {self.samples})"
+
+    def success_of_originals(self) -> float | None:
+        """Mean success of the human sentences that the targets were taken from; None where they are not known."""
+        scores = [
+            float(control.success([" ".join(words)])[0])
+            for target, words in self.words.items()
+            if (control := self.bound[target]) is not None
+        ]
+        return sum(scores) / len(scores) if scores else None
 
     def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
         generation = self.lm.generate(
