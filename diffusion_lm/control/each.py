@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.control.base import And, Control, Latents
 from diffusion_lm.control.canvas import Canvas
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class Each(Control):
         return [
             (control, torch.tensor(found)) for found in rows.values() if (control := self.controls[found[0]])
         ]
+
+    @cached_property
+    def shared(self) -> tuple[Each, Control] | None:
+        """What comes first for each sentence, and what then is the same control for all; None where nothing is."""
+        first = self.controls[0]
+        if not isinstance(first, And):
+            return None
+        parts = [c for c in self.controls if isinstance(c, And) and c.b is first.b]
+        return (Each(tuple(c.a for c in parts)), first.b) if len(parts) == len(self.controls) else None
 
     @property
     def reads_prediction(self) -> bool:  # type: ignore[override]
@@ -76,6 +85,10 @@ class Each(Control):
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:
         """`Control.reweight`, each on its own sentences."""
+        if self.shared is not None:
+            # In one go for the whole batch: an automaton for each sentence by itself would take most of the time.
+            own, common = self.shared
+            return common.reweight(own.reweight(logits, latents), latents)
         out = logits
         for control, index in self.groups:
             index = index.to(logits.device)

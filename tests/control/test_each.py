@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_lm.control import Attribute, Infill, Keyword, Length
-from diffusion_lm.control.base import Latents
+from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.each import Each
 from diffusion_lm.errors import UserError
 
@@ -45,3 +45,30 @@ def test_energies_are_each_sentences_own_and_the_classifier_runs_once(lm):
 def test_the_number_of_controls_is_the_number_of_sentences(lm):
     with pytest.raises(UserError, match="2 controls are given for 3 sentences"):
         lm.generate(3, [Length(5), None])
+
+
+class Growing(Control):
+    """Each sentence is a word longer than the one before."""
+
+    def drawn(self, n, canvas, generator):
+        return [Length(6 + i) for i in range(n)]
+
+    def success(self, texts):
+        return torch.ones(len(texts))
+
+    def __str__(self):
+        return "growing"
+
+
+def test_what_all_sentences_share_is_done_once(lm, monkeypatch):
+    calls, original = [], Keyword.reweight
+
+    def counted(self, logits, latents):
+        calls.append(len(logits))
+        return original(self, logits, latents)
+
+    monkeypatch.setattr(Keyword, "reweight", counted)
+    out = lm.generate(5, Growing() & Keyword("cheap"), steps=3, seed=0)
+    assert calls == [5, 5, 5]
+    assert Keyword("cheap").success(out.texts).tolist() == [1.0] * 5
+    assert [len(words) for words in out.words] == [6, 7, 8, 9, 10]
