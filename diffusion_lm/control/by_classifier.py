@@ -101,14 +101,17 @@ class TreeByClassifier(_Chart):
 
     of: Tree = field(kw_only=True)
 
+    def _tags(self) -> frozenset[str]:
+        """The labels above one word that are no constituent's."""
+        labels = {label for chain in self._model().config.chains for label in split_chain(chain)}
+        return frozenset(part.label() for part in read_tree(self.of.tree).subtrees(is_tag)) - labels
+
     def _words(self) -> int:
         return len(read_tree(self.of.tree).leaves())
 
     def classes(self) -> Tensor:  # noqa: D102
-        tree, chains = read_tree(self.of.tree), self._model().config.chains
-        labels = {label for chain in chains for label in split_chain(chain)}
-        tags = {part.label() for part in tree.subtrees(is_tag)} - labels
-        spans = spans_of_leaves(leaves_of(tree, tags))
+        chains = self._model().config.chains
+        spans = spans_of_leaves(leaves_of(read_tree(self.of.tree), self._tags()))
         classes = _index([span.label for span in spans], chains, "constituent")
         n = self._words()
         chart = torch.full((n, n), NO_CONSTITUENT)
@@ -121,7 +124,7 @@ class TreeByClassifier(_Chart):
         return canvas.with_words(self._words())
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        return self.of.success(texts)
+        return replace(self.of, tags=self._tags()).success(texts)
 
     def __str__(self) -> str:
         return str(self.of)

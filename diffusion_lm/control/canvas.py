@@ -45,12 +45,14 @@ class Canvas:
         words: their number, None while it is free.
         template: pieces that make up the whole sentence, None while nothing is given.
         allowed: the numbers of words that are possible, None while all are.
+        named: words, counted from 0, that a control other than the template names, and the ids that they may have.
     """
 
     max_words: int
     words: int | None = None
     template: tuple[Piece, ...] | None = None
     allowed: frozenset[int] | None = None
+    named: tuple[tuple[int, frozenset[int]], ...] = ()
 
     def _pieces(self) -> tuple[Piece, ...]:
         return (Blank(),) if self.template is None else self.template
@@ -70,7 +72,37 @@ class Canvas:
             raise UserError(f"The length {self.words} contradicts the infill, which needs {wanted} words.")
         if self.allowed is not None and not any(map(self.fits, self.allowed)):
             raise UserError("The controls contradict each other: no number of words suits all of them.")
+        given = self._given()
+        for word, ids in self.named:
+            if word in given and given[word] not in ids:
+                raise UserError(
+                    f"Word {word + 1} of the infill is not the one that another control names there."
+                )
         return self
+
+    def _given(self) -> dict[int, int]:
+        """The template's words whose place is known, counted from 0."""
+        pieces = self._pieces()
+        given: dict[int, int] = {}
+        for backwards in (False, True) if self.words is not None or not self._is_elastic() else (False,):
+            words = (self.words or self._least()) if backwards else 0
+            for piece in reversed(pieces) if backwards else pieces:
+                size = len(piece) if isinstance(piece, tuple) else piece.words
+                if size is None:
+                    break
+                first = words - size if backwards else words
+                if isinstance(piece, tuple):
+                    given.update(enumerate(piece, first))
+                words = first if backwards else first + size
+        return given
+
+    def with_named(self, named: tuple[tuple[int, frozenset[int]], ...]) -> Canvas:
+        """A sentence some of whose words are named, by their place and the ids that they may have.
+
+        Raises:
+            UserError: if the template has other words there.
+        """
+        return replace(self, named=self.named + named)._checked()
 
     def fits(self, words: int) -> bool:
         """Whether a sentence of this many words suits all that is known."""

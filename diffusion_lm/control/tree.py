@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.leaves import Leaf, leaves_of
-from diffusion_lm.annotate.trees import ANY_WORD, bracket_f1, read_tree, word_of
+from diffusion_lm.annotate.leaves import Leaf, leaves_of, spans_of_leaves
+from diffusion_lm.annotate.trees import ANY_WORD, bracket_f1, read_tree, tree_of, word_of
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
@@ -99,6 +99,10 @@ class Tree(Control):
     weight: float = WEIGHT
     """Power of the likelihood; 1 is Bayes' rule as it stands."""
     columns: Tensor | None = field(default=None, repr=False, compare=False)
+    named: tuple[tuple[int, frozenset[int]], ...] = field(default=(), repr=False, compare=False)
+    """The words that the tree names: place and token ids."""
+    tags: frozenset[str] | None = field(default=None, repr=False, compare=False)
+    """What is a tag and no constituent, so that `(NP _)` is a noun phrase; None: every bracket around one word."""
     parser: Callable[[], Parser] = field(default=our_parser, repr=False, compare=False)
     """Makes the outside judge of success."""
 
@@ -114,12 +118,14 @@ class Tree(Control):
         check_labels(leaves, table)
         given = [word_of(leaf) for leaf in tree.leaves()]
         check_known((word for word in given if word != ANY_WORD), words, f"the tree {self.tree!r}")
-        columns = table.columns(leaves)
-        for column, word in zip(columns, given, strict=True):
+        columns, named = table.columns(leaves), []
+        for place, (column, word) in enumerate(zip(columns, given, strict=True)):
             if word != ANY_WORD:
                 # A mark has a token for each way to stick to its neighbours; any of them is the word.
-                column[torch.tensor([bare(token) != word for token in words])] = BANNED
-        return replace(self, columns=columns)
+                ids = frozenset(i for i, token in enumerate(words) if bare(token) == word)
+                named.append((place, ids))
+                column[[i for i in range(len(words)) if i not in ids]] = BANNED
+        return replace(self, columns=columns, named=tuple(named), tags=frozenset(table.tags.config.tags))
 
     def _columns(self) -> Tensor:
         if self.columns is None:
@@ -127,14 +133,16 @@ class Tree(Control):
         return self.columns
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_words(len(self._columns()))
+        return canvas.with_words(len(self._columns())).with_named(self.named)
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         return reweight_words(logits, self.weight * self._columns())
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Labelled bracket F1 of each text's parse with the tree, [B]."""
-        wanted = read_tree(self.tree)
+        leaves = leaves_of(read_tree(self.tree), self.tags)
+        labels = [leaf.tag or ANY_WORD for leaf in leaves]
+        wanted = tree_of(labels, labels, {span[:2]: span.label for span in spans_of_leaves(leaves)})
         return torch.tensor(
             [
                 0.0 if found is None else bracket_f1([wanted], [found])
@@ -152,6 +160,10 @@ def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
     Raises:
         UserError: if it does not; those that it knows are listed.
     """
+    if not leaves[0].opens:
+        raise UserError(
+            f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _))."
+        )
     labels = {label for leaf in leaves for label in leaf.opens}
     unknown = sorted(labels - set(table.labels))
     if unknown:

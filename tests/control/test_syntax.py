@@ -11,7 +11,7 @@ from diffusion_lm.annotate.leaves import Leaf, leaves_of, spans_of_leaves
 from diffusion_lm.annotate.spacy_tagger import UPOS
 from diffusion_lm.annotate.trees import Span as Constituent
 from diffusion_lm.annotate.trees import read_tree, spans_of, tree_of
-from diffusion_lm.control import Guidance, Length, Pos, Span, Tree
+from diffusion_lm.control import Guidance, Infill, Length, Pos, Span, Tree
 from diffusion_lm.control.base import Latents
 from diffusion_lm.control.by_classifier import PosByClassifier, SpanByClassifier, TreeByClassifier
 from diffusion_lm.control.canvas import Canvas
@@ -127,6 +127,13 @@ def test_success_of_a_tree_is_bracket_f1():
     assert half.success(["a b"])[0] == pytest.approx(2 / 3)
 
 
+def test_a_phrase_of_one_word_is_a_phrase_in_success_too(parsed_lm):
+    found = "(S (NP (NNP a)) (VP (VBZ b)))"
+    tree = Tree("(S (NP _) (VP _))", parser=lambda: AsGiven(found))
+    assert tree.bind(parsed_lm).success(["a b"]).tolist() == [1]
+    assert TreeByClassifier(of=tree).bind(parsed_lm).success(["a b"]).tolist() == [1]
+
+
 def test_every_drawn_tree_has_the_spans(parsed_lm):
     control = Span("1:2:NP 3:7:VP").bind(parsed_lm)
     wanted = {Constituent(0, 2, "NP"), Constituent(2, 7, "VP")}
@@ -184,6 +191,9 @@ def test_parts_of_speech_lean_on_leaves_that_have_them(parsed_lm, monkeypatch):
         ),
         (Tree("(S (NP unheard _))"), "not in the model's vocabulary"),
         (Tree("(S (NP _ _))") & Length(3), "Two lengths contradict each other"),
+        (Tree("(NN _)"), "A tag alone is no tree"),
+        (Tree("(S (NP (DT The) (NN _)) (VP _))") & Infill("There ___ ."), "Word 1 of the infill is not"),
+        (Infill("___ .") & Tree("(S (NP (DT The) (NN _)) (VP is))"), "Word 3 of the infill is not"),
         (TreeByClassifier(of=Tree("(S (XP _ _))")), "knows no constituent"),
         (PosByClassifier(of=Pos("NOUN FOO")), "knows no tag FOO"),
     ],
