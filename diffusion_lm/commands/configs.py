@@ -66,6 +66,8 @@ class TrainJudgeConfig:
     """How text becomes the judge's tokens; it has a tokenizer of its own."""
     judge: JudgeTrainConfig = field(default_factory=lambda: JudgeTrainConfig(out="runs/judge"))
     """How large it is, how long it learns, and where it goes."""
+    hold_out: str | None = None
+    """File of targets whose sentences (`words_`) the judge does not read, so that they can be judged as unread text is."""
 
 
 @dataclass(frozen=True)

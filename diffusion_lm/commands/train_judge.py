@@ -8,6 +8,8 @@ from rich.console import Console
 
 from diffusion_lm.commands.configs import TrainJudgeConfig
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.sentence_targets import SENTENCE_EXAMPLE, read_records, sentence_of
+from diffusion_lm.evaluation.without import Without
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.training.data import build_tokenizer
@@ -20,12 +22,13 @@ def run(config: TrainJudgeConfig) -> None:
     if config.judge.out is None:
         raise UserError("The judge has to be kept; give --judge.out a folder.")
     out = Path(config.judge.out)
+    held_out = [] if config.hold_out is None else read_records(config.hold_out, sentence_of, SENTENCE_EXAMPLE)
     try:
         out.mkdir(parents=True, exist_ok=True)
         save_settings(out, config)
     except OSError as error:
         raise UserError(f"--judge.out {out} cannot be written to ({error.strerror}); give another.") from None
-    corpus = open_corpus(config.corpus)
+    corpus = Without(open_corpus(config.corpus), held_out)
     tokenizer = build_tokenizer(corpus, config.tokenizer)
     longest, cache = config.judge.max_length, out / "cache"
     train, dev = (encode_corpus(corpus, split, tokenizer, longest, cache) for split in ("train", "dev"))

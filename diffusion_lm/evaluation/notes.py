@@ -75,7 +75,7 @@ def versus_originals(
     """
     return (
         f"{label}: {nats - original:+.3f} nats against the human sentences that its targets were taken from ({original:.3f}). "
-        f"{found} of these stand in the training split, which a judge trained on it knows: random training sentences score "
-        f"{train:.3f} under it."
+        f"{found} of these stand in the training split, and a judge that was trained on them (without --hold_out) knows them: "
+        f"random training sentences score {train:.3f} under it."
         + ("" if success is None else f" The sentences' own success is {success:.1%}.")
     )

@@ -77,6 +77,14 @@ def _words(record: Record) -> list[str]:
     return [word for word in words if word != "\n"]
 
 
+SENTENCE_EXAMPLE = '{"words_": ["The", "pub", "closes"]}'
+
+
+def sentence_of(record: Record, line: int) -> tuple[str, ...]:
+    """The words of the sentence that a target was taken from."""
+    return tuple(_words(record))
+
+
 POS_EXAMPLE = '{"pos": ["DET", "NOUN", "VERB", "PUNCT"]}'
 
 
