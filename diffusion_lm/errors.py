@@ -8,3 +8,16 @@ class UserError(ValueError):
 
     The command line prints the message alone and exits with code 2. Library users can catch it as a `ValueError`.
     """
+
+
+MOST_SEED = 2**32 - 1
+
+
+def check_seed(seed: int) -> None:
+    """See that a random generator takes a seed.
+
+    Raises:
+        UserError: if it is negative or too large.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed must be from 0 to {MOST_SEED}, not {seed}.")

@@ -57,12 +57,14 @@ def annotate(
         progress: called with (sentences done, all sentences).
 
     Raises:
-        UserError: if a sentence has no words, a name is unknown or a backend is not installed.
+        UserError: if a sentence has no words, `out` is a folder, a name is unknown or a backend is not installed.
     """
     for row, words in enumerate(sentences):
         if not words:
             raise UserError(f"Sentence {row + 1} has no words to label; leave it out.")
     out = Path(out)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; the labels go into a file, such as {out / 'labels.jsonl'}.")
     header = {"format": FORMAT, "fingerprint": _fingerprint(sentences, tagger, parser), "n": len(sentences)}
     if _header(out) == header:
         logger.info("%s already holds these labels.", out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import sys
 from functools import reduce
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.commands.configs import GenerateConfig
 from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Regex
+from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.sampling import (
     attribute_of,
@@ -46,7 +48,7 @@ def run(config: GenerateConfig) -> None:
             steps=config.steps,
             sampler=sampler_of(config),
             clamp=clamp_of(config),
-            guidance=guidance_of(config, "attribute"),
+            guidance=guidance_of(config, guided_as(config)),
             seed=config.seed,
             batch_size=config.batch_size,
             callback=watch,
@@ -87,6 +89,13 @@ def controls_of(config: GenerateConfig) -> Control | None:
     if config.infill is not None:
         controls.append(Infill(config.infill))
     return reduce(operator.and_, controls) if controls else None
+
+
+def guided_as(config: GenerateConfig) -> str:
+    """The name under which `Guidance.paper` has numbers for what is asked."""
+    syntax = {"pos": config.pos, "tree": config.tree, "span": config.span}
+    asked = ["attribute"] * len(config.attribute) + [name for name, value in syntax.items() if value]
+    return COMPOSITION if len(asked) > 1 else (asked or ["length"])[0]
 
 
 def _device(config: GenerateConfig) -> str | None:
@@ -152,14 +161,26 @@ def _write_text(generation: Generation, verdicts: Verdicts) -> None:
     for i, text in enumerate(generation.texts):
         console.print(Text(text))
         if verdicts:
-            marks = (_mark(name, bool(success[i] >= 0.5)) for name, success in verdicts.items())
+            marks = (_mark(name, float(success[i])) for name, success in verdicts.items())
             console.print(Text("  ") + Text("  ").join(marks))
     summary = [f"{len(generation)} sentences in {generation.seconds:.1f} s with seed {generation.seed}"]
-    summary += [
-        f"{name}: {int((success >= 0.5).sum())} of {len(success)}" for name, success in verdicts.items()
-    ]
+    summary += [f"{name}: {_in_all(success)}" for name, success in verdicts.items()]
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text("; ".join(summary), style="dim"))
 
 
-def _mark(name: str, kept: bool) -> Text:
-    return Text(f"✓ {name}", style="green") if kept else Text(f"✗ {name}", style="red")
+def _mark(name: str, success: float) -> Text:
+    if success in (0.0, 1.0):
+        return Text(f"✓ {name}", style="green") if success else Text(f"✗ {name}", style="red")
+    return Text(f"{_share(success)} {name}", style="yellow")
+
+
+def _in_all(success: Tensor) -> str:
+    """How many of the texts do what is wanted, or the mean where some do it in part."""
+    if bool(((success == 0) | (success == 1)).all()):
+        return f"{int(success.sum())} of {len(success)}"
+    return f"{_share(float(success.mean()))} on average"
+
+
+def _share(success: float) -> str:
+    # Rounded down: what is not all of it is no 100 %.
+    return f"{math.floor(100 * success)} %"

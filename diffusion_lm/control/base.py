@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,13 @@ class Control(ABC):
         """What a decoded x0_hat is worth in nats, [B], by which sentences are resampled; None for a control without."""
         return None
 
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:
+        """Log p(c | z_t), the mean of p(c | w) over the plain p(w | z_t), up to a constant, in nats, [B]; None without one.
+
+        While sentences are open, those of which the same is asked are resampled by it.
+        """
+        return None
+
     @abstractmethod
     def success(self, texts: Sequence[str]) -> Tensor:
         """How far each text does what is wanted, in [0, 1], [B]; read off the text alone."""
@@ -137,7 +145,7 @@ class Control(ABC):
         return Not(self)
 
     def __rmul__(self, weight: float) -> Control:
-        """This control with its energy times `weight`."""
+        """This control with its energy times `weight`, which is above 0."""
         return Weighted(self, weight)
 
 
@@ -190,6 +198,9 @@ class And(Control):
 
     def log_weight(self, texts: Sequence[str]) -> Tensor | None:  # noqa: D102
         return _sum(self.a.log_weight(texts), self.b.log_weight(texts))
+
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
+        return _sum(self.a.log_evidence(logits, latents), self.b.log_evidence(logits, latents))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts) * self.b.success(texts)
@@ -285,10 +296,26 @@ class Weighted(Control):
     a: Control
     weight: float
 
+    def __post_init__(self) -> None:
+        """Refuse a weight that turns the control round.
+
+        Raises:
+            UserError: if it is not a number above 0.
+        """
+        if not 0 < self.weight < math.inf:
+            raise UserError(
+                f"A control's weight is a number above 0, not {self.weight:g}; ~ wants the opposite."
+            )
+
     @property
     def reads_prediction(self) -> bool:  # type: ignore[override]
         """Whether the control reads the prediction."""
         return self.a.reads_prediction
+
+    @property
+    def reweights_last(self) -> bool:  # type: ignore[override]
+        """Whether the control has to see what all others have made of the probabilities."""
+        return self.a.reweights_last
 
     def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
         return Weighted(self.a.bind(lm), self.weight)
@@ -310,6 +337,10 @@ class Weighted(Control):
     def log_weight(self, texts: Sequence[str]) -> Tensor | None:  # noqa: D102
         worth = self.a.log_weight(texts)
         return None if worth is None else self.weight * worth
+
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
+        evidence = self.a.log_evidence(logits, latents)
+        return None if evidence is None else self.weight * evidence
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts)

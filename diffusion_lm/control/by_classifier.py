@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.annotate.leaves import leaves_of, spans_of_leaves
-from diffusion_lm.annotate.trees import is_tag, read_tree, split_chain
+from diffusion_lm.annotate.trees import ANY_WORD, is_tag, read_tree, split_chain, word_of
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.language import check_known, vocabulary
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.syntax_model import NO_CONSTITUENT, SyntaxModel
-from diffusion_lm.control.tree import Tree, longer
+from diffusion_lm.control.tree import Tree, banned_beside, longer, named_words, reweight_words
 from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,9 +98,30 @@ class _Chart(_ByClassifier):
 @final
 @dataclass(frozen=True)
 class TreeByClassifier(_Chart):
-    """`Tree` by the gradient of -log p(chart | z_t, t) over all spans, those that are no constituent too."""
+    """`Tree` by the gradient of -log p(chart | z_t, t) over all spans, those that are no constituent too.
+
+    The chart has constituents and no Penn Treebank tags: those of the tree are not followed. Words that it names are kept.
+    """
 
     of: Tree = field(kw_only=True)
+    named: tuple[tuple[int, frozenset[int]], ...] = field(default=(), repr=False, compare=False)
+    """The words that the tree names: place and token ids."""
+
+    def bind(self, lm: DiffusionLM) -> Control:
+        """Load the model's classifiers, and look the tree's words up.
+
+        Raises:
+            UserError: if the model has none, or does not know a label or a word.
+        """
+        bound, tree = replace(self, model=lm.syntax_model()), self.of.tree
+        bound.classes()
+        given = [word_of(leaf) for leaf in read_tree(tree).leaves()]
+        wanted = [word for word in given if word != ANY_WORD]
+        if not wanted:
+            return bound
+        words = vocabulary(lm, f"The tree {tree!r}")
+        check_known(wanted, words, f"the tree {tree!r}")
+        return replace(bound, named=named_words(given, words))
 
     def _tags(self) -> frozenset[str]:
         """The labels above one word that are no constituent's."""
@@ -121,7 +143,12 @@ class TreeByClassifier(_Chart):
         return torch.stack([first, last, chart[first, last]], dim=1)
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_words(self._words())
+        return canvas.with_words(self._words()).with_named(self.named)
+
+    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
+        if not self.named:
+            return logits
+        return reweight_words(logits, banned_beside(self.named, self._words(), logits.shape[-1]))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return replace(self.of, tags=self._tags()).success(texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, final
@@ -23,6 +23,8 @@ class Each(Control):
     """Controls of sentences, one each or None; what `generate` makes of a list of controls."""
 
     controls: tuple[Control | None, ...]
+    asked: tuple[Control | None, ...] | None = None
+    """What was asked of each sentence before chance decided what it is held to; None where nothing was decided."""
 
     @cached_property
     def groups(self) -> list[tuple[Control, Tensor]]:
@@ -56,7 +58,13 @@ class Each(Control):
 
     def rows(self, rows: Sequence[int]) -> Each:
         """Those of some sentences."""
-        return Each(tuple(self.controls[row] for row in rows))
+        asked = None if self.asked is None else tuple(self.asked[row] for row in rows)
+        return Each(tuple(self.controls[row] for row in rows), asked)
+
+    @property
+    def rivals(self) -> list[Tensor]:
+        """The rows of sentences of which the same was asked, which may therefore take each other's place."""
+        return [rows for _, rows in Each(self.asked or self.controls).groups]
 
     def drawn_each(self, max_words: int, generator: torch.Generator) -> Each:
         """The same with what chance decides decided, for every sentence by itself."""
@@ -65,7 +73,7 @@ class Each(Control):
             drawn = control.drawn(len(rows), control.canvas(Canvas(max_words)), generator)
             for row, own in zip(rows.tolist(), drawn or (), strict=False):
                 controls[row] = own
-        return Each(tuple(controls))
+        return Each(tuple(controls), self.controls)
 
     def canvas(self, canvas: Canvas) -> Canvas:
         """There is no one canvas for all.
@@ -111,13 +119,23 @@ class Each(Control):
                 out[rows] = values
         return None if all(values is None for _, values in worth) else out
 
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:
+        """`Control.log_evidence`, 0 for a sentence whose control has none; None if all are such."""
+        return self._by_group(
+            latents, lambda control, rows: control.log_evidence(logits[rows], latents.rows(rows))
+        )
+
     def energy(self, latents: Latents) -> Tensor | None:
         """`Control.energy`, 0 for a sentence whose control has none; None if all are such."""
+        return self._by_group(latents, lambda control, rows: control.energy(latents.rows(rows)))
+
+    def _by_group(self, latents: Latents, value: Callable[[Control, Tensor], Tensor | None]) -> Tensor | None:
+        """What each control says of its sentences, put together, [B]."""
         out = None
-        for control, index in self.groups:
-            index = index.to(latents.z.device)
-            energy = control.energy(latents.rows(index))
-            if energy is not None:
+        for control, rows in self.groups:
+            rows = rows.to(latents.z.device)
+            values = value(control, rows)
+            if values is not None:
                 out = latents.z.new_zeros(len(latents.z)) if out is None else out
-                out = out.index_add(0, index, energy.to(out.dtype))
+                out = out.index_add(0, rows, values.to(out.dtype))
         return out

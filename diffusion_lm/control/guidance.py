@@ -14,6 +14,7 @@ from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
 from diffusion_lm.diffusion.process import Gaussian, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
+from diffusion_lm.errors import UserError
 
 
 class Slope(NamedTuple):
@@ -68,7 +69,16 @@ class Guidance(ABC):
 
     @staticmethod
     def paper(task: str = "attribute") -> InnerLoop:
-        """The original's inner loop with the numbers of its code (appendix C, table 6) for a task."""
+        """The original's inner loop with the numbers of its code (appendix C, table 6).
+
+        Args:
+            task: attribute, pos, tree, span, length, or composition for several controls at once.
+
+        Raises:
+            UserError: if there are no numbers for the task.
+        """
+        if task not in PAPER:
+            raise UserError(f"The paper has no guidance for {task!r}; it has numbers for {', '.join(PAPER)}.")
         rate, fluency = PAPER[task]
         return InnerLoop(steps=3, rate=rate, fluency=fluency, rule=sign_step, until=0.05)
 
@@ -160,11 +170,14 @@ class InnerLoop(Guidance):
         return move
 
 
+COMPOSITION = "composition"
+"""Several controls at once, whose energies are added."""
 PAPER = {
     "attribute": (0.1, 0.01),
     "pos": (0.1, 0.0001),
     "tree": (0.1, 0.0005),
     "span": (0.1, 0.1),
     "length": (0.1, 0.01),
+    COMPOSITION: (0.1, 0.01),
 }
 """Rate and lambda a task, as the original's code has them."""

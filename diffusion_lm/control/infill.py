@@ -13,11 +13,28 @@ from torch import Tensor
 from diffusion_lm.control.base import Control
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
 from diffusion_lm.errors import UserError
+from diffusion_lm.text.spacing import bare, split_words
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
 
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
+_FIRST_LETTER = 0xF0000
+"""Of a plane of private use: none is special in a regular expression."""
+
+
+class WordLetters:
+    """A letter for each word, given out as words come."""
+
+    def __init__(self) -> None:
+        self._letters: dict[str, str] = {}
+
+    def spell(self, text: str) -> str:
+        """The words of a text, marks included, as one letter each."""
+        words = map(bare, split_words(text))
+        return "".join(
+            self._letters.setdefault(word, chr(_FIRST_LETTER + len(self._letters))) for word in words
+        )
 
 
 @final
@@ -58,10 +75,17 @@ class Infill(Control):
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         return canvas.with_template(self.pieces)
 
-    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        context = [r"\s+".join(map(re.escape, part.split())) for part in _BLANK.split(self.template)[::2]]
-        pattern = re.compile(r"\s*" + r"\s*\S.*?\s*".join(context) + r"\s*")
-        return torch.tensor([float(bool(pattern.fullmatch(text))) for text in texts])
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """1 where the words of the context stand in order around blanks of the right size, [B]; spacing does not count."""
+        # One letter a word, so that a regular expression over letters matches words.
+        words = WordLetters()
+        pattern, position = "", 0
+        for blank in _BLANK.finditer(self.template):
+            pattern += words.spell(self.template[position : blank.start()])
+            pattern += f".{{{blank[1]}}}" if blank[1] else ".+"
+            position = blank.end()
+        whole = re.compile(pattern + words.spell(self.template[position:]), re.DOTALL)
+        return torch.tensor([float(bool(whole.fullmatch(words.spell(text)))) for text in texts])
 
     def __str__(self) -> str:
         return f"infill={self.template}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.control.automaton import Automaton
+from diffusion_lm.control.base import Control
 from diffusion_lm.control.language import Language, vocabulary
 from diffusion_lm.control.phrase import phrase_automaton, without_specials
 from diffusion_lm.text.fields import says
@@ -42,6 +43,10 @@ class Keyword(Language):
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return _said(texts, self.phrase)
 
+    def __invert__(self) -> Control:
+        """The texts that do not say it; not the complement, since some say it in a way that the automaton never writes."""
+        return Avoid(self.phrase)
+
     def __str__(self) -> str:
         return f"keyword={self.phrase}"
 
@@ -60,6 +65,10 @@ class Avoid(Language):
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return 1 - _said(texts, self.phrase)
+
+    def __invert__(self) -> Control:
+        """The texts that say it."""
+        return Keyword(self.phrase)
 
     def __str__(self) -> str:
         return f"avoid={self.phrase}"

@@ -47,9 +47,16 @@ def phrase_automaton(phrase: str, tokens: Sequence[str], what: str, *, said: boo
         breaks = torch.tensor(broken, device="cpu")
         if not bool(match.any(1).all()):
             raise UserError(f"{what} cannot stand in a text as words of its own; use other words.")
-    elif len(pieces) == 1:
-        # "20.00" says 20, though it is one word.
-        match[0] |= torch.tensor([bool(token) and says(bare(token), phrase) for token in tokens])
+    else:
+        # "20.00" says 20, though it is one word; of a phrase, the first and the last word may be such.
+        for i in {0, len(pieces) - 1}:
+            around = [bare(piece) for piece in pieces]
+            match[i] |= torch.tensor(
+                [
+                    bool(token) and says(join_words([*around[:i], bare(token), *around[i + 1 :]]), phrase)
+                    for token in tokens
+                ]
+            )
     automaton = _build(match, breaks, what)
     if said:
         return automaton

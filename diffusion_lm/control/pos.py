@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.tag_table import TagTable
-from diffusion_lm.control.tree import Held, reweight_words
+from diffusion_lm.control.tree import Held, evidence_of_words, reweight_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
@@ -41,16 +41,22 @@ class Pos(Control):
     Tags alone leave the syntax open, and a word that is an adjective by itself is none where it heads a phrase. With a
     table of trees beside it each sentence therefore draws leaves of a tree that have these tags (`LeafChain`), and
     leans towards them.
+
+    Bayes' rule by words makes each position right and not the sentence: in some, the tags force words on a model that
+    wants others. While sentences are open, those of which the same tags are wanted are resampled by p(tags | z_t), the
+    twisted particles of Wu et al. 2023 ("Practical and Asymptotically Exact Conditional Sampling in Diffusion Models").
     """
 
     tags: str
     """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
     weight: float = 0.7
     """Power of the tags' likelihood; 1 is Bayes' rule as it stands."""
-    lean: float = 0.15
+    lean: float = 0.1
     """Power of the drawn leaves' likelihood; 0 draws none."""
-    temperature: float = 0.3
+    temperature: float = 0.1
     """Of the draw: below 1, the usual syntax of such tags."""
+    evidence: float = 0.3
+    """Power of p(tags | z_t) by which sentences are resampled while they are open; 0 resamples none."""
     table: TagTable | None = field(default=None, repr=False, compare=False)
     trees: LeafTable | None = field(default=None, repr=False, compare=False)
     tagger: Callable[[], Tagger] = field(default=_spacy, repr=False, compare=False)
@@ -82,7 +88,7 @@ class Pos(Control):
         leaves = self.trees.chain.sample(tags, n, self.temperature, generator)
         tags_alone = self.weight * self._columns
         return [
-            Held(self, tags_alone + self.lean * self.trees.columns_of(row), len(row))
+            Held(self, tags_alone + self.lean * self.trees.columns_of(row), len(row), self.evidence)
             for row in leaves.tolist()
         ]
 
@@ -90,13 +96,17 @@ class Pos(Control):
         return canvas.with_words(len(self.sequence))
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        if self.table is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
         return reweight_words(logits, self.weight * self._columns)
+
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
+        return (
+            self.evidence * evidence_of_words(logits, self.weight * self._columns) if self.evidence else None
+        )
 
     @cached_property
     def _columns(self) -> Tensor:
-        assert self.table is not None
+        if self.table is None:
+            raise ValueError("Bind the control to a model first: control.bind(lm).")
         return self.table.columns(self.sequence)
 
     def success(self, texts: Sequence[str]) -> Tensor:

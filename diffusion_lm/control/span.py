@@ -49,11 +49,12 @@ def _cross(one: trees.Span, other: trees.Span) -> bool:
 def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
     """Trees that have such a constituent at another place; only its own leaves are to be taken."""
     size = span.stop - span.start
-    return [
+    found = [
         _Usual(number, None, start, span.start)
         for start in range(max_words - size + 1)
         for number in table.trees_with([trees.Span(start, start + size, span.label)])
     ]
+    return sorted(found, key=lambda tree: -float(table.typical[tree.number]))
 
 
 class _Usual(NamedTuple):
@@ -159,11 +160,11 @@ class Span(Control):
     def _columns(self, tree: _Usual) -> Tensor:
         if self.table is None:
             raise ValueError("Bind the control to a model first: control.bind(lm).")
-        leaves = self.table.tree(tree.number)[tree.first :]
+        columns = self.table.columns(self.table.tree(tree.number))
         if tree.words is not None:
-            return self.table.columns(leaves)
-        columns = self.table.columns(leaves[: self.wanted()[0].stop - tree.offset])
-        return torch.nn.functional.pad(columns, (0, 0, tree.offset, 0))
+            return columns
+        stop = tree.first + self.wanted()[0].stop - tree.offset
+        return torch.nn.functional.pad(columns[tree.first : stop], (0, 0, tree.offset, 0))
 
     def parts(self) -> list[Control]:
         """Each span by itself."""

@@ -67,20 +67,21 @@ class TagTable:
         return smoothed(seen, self.log_p.exp(), BACK_OFF)
 
     def columns(self, tags: Sequence[str | None]) -> Tensor:
-        """Log p(tag_i | w_i, tag_i-1, tag_i+1) of each word w at each position, up to a constant: [tags, V].
+        """Log p(tag_i | w_i, tag_i-1, tag_i+1) of each word w at each position, [tags, V].
 
-        The two neighbours count as independent given word and tag: p(t | w, l) p(t | w, r) / p(t | w). A tag that is
-        None is free: it costs nothing, and says nothing of its neighbours.
+        The two neighbours count as independent given word and tag: p(t | w, l) p(t | w, r) / p(t | w), normalised over
+        tags t. A tag that is None is free: it costs nothing, and says nothing of its neighbours.
         """
         edge = len(self.config.tags)
         index = [edge, *(None if tag is None else self.config.tags.index(tag) for tag in tags), edge]
         columns = torch.zeros(len(tags), len(self.alone))
         for i, (left, tag, right) in enumerate(zip(index, index[1:], index[2:], strict=False)):
             if tag is not None:
-                columns[i] = self.log_p[:, tag]
+                of_tags = self.log_p
                 for counts, neighbour in ((self.after, left), (self.before, right)):
                     if neighbour is not None:
-                        columns[i] += self.beside(counts, neighbour)[:, tag] - self.log_p[:, tag]
+                        of_tags = of_tags + self.beside(counts, neighbour) - self.log_p
+                columns[i] = of_tags.log_softmax(-1)[:, tag]
         return columns
 
     def tensors(self) -> dict[str, Tensor]:

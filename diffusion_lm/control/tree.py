@@ -51,6 +51,31 @@ def reweight_words(logits: Tensor, columns: Tensor) -> Tensor:
     return torch.cat([first, words + columns.to(logits), rest], dim=1)
 
 
+def evidence_of_words(logits: Tensor, columns: Tensor) -> Tensor:
+    """Log of the mean of exp(columns) [n, V] over p(w | z_t) of words 1 to n, summed over them: [B, L, V] to [B]."""
+    log_p = logits[:, 1 : len(columns) + 1].log_softmax(-1)
+    return (log_p + columns.to(log_p)).logsumexp(-1).sum(-1)
+
+
+def named_words(given: Sequence[str], words: Sequence[str]) -> tuple[tuple[int, frozenset[int]], ...]:
+    """Place and token ids of the leaves that are a certain word; `words` is the vocabulary."""
+    # A mark has a token for each way to stick to its neighbours; any of them is the word.
+    return tuple(
+        (place, frozenset(i for i, token in enumerate(words) if bare(token) == word))
+        for place, word in enumerate(given)
+        if word != ANY_WORD
+    )
+
+
+def banned_beside(named: Sequence[tuple[int, frozenset[int]]], n: int, vocab_size: int) -> Tensor:
+    """Columns [n, V] that leave nothing but the named words at their places."""
+    columns = torch.zeros(n, vocab_size)
+    for place, ids in named:
+        columns[place] = BANNED
+        columns[place, list(ids)] = 0.0
+    return columns
+
+
 def longer(least: int, canvas: Canvas) -> frozenset[int]:
     """All numbers of words from `least` on."""
     return frozenset(range(least, canvas.max_words + 1))
@@ -67,6 +92,8 @@ class Held(Control):
     """Added to the logits of the first words, [n, V]."""
     words: int | None
     """Number of words; None for any from n on."""
+    evidence: float = 0.0
+    """Power of p(control | z_t) by which sentences are resampled while they are open; 0 resamples none."""
 
     def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
         if self.words is None:
@@ -75,6 +102,9 @@ class Held(Control):
 
     def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
         return reweight_words(logits, self.columns)
+
+    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
+        return self.evidence * evidence_of_words(logits, self.columns) if self.evidence else None
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.of.success(texts)
@@ -118,14 +148,9 @@ class Tree(Control):
         check_labels(leaves, table)
         given = [word_of(leaf) for leaf in tree.leaves()]
         check_known((word for word in given if word != ANY_WORD), words, f"the tree {self.tree!r}")
-        columns, named = table.columns(leaves), []
-        for place, (column, word) in enumerate(zip(columns, given, strict=True)):
-            if word != ANY_WORD:
-                # A mark has a token for each way to stick to its neighbours; any of them is the word.
-                ids = frozenset(i for i, token in enumerate(words) if bare(token) == word)
-                named.append((place, ids))
-                column[[i for i in range(len(words)) if i not in ids]] = BANNED
-        return replace(self, columns=columns, named=tuple(named), tags=frozenset(table.tags.config.tags))
+        named = named_words(given, words)
+        columns = table.columns(leaves) + banned_beside(named, len(given), len(words))
+        return replace(self, columns=columns, named=named, tags=frozenset(table.tags.config.tags))
 
     def _columns(self) -> Tensor:
         if self.columns is None:

@@ -17,6 +17,8 @@ ANY = None
 """The letter of `.`."""
 
 MOST_REPEATS = 100
+DEEPEST = 100
+"""Brackets inside each other."""
 
 _LEXER = re.compile(
     r"(?P<space>\s+)|(?P<mark>[()|.])|(?P<repeat>[*+?]|\{(\d+)(?:(,)(\d*))?\})|(?P<word>(?:\\.|[^\s()|.*+?{}\\])+)"
@@ -94,7 +96,7 @@ class _Reader:
     """Recursive descent; every method returns the first and the last place of what it has read."""
 
     def __init__(self, pattern: str) -> None:
-        self.pattern, self.graph = pattern, WordGraph()
+        self.pattern, self.graph, self.depth = pattern, WordGraph(), 0
         self.tokens: list[re.Match[str]] = []
         self.index = position = 0
         while position < len(pattern):
@@ -187,7 +189,11 @@ class _Reader:
             raise self.error(f"{token[0]} stands behind nothing that it could repeat")
         self.index += 1
         if token[0] == "(":
+            self.depth += 1
+            if self.depth > DEEPEST:
+                raise self.error(f"more than {DEEPEST} brackets inside each other")
             piece = self.choice()
+            self.depth -= 1
             if not self._at(")"):
                 raise self.error("a ( without its )")
             self.index += 1

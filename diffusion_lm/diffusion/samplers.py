@@ -42,6 +42,11 @@ def gaussian_noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
 class Sampler(ABC):
     """Goes down the schedule's grid; what differs between samplers is the transition."""
 
+    @property
+    def branches(self) -> bool:
+        """Whether two copies of z_t go different ways: steps draw noise, and no step reads the one before it."""
+        return True
+
     @abstractmethod
     def transition(self, now: State, before: State | None, alpha_bar_s: Tensor) -> Gaussian:
         """The Gaussian that z_s is drawn from; `before` is the state one step earlier, None at the first."""
@@ -117,6 +122,10 @@ class DDIM(Sampler):
         if not 0 <= self.eta <= 1:
             raise UserError(f"DDIM's eta is from 0 (no noise) to 1 (as much as DDPM), not {self.eta}.")
 
+    @property
+    def branches(self) -> bool:  # noqa: D102
+        return self.eta > 0
+
     def transition(self, now: State, before: State | None, alpha_bar_s: Tensor) -> Gaussian:  # noqa: D102
         return ddim(now.z, now.x0, now.alpha_bar, alpha_bar_s, self.eta)
 
@@ -128,6 +137,10 @@ class DPMSolverPP2M(Sampler):
     A step is DDIM's from a better x0: extrapolated to the middle of the step in lambda = log SNR / 2 along
     the line through the last two predictions.
     """
+
+    @property
+    def branches(self) -> bool:  # noqa: D102
+        return False
 
     def transition(self, now: State, before: State | None, alpha_bar_s: Tensor) -> Gaussian:  # noqa: D102
         x0 = now.x0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.sampling_config import SamplingConfig
@@ -56,5 +57,7 @@ class EvaluateConfig(SamplingConfig):
                 raise UserError(f"{name} must be at least 1, not {value}.")
         if self.n < 2:
             raise UserError("n must be at least 2: diversity compares texts with each other.")
+        if Path(self.out).is_file():
+            raise UserError(f"{self.out} is a file; give --out a folder.")
         if not 1 <= self.lengths[0] <= self.lengths[1]:
             raise UserError(f"lengths must be the shortest and the longest, not {list(self.lengths)}.")

@@ -50,7 +50,7 @@ def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
     if row.success_interval is not None:
         low, high = row.success_interval
         text += f", 95 % interval {low:.1%} to {high:.1%} (bootstrap over {row.targets} targets)"
-    for name in scores[0].parts if scores else ():
+    for name in set.intersection(*(set(score.parts) for score in scores)) if scores else ():
         text += f"; {name} by itself {sum(score.parts[name] for score in scores) / len(scores):.1%}"
     if row.targets < row.targets_in_all:
         text += f"; only {row.targets} of {row.targets_in_all} targets were tried"

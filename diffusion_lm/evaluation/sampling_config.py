@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.errors import UserError, check_seed
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SamplingConfig:
     """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
     varies; null: 1."""
     clamp_from: float | None = None
-    """Clamp where t <= clamp_from; null: at every step."""
+    """Clamp where t <= clamp_from; null: at every step. It belongs to --clamp."""
     attribute_by: Literal["classifier", "words"] = "classifier"
     """How an attribute is followed: by the classifier, which knows many ways to say a value, or by the value's own
     words, which are never missed."""
@@ -51,11 +51,16 @@ class SamplingConfig:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        check_seed(self.seed)
+        if self.guidance_steps is not None and self.guidance_steps < 1:
+            raise UserError(f"guidance_steps must be at least 1, not {self.guidance_steps}.")
         if self.temperature is not None and self.temperature <= 0:
             raise UserError(f"temperature must be above 0, not {self.temperature}.")
         if self.temperature is not None and self.clamp in ("hard", "off"):
             raise UserError(
                 f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample."
             )
+        if self.clamp_from is not None and self.clamp is None:
+            raise UserError("clamp_from says when to clamp; say how too: --clamp hard, soft or sample.")
         if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
             raise UserError("guidance_rate and guidance_steps belong to --guidance default.")

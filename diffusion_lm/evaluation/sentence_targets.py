@@ -111,6 +111,8 @@ def tree_target(record: Record, line: int) -> SentenceTarget:
     if "tree" not in record and not words:
         raise ValueError("it has neither a tree nor words")
     tree = record.get("tree", "")
+    if not isinstance(tree, str):
+        raise ValueError("its tree is no string")
     if tree:
         read_tree(tree)
     return SentenceTarget(line, tree, words)

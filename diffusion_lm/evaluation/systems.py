@@ -123,6 +123,8 @@ class Model(System):
         self.controls = {str(target): task.control(target) for target in chosen}
         self.targets = list(self.controls)
         self.settings = task.settings()
+        free = all(control is None for control in self.controls.values())
+        self.guidance = None if free else guidance_of(config, task.guided_as)
         self.words = {str(target): words for target in chosen if (words := task.words(target))}
         self.work = config.steps * -(-task.samples // config.batch_size)
         self.bound = {name: control and control.bind(lm) for name, control in self.controls.items()}
@@ -154,7 +156,7 @@ class Model(System):
             steps=self.config.steps,
             sampler=sampler_of(self.config),
             clamp=clamp_of(self.config),
-            guidance=guidance_of(self.config, self.name) if self.controls[target] is not None else None,
+            guidance=self.guidance,
             seed=seed,
             batch_size=self.config.batch_size,
             callback=lambda step: tick(),
@@ -162,10 +164,10 @@ class Model(System):
         control = self.bound[target]
         success = None if control is None else control.success(generation.texts).tolist()
         parts = [] if control is None else control.parts()
-        kinds = {
-            type(part).__name__: part.success(generation.texts).tolist()
-            for part in parts[: len(parts) * (len(parts) > 1)]
-        }
+        by_kind = {type(part).__name__: part for part in parts}
+        # Several of one kind, such as the spans of a tree, have no name to be told apart by.
+        alike = len(parts) < 2 or len(by_kind) < len(parts)
+        kinds = {} if alike else {kind: p.success(generation.texts).tolist() for kind, p in by_kind.items()}
         return Texts(generation.texts, success, kinds, generation.seconds, generation.network_evaluations)
 
 

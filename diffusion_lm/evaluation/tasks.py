@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from diffusion_lm.control import Control, Length
+from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.tree import our_parser
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
@@ -36,7 +37,7 @@ class Task(ABC, Generic[T]):
     """Targets, and the control that asks for each; `str(target)` names it in the results."""
 
     name: str
-    """The name in the configuration, in the results and in `Guidance.paper`."""
+    """The name in the configuration and in the results."""
 
     def __init__(self, config: EvaluateConfig, lm: DiffusionLM) -> None:
         self.config, self.lm = config, lm
@@ -61,6 +62,11 @@ class Task(ABC, Generic[T]):
     def samples(self) -> int:
         """Texts for each target."""
         return self.config.samples_per_target
+
+    @property
+    def guided_as(self) -> str:
+        """The name that `Guidance.paper` has numbers for."""
+        return self.name
 
     def settings(self) -> dict[str, str]:
         """What changes the texts of this task beyond the configuration and the language model."""
@@ -100,7 +106,7 @@ class AttributeTask(Task[AttributeTarget]):
         return attribute_of(self.config)(target.field, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
-        return {"classifier": weights_hash(self.lm.attribute_model())}
+        return _attribute_settings(self.lm)
 
 
 @final
@@ -144,7 +150,7 @@ class PosTask(_SentenceTask):
         return pos_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
-        return {"table": tensors_hash(self.lm.tag_table().tensors())}
+        return _pos_settings(self.config, self.lm)
 
 
 @final
@@ -161,7 +167,7 @@ class TreeTask(_SentenceTask):
         return tree_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
-        return _leaf_settings(self.lm)
+        return _syntax_settings(self.config, self.lm)
 
 
 @final
@@ -178,12 +184,25 @@ class SpanTask(_SentenceTask):
         return span_of(self.config, target.value)
 
     def settings(self) -> dict[str, str]:  # noqa: D102
-        return _leaf_settings(self.lm)
+        return _syntax_settings(self.config, self.lm)
 
 
-def _leaf_settings(lm: DiffusionLM) -> dict[str, str]:
+def _attribute_settings(lm: DiffusionLM) -> dict[str, str]:
+    return {"classifier": weights_hash(lm.attribute_model())}
+
+
+def _syntax_settings(config: EvaluateConfig, lm: DiffusionLM) -> dict[str, str]:
+    if config.syntax_by == "classifier":
+        return {"syntax": weights_hash(lm.syntax_model())}
     table = lm.leaf_table()
     return {"table": tensors_hash(table.tensors()), "tags": tensors_hash(table.tags.tensors())}
+
+
+def _pos_settings(config: EvaluateConfig, lm: DiffusionLM) -> dict[str, str]:
+    if config.syntax_by == "classifier":
+        return _syntax_settings(config, lm)
+    leaves = _syntax_settings(config, lm) if lm.has_control("tree") else {}
+    return {**leaves, "universal": tensors_hash(lm.tag_table().tensors())}
 
 
 @dataclass(frozen=True)
@@ -219,6 +238,10 @@ class _ComposedTask(Task[Composed]):
     def words(self, target: Composed) -> tuple[str, ...]:
         return target.sentence.words
 
+    @property
+    def guided_as(self) -> str:
+        return COMPOSITION
+
 
 @final
 class PosAttributeTask(_ComposedTask):
@@ -232,6 +255,9 @@ class PosAttributeTask(_ComposedTask):
         return pos_of(self.config, target.sentence.value) & attribute_of(self.config)(
             target.attribute.field, target.attribute.value
         )
+
+    def settings(self) -> dict[str, str]:  # noqa: D102
+        return {**_pos_settings(self.config, self.lm), **_attribute_settings(self.lm)}
 
 
 @final
@@ -251,6 +277,9 @@ class TreeAttributeTask(_ComposedTask):
         return tree_of(self.config, target.sentence.value) & attribute_of(self.config)(
             target.attribute.field, target.attribute.value
         )
+
+    def settings(self) -> dict[str, str]:  # noqa: D102
+        return {**_syntax_settings(self.config, self.lm), **_attribute_settings(self.lm)}
 
 
 TASKS: dict[str, type[Task[Any]]] = {

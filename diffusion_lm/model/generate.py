@@ -19,10 +19,10 @@ from diffusion_lm.control.guidance import Guidance, Pull, Steered
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
 from diffusion_lm.diffusion.prediction import Denoise, Prediction
 from diffusion_lm.diffusion.process import Gaussian
-from diffusion_lm.diffusion.samplers import DPMSolverPP2M, Renoise, Sampler, gaussian_noise
-from diffusion_lm.errors import UserError
+from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
+from diffusion_lm.errors import UserError, check_seed
 from diffusion_lm.model.embedding import expected
-from diffusion_lm.model.particles import Particles
+from diffusion_lm.model.particles import RESAMPLE_BELOW, Particles
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -74,8 +74,13 @@ class Generation(Sequence[str]):
         return self.texts[index]
 
 
-RESAMPLE_EVERY = 5
-"""Steps between two looks at what sentences are worth."""
+REWARD_EVERY = 5
+"""Steps between two looks at what a reward says, which may be slow."""
+OPEN = 0.5
+"""Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
+(docs/log.md)."""
+ALWAYS = 2.0
+"""No group has so many effective particles: the share under which all are resampled."""
 
 
 class _Batch:
@@ -87,6 +92,7 @@ class _Batch:
         control: Control | None,
         guidance: Guidance,
         layout: Layout,
+        sampler: Sampler,
         generator: torch.Generator,
     ) -> None:
         self.lm, self.control, self.generator = lm, control, generator
@@ -102,7 +108,9 @@ class _Batch:
         self.particles: Particles | None = None
         self.ids = self.known
         self.step = 0
-        self.memoryless = True
+        self.sampler = sampler
+        self.reward: Tensor | None = None
+        self.evidence: Tensor | None = None
 
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
@@ -117,37 +125,58 @@ class _Batch:
         if self.follow is not None:
             z = self.follow(z, step, s)
         self.step += 1
-        return self._resampled(z) if self.step % RESAMPLE_EVERY == 0 else z
-
-    def _resampled(self, z: Tensor) -> Tensor:
-        if self.control is None:
+        if self.step % REWARD_EVERY == 0:
+            self._look()
+        if self.reward is None and self.evidence is None:
             return z
-        texts = [
-            self.lm.tokenizer.decode(ids[mask].tolist())
-            for ids, mask in zip(self.ids, self.mask, strict=True)
-        ]
-        worth = self.control.log_weight(texts)
-        if worth is None:
-            return z
-        if not self.memoryless:
+        if not self.sampler.branches:
+            if self.reward is None:
+                return z
             raise UserError(
-                "dpm-solver++ remembers its last step, so it cannot resample for a reward; take another sampler."
+                "A reward needs a sampler that draws noise and remembers nothing, so that copies of a sentence part: "
+                "take renoise or ddpm."
             )
+        index = self._resample(RESAMPLE_BELOW)
+        return z if index is None else z[index.to(z.device)]
+
+    def finish(self) -> None:
+        """The last resampling by a reward: of the sentences as they now stand, whatever their weights are."""
+        self._look()
+        if self.reward is not None:
+            self._resample(ALWAYS)
+
+    def _look(self) -> None:
+        """What the control's reward says of the sentences as they stand."""
+        if self.control is not None:
+            texts = [
+                self.lm.tokenizer.decode(ids[mask].tolist())
+                for ids, mask in zip(self.ids, self.mask, strict=True)
+            ]
+            self.reward = self.control.log_weight(texts)
+
+    def _resample(self, below: float) -> Tensor | None:
+        """Which sentences go on in each place, [B], moved there; None where all stay."""
+        worth = sum(part for part in (self.reward, self.evidence) if part is not None)
+        assert isinstance(worth, Tensor)
         if self.particles is None:
-            every = torch.arange(len(z))
-            groups = [rows for _, rows in self.control.groups] if isinstance(self.control, Each) else [every]
-            self.particles = Particles(groups, len(z), self.generator)
-        index = self.particles.resample(worth)
+            every = torch.arange(len(worth))
+            groups = self.control.rivals if isinstance(self.control, Each) else [every]
+            self.particles = Particles(groups, len(worth), self.generator)
+        index = self.particles.resample(worth, below)
         if index is None:
-            return z
-        index = index.to(z.device)
-        # A sentence takes its length and its known words along.
-        self.known, self.mask = self.known[index], self.mask[index]
+            return None
+        # A sentence takes along its words, its length, and what chance has held it to.
+        here = index.to(self.mask.device)
+        self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
+        self.reward, self.evidence = (
+            part if part is None else part[index] for part in (self.reward, self.evidence)
+        )
         if self.previous is not None:
-            self.previous = self.previous[index]
-        if self.steered is not None:
-            self.steered.mask = self.mask
-        return z[index]
+            self.previous = self.previous[here]
+        assert self.control is not None and self.steered is not None
+        self.control = self.steered.control = self.control.rows(index.tolist())
+        self.steered.mask = self.mask
+        return index
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the control know of single words."""
@@ -167,6 +196,9 @@ class _Batch:
         logits = torch.where(free[..., None], logits, one_hot)
         if self.control is not None:
             latents = Latents(z, t, self.mask, x0, logits, self.vectors, self.generator)
+            if float(t[0]) >= OPEN:
+                evidence = self.control.log_evidence(logits, latents)
+                self.evidence = None if evidence is None else evidence.detach().float().cpu()
             reweighted = self.control.reweight(logits, latents)
             changed |= reweighted is not logits
             logits = reweighted
@@ -197,6 +229,7 @@ def generate(
     """See `DiffusionLM.generate`."""
     if n < 1 or steps < 1 or batch_size < 1:
         raise UserError(f"n, steps and batch_size are at least 1, not {n}, {steps} and {batch_size}.")
+    check_seed(seed)
     started = time.perf_counter()
     if control is not None and not isinstance(control, Control):
         if len(control) != n:
@@ -218,9 +251,9 @@ def generate(
         width = int(lengths[rows].max())
         part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
         here = control.rows(rows.tolist()) if control is not None else None
-        batch = _Batch(lm, here, guidance, part, generator)
+        batch = _Batch(lm, here, guidance, part, sampler, generator)
         for row, sentence in zip(
-            rows.tolist(), _sample(batch, sampler, clamp, steps, generator, rows, callback), strict=True
+            rows.tolist(), _sample(batch, clamp, steps, generator, rows, callback), strict=True
         ):
             ids[row] = sentence
         evaluations = batch.evaluations
@@ -240,7 +273,7 @@ def _drawn(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Ge
     if isinstance(control, Each):
         return control.drawn_each(lm.max_words, generator)
     drawn = control.drawn(n, control.canvas(Canvas(lm.max_words)), generator) if control is not None else None
-    return control if drawn is None else Each(tuple(drawn))
+    return control if drawn is None else Each(tuple(drawn), (control,) * n)
 
 
 def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:
@@ -279,7 +312,6 @@ def _lay_out_each(lm: DiffusionLM, each: Each, generator: torch.Generator) -> La
 
 def _sample(
     batch: _Batch,
-    sampler: Sampler,
     clamp: Clamp,
     steps: int,
     generator: torch.Generator,
@@ -294,14 +326,11 @@ def _sample(
 
     if isinstance(clamp, SampledClamp) and clamp.generator is None:
         clamp = replace(clamp, generator=generator)
-    batch.memoryless = not isinstance(sampler, DPMSolverPP2M)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), generator)
     with torch.autocast(z.device.type, torch.bfloat16, enabled=lm.bf16):
-        prediction = sampler(
-            denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator
-        )
-    assert prediction.logits is not None
-    for ids, mask in zip(prediction.logits.argmax(-1).cpu(), batch.mask.cpu(), strict=True):
+        batch.sampler(denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator)
+    batch.finish()
+    for ids, mask in zip(batch.ids.cpu(), batch.mask.cpu(), strict=True):
         yield ids[mask].tolist()

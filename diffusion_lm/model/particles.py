@@ -24,14 +24,22 @@ class Particles:
         self.groups, self.generator = groups, generator
         self.weights, self.last = torch.zeros(size), torch.zeros(size)
 
-    def resample(self, log_weight: Tensor) -> Tensor | None:
-        """Take in new log-weights [B]; the rows that go on in each place [B], None where all stay."""
+    def resample(self, log_weight: Tensor, below: float = RESAMPLE_BELOW) -> Tensor | None:
+        """Take in new log-weights [B] and draw anew where they are uneven.
+
+        Args:
+            log_weight: of each row, in nats.
+            below: share of effective particles under which a group is resampled; above 1, whatever its weights are.
+
+        Returns:
+            The rows that go on in each place, [B]; None where all stay.
+        """
         self.weights = self.weights + log_weight - self.last
         self.last = log_weight
         index = torch.arange(len(log_weight))
         for rows in self.groups:
             w = self.weights[rows].softmax(0)
-            if 1 / w.square().sum() < RESAMPLE_BELOW * len(rows):
+            if 1 / w.square().sum() < below * len(rows):
                 index[rows] = rows[systematic(w, self.generator)]
                 self.weights[rows] = 0.0
         if bool((index == torch.arange(len(index))).all()):

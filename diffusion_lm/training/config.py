@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from diffusion_lm.errors import check_seed
 from diffusion_lm.model.config import ModelConfig
 from diffusion_lm.text.corpus import CorpusConfig
 
@@ -71,6 +72,10 @@ class RunConfig:
     """Steps between printed samples, always from the same seed."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

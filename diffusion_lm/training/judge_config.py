@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion_lm.errors import check_seed
+
 
 @dataclass(frozen=True)
 class JudgeTrainConfig:
@@ -37,3 +39,7 @@ class JudgeTrainConfig:
     """Seed of the initial weights, the dropout and the order of the batches."""
     out: str | None = None
     """Folder that always holds the best judge so far; None keeps it in memory only."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        check_seed(self.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diffusion_lm.errors import check_seed
 from diffusion_lm.text.corpus import CorpusConfig
 
 
@@ -33,3 +34,7 @@ class LatentTrainConfig:
     """AdamW's decoupled weight decay of matrices."""
     seed: int = 0
     """Seed of weights, batches and noise."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        check_seed(self.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.errors import UserError, check_seed
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,6 @@ class ParserTrainConfig:
         for name in ("dropout", "word_dropout", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
+        check_seed(self.seed)
         if self.lr <= 0:
             raise UserError(f"lr must be above 0, not {self.lr}.")

@@ -58,6 +58,7 @@ def test_a_pattern_matches_what_it_says(pattern, yes, no):
     [
         ("", "is empty"),
         ("a (b", "a ( without its )"),
+        ("(" * 1500 + "a" + ")" * 1500, "more than 100 brackets inside each other"),
         ("a ) b", "a ) without its ("),
         ("* a", "stands behind nothing"),
         ("a{3,1}", "ends before it begins"),

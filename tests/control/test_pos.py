@@ -1,6 +1,7 @@
 """Parts of speech: Bayes' rule on the marginals, the table's counts, and bad input."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,10 +49,11 @@ def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere(lm):
     logits = torch.randn(2, 5, lm.vocab_size).log_softmax(-1)
     z = torch.zeros(2, 5, 3)
     out = control.reweight(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
-    # p(t | w, left) p(t | w, right) / p(t | w); PROPN is tag 1, NOUN 0, the edge of the sentence 3.
+    # p(t | w, left) p(t | w, right) / p(t | w), normalised; PROPN is tag 1, NOUN 0, the edge of the sentence 3.
     for position, left, tag, right in ((1, 3, 1, 0), (2, 1, 0, 3)):
-        sides = known.beside(known.after, left)[:, tag] + known.beside(known.before, right)[:, tag]
-        joint = logits[:, position].exp() * (sides - known.log_p[:, tag]).exp()
+        sides = known.beside(known.after, left) + known.beside(known.before, right) - known.log_p
+        of_tags = sides.exp() / sides.exp().sum(-1, keepdim=True)
+        joint = logits[:, position].exp() * of_tags[:, tag]
         torch.testing.assert_close(out[:, position].softmax(-1), joint / joint.sum(-1, keepdim=True))
     torch.testing.assert_close(out[:, [0, 3, 4]], logits[:, [0, 3, 4]])
 
@@ -157,3 +159,15 @@ def test_the_command_line_writes_and_judges_tags(capsys):
 def test_info_lists_the_tags(capsys):
     assert main(["info", "e2e-small"]) == 0
     assert "PROPN" in capsys.readouterr().out
+
+
+def test_evidence_is_the_mean_likelihood_of_the_tags(lm):
+    known = counted(["the Food . the", "Food food", "a pub ."], lm)
+    control = Pos("PROPN NOUN", table=known, weight=1.0, evidence=0.5)
+    logits = torch.randn(2, 5, lm.vocab_size)
+    z = torch.zeros(2, 5, 3)
+    found = control.log_evidence(logits, Latents(z, torch.ones(2), z[..., 0] == 0, z, logits, z[0]))
+    likelihood = known.columns(["PROPN", "NOUN"]).exp()
+    mean = (logits[:, 1:3].softmax(-1) * likelihood).sum(-1)
+    torch.testing.assert_close(found, 0.5 * mean.log().sum(-1))
+    assert replace(control, evidence=0.0).log_evidence(logits, None) is None

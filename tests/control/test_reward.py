@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_lm.control import Keyword, Length, Reward
-from diffusion_lm.diffusion.samplers import DPMSolverPP2M
+from diffusion_lm.diffusion.samplers import DDIM, DPMSolverPP2M
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.model.particles import Particles, systematic
@@ -61,5 +61,6 @@ def test_bad_rewards_are_refused(lm):
         lm.generate(4, Reward(lambda texts: [0.0]), steps=6)
     with pytest.raises(UserError, match="1 that are not finite"):
         Reward(lambda texts: [float("nan")]).success(["a"])
-    with pytest.raises(UserError, match="cannot resample for a reward"):
-        lm.generate(4, Reward(vowels), steps=6, sampler=DPMSolverPP2M())
+    for sampler in (DPMSolverPP2M(), DDIM()):
+        with pytest.raises(UserError, match="needs a sampler that draws noise"):
+            lm.generate(4, Reward(vowels), steps=6, sampler=sampler)
