@@ -75,6 +75,11 @@ COMMANDS = {
         "commands.configs:TrainJudgeConfig",
         "train the judge that measures fluency",
     ),
+    "train-baseline": Command(
+        "commands.train_baseline:run",
+        "baselines.fine_tune_config:FineTuneConfig",
+        "fine-tune an autoregressive language model to one control, to compare with",
+    ),
     "generate": Command(
         "commands.generate:run",
         "commands.configs:GenerateConfig",

@@ -55,7 +55,7 @@ class Pos(Control):
     """Power of the drawn leaves' likelihood; 0 draws none."""
     temperature: float = 0.1
     """Of the draw: below 1, the usual syntax of such tags."""
-    evidence: float = 0.3
+    evidence: float = 0.6
     """Power of p(tags | z_t) by which sentences are resampled while they are open; 0 resamples none."""
     table: TagTable | None = field(default=None, repr=False, compare=False)
     trees: LeafTable | None = field(default=None, repr=False, compare=False)

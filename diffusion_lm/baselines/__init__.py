@@ -1,0 +1,1 @@
+"""Autoregressive methods that the paper compares with, made small and from scratch: the comparison is of methods, not of sizes."""

@@ -1,0 +1,117 @@
+"""A causal language model that reads a prompt of symbols before the sentence (Table 2's FT, at the size of our judge)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
+from diffusion_lm.text.tokenizer import Tokenizer
+
+KIND = "fine-tuned language model"
+
+
+@dataclass(frozen=True)
+class PromptedConfig:
+    """What a fine-tuned language model is; saved as its `config.json`."""
+
+    task: str
+    """The control that its prompts say."""
+    symbols: list[str]
+    """All symbols of prompts; the first is the padding."""
+    longest: int
+    """Symbols of the longest prompt."""
+    lm: JudgeConfig
+    """Shape of the language model that was fine-tuned."""
+
+
+class PromptedLM(nn.Module):
+    """p(words, END | prompt, START): the symbols stand in front, with embeddings and positions of their own."""
+
+    def __init__(self, config: PromptedConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.lm = JudgeLM(config.lm, tokenizer)
+        self.symbols = nn.Embedding(len(config.symbols), config.lm.width)
+        self.places = nn.Embedding(config.longest, config.lm.width)
+        for table in (self.symbols, self.places):
+            nn.init.normal_(table.weight, std=0.02)
+        self.index = {symbol: i for i, symbol in enumerate(config.symbols)}
+
+    def encode(self, prompt: Sequence[str]) -> list[int]:
+        """The ids of a prompt's symbols.
+
+        Raises:
+            UserError: if a symbol was never seen in training, or the prompt is too long.
+        """
+        unknown = [symbol for symbol in prompt if symbol not in self.index]
+        if unknown or len(prompt) > self.config.longest:
+            what = f"the symbol {unknown[0]!r}" if unknown else f"a prompt of {len(prompt)} symbols"
+            raise UserError(f"The fine-tuned model for {self.config.task} has never seen {what}.")
+        return [self.index[symbol] for symbol in prompt]
+
+    def logits(self, prompt: Tensor, ids: Tensor) -> Tensor:
+        """Next-word logits after each word, [B, L, V], of prompts [B, P], padded with 0, and words [B, L] from START on."""
+        lm, width = self.lm, prompt.shape[1]
+        before = self.symbols(prompt) + self.places.weight[:width]
+        words = lm.embedding(ids) + lm.positions.weight[: ids.shape[1]]
+        x = lm.dropout(torch.cat([before, words], dim=1))
+        for block in lm.blocks:
+            x = block(x)
+        return lm.logits(lm.norm(x[:, width:]))
+
+    def nll(self, prompt: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Mean -log p of the words and END, in nats a token, [], of sentences [B, L] where mask [B, L] is True."""
+        targets, real = ids[:, 1:], mask[:, 1:]
+        return nn.functional.cross_entropy(self.logits(prompt, ids[:, :-1])[real], targets[real])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"kind": KIND, **dataclasses.asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        self.lm.tokenizer.save(folder)
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()},
+            folder / "model.safetensors",
+        )
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> PromptedLM:
+        """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Raises:
+            UserError: the folder is missing, is none of a fine-tuned model, or is damaged.
+        """
+        folder = Path(folder)
+        try:
+            config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if config.pop("kind", None) != KIND:
+                raise ValueError("its kind is another")
+            config["lm"] = JudgeConfig(**config["lm"])
+            model = PromptedLM(PromptedConfig(**config), Tokenizer.load(folder))
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:
+            raise UserError(
+                f"{folder} holds no {KIND} ({error}); make one with: diffusion-lm train-baseline."
+            ) from error
+        return model.eval()
