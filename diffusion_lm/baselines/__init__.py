@@ -1,1 +1,1 @@
-"""Autoregressive methods that the paper compares with, made small and from scratch: the comparison is of methods, not of sizes."""
+"""Autoregressive methods that the paper compares with, small and from scratch: the comparison is of methods, not of sizes."""

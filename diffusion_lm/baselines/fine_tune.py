@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -101,7 +101,7 @@ def fine_tune(
                 group["lr"] = config.lr * _share(done / total)
             optimizer.step()
             optimizer.zero_grad()
-            done, nats, count = done + 1, nats + float(loss), count + 1
+            done, nats, count = done + 1, nats + float(loss.detach()), count + 1
         report = FineTuneProgress(epoch, nats / count, time.monotonic() - started)
         logger.info("%s", report)
         if progress is not None:
@@ -128,7 +128,7 @@ def _batches(
     config: FineTuneConfig,
     rng: random.Random,
     order: torch.Generator,
-):  # type: ignore[no-untyped-def]
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """An epoch: a prompt of each sentence drawn anew; prompts [B, P], words [B, L] and their mask."""
     chosen = [model.encode(rng.choice(each.prompts)) for each in data]
     lengths = torch.tensor([len(each.ids) + len(prompt) for each, prompt in zip(data, chosen, strict=True)])
