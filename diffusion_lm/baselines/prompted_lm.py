@@ -62,13 +62,21 @@ class PromptedLM(nn.Module):
 
     def logits(self, prompt: Tensor, ids: Tensor) -> Tensor:
         """Next-word logits after each word, [B, L, V], of prompts [B, P], padded with 0, and words [B, L] from START on."""
+        return self.lm.logits(self._hidden(prompt, ids))
+
+    @torch.no_grad()
+    def next_word(self, prompt: Tensor, ids: Tensor) -> Tensor:
+        """The logits after the last word alone, [B, V]."""
+        return self.lm.logits(self._hidden(prompt, ids)[:, -1])
+
+    def _hidden(self, prompt: Tensor, ids: Tensor) -> Tensor:
         lm, width = self.lm, prompt.shape[1]
         before = self.symbols(prompt) + self.places.weight[:width]
         words = lm.embedding(ids) + lm.positions.weight[: ids.shape[1]]
         x = lm.dropout(torch.cat([before, words], dim=1))
         for block in lm.blocks:
             x = block(x)
-        return lm.logits(lm.norm(x[:, width:]))
+        return lm.norm(x[:, width:])
 
     def nll(self, prompt: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Mean -log p of the words and END, in nats a token, [], of sentences [B, L] where mask [B, L] is True."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from diffusion_lm.baselines.fine_tuned import FineTuned
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
@@ -34,16 +35,21 @@ from diffusion_lm.text.corpus import Corpus, open_corpus
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from diffusion_lm.evaluation.writer import Writer
+
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "pos_targets", "tree_targets",
     "span_targets", "compose_targets", "lengths", "limit_targets", "device", "out",
+    "baseline", "baseline_beams",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 
 IN_VOCABULARY = "human (dev), model's vocabulary"
 
 
-def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row]:
+def evaluate(
+    config: EvaluateConfig, console: Console | None = None, writer: Writer | None = None
+) -> list[Row]:
     """Run the tasks of the config, print the table, and return its rows.
 
     Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an
@@ -52,6 +58,8 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row
     Args:
         config: what to evaluate, and how.
         console: where the table and the progress go; None prints nothing.
+        writer: writes the texts in the model's place; the model still says what the targets are. Default: the config's baseline,
+            if it names one.
 
     Raises:
         UserError: the model, judge, corpus, a task or a target cannot be used, or `out` holds an evaluation
@@ -64,10 +72,12 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row
     judge = JudgeLM.from_pretrained(config.judge)
     lm = DiffusionLM.from_pretrained(config.model, None if config.device == "auto" else config.device)
     judge.to(lm.device)
+    if writer is None and config.baseline is not None:
+        writer = FineTuned(config.baseline, config.baseline_beams)
     # Before a task loads a classifier into the model: it belongs to that task's settings.
     digest = _settings_hash(config, lm, judge, corpus)
     human = Human(corpus, judge, config.n, target_seed(config.seed, Human.name, ""))
-    models = [Model(lm, task(config, lm), config) for task in tasks]
+    models = [Model(lm, task(config, lm), config, writer) for task in tasks]
     systems: list[System] = [human, JudgeSamples(judge, config.n), *models]
     results = Results(Path(config.out) / "results.jsonl", digest)
     groups = {system.name: _collect(system, results, judge, config.seed, console) for system in systems}
@@ -76,7 +86,9 @@ def evaluate(config: EvaluateConfig, console: Console | None = None) -> list[Row
     remarks += _against_originals(config, models, groups, judge, corpus)
     _write_summary(config, digest, rows, groups, remarks)
     if console is not None:
-        print_rows(console, rows, f"{config.model}, {config.steps} steps, judged by {config.judge}")
+        who = config.model if writer is None else writer.name
+        steps = f", {config.steps} steps" if writer is None else ""
+        print_rows(console, rows, f"{who}{steps}, judged by {config.judge}")
         for remark in remarks:
             console.print(f"- {remark}", highlight=False, markup=False)
     return list(rows)

@@ -19,6 +19,7 @@ from diffusion_lm.evaluation.tasks import Task
 
 if TYPE_CHECKING:
     from diffusion_lm.evaluation.judge import JudgeLM
+    from diffusion_lm.evaluation.writer import Writer
     from diffusion_lm.model.diffusion_lm import DiffusionLM
     from diffusion_lm.text.corpus import Corpus
 
@@ -112,17 +113,25 @@ class JudgeSamples(System):
 
 @final
 class Model(System):
-    """The model on a task; every control is checked before the first text is written."""
+    """The model on a task, or a writer in its place; every control is checked before the first text is written."""
 
-    def __init__(self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig) -> None:
+    def __init__(
+        self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig, writer: Writer | None = None
+    ) -> None:
         super().__init__()
+        self.writer = writer
+        if writer is not None:
+            writer.check(task.name)
         targets = task.targets()
         chosen = spread(targets, config.limit_targets)
         self.lm, self.task, self.config = lm, task, config
         self.name, self.samples, self.of = task.name, task.samples, len(targets)
         self.controls = {str(target): task.control(target) for target in chosen}
         self.targets = list(self.controls)
-        self.settings = task.settings()
+        self.settings = task.settings() if writer is None else {**task.settings(), **writer.settings}
+        self.asked = {str(target): target for target in chosen}
+        if writer is not None:
+            self.samples = writer.samples(self.samples)
         free = all(control is None for control in self.controls.values())
         self.guidance = None if free else guidance_of(config, task.guided_as)
         self.words = {str(target): words for target in chosen if (words := task.words(target))}
@@ -138,7 +147,8 @@ class Model(System):
         if self.of == 1:
             return self.name
         some = "" if len(self.targets) == self.of else f"only {len(self.targets)} of "
-        return f"{self.name} ({some}{self.of} targets x {self.samples})"
+        who = "" if self.writer is None else f"{self.writer.name}: "
+        return f"{who}{self.name} ({some}{self.of} targets x {self.samples})"
 
     def success_of_originals(self) -> float | None:
         """Mean success of the human sentences that the targets were taken from; None where they are not known."""
@@ -150,6 +160,17 @@ class Model(System):
         return sum(scores) / len(scores) if scores else None
 
     def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
+        if self.writer is None:
+            return self._scored(target, *self._generated(target, seed, tick))
+        started = time.perf_counter()
+        texts, evaluations = self.writer.write(self.asked[target], self.samples, seed)
+        for _ in range(self.work):
+            tick()
+        return self._scored(target, texts, time.perf_counter() - started, evaluations)
+
+    def _generated(
+        self, target: str, seed: int, tick: Callable[[], None]
+    ) -> tuple[list[str], float, int | None]:
         generation = self.lm.generate(
             self.samples,
             self.controls[target],
@@ -161,14 +182,17 @@ class Model(System):
             batch_size=self.config.batch_size,
             callback=lambda step: tick(),
         )
+        return generation.texts, generation.seconds, generation.network_evaluations
+
+    def _scored(self, target: str, texts: list[str], seconds: float, evaluations: int | None) -> Texts:
         control = self.bound[target]
-        success = None if control is None else control.success(generation.texts).tolist()
+        success = None if control is None else control.success(texts).tolist()
         parts = [] if control is None else control.parts()
         by_kind = {type(part).__name__: part for part in parts}
         # Several of one kind, such as the spans of a tree, have no name to be told apart by.
         alike = len(parts) < 2 or len(by_kind) < len(parts)
-        kinds = {} if alike else {kind: p.success(generation.texts).tolist() for kind, p in by_kind.items()}
-        return Texts(generation.texts, success, kinds, generation.seconds, generation.network_evaluations)
+        kinds = {} if alike else {kind: part.success(texts).tolist() for kind, part in by_kind.items()}
+        return Texts(texts, success, kinds, seconds, evaluations)
 
 
 def target_seed(seed: int, task: str, target: str) -> int:
