@@ -90,6 +90,11 @@ COMMANDS = {
         "evaluation.config:EvaluateConfig",
         "measure fluency, success and diversity beside human text",
     ),
+    "make-targets": Command(
+        "commands.make_targets:run",
+        "evaluation.make_targets_config:MakeTargetsConfig",
+        "draw targets of tags, trees and spans from an annotated corpus",
+    ),
     "info": Command(
         "commands.info:run",
         "commands.configs:InfoConfig",

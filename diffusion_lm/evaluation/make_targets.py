@@ -1,0 +1,69 @@
+"""Targets of tags, trees and spans, drawn from an annotated corpus."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_lm.annotate.corpus_labels import Annotation, read_annotations
+from diffusion_lm.annotate.trees import ANY_WORD, read_tree, spans_of, write_tree
+from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
+
+
+def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
+    """Draw sentences and write a file of targets for each task; all are of the same sentences, in the same order.
+
+    A span is a random constituent of its sentence, the whole sentence excepted where there is another.
+
+    Returns:
+        The files by their task.
+
+    Raises:
+        UserError: if the labels cannot be used, have fewer different sentences than are wanted, or `out` cannot be written to.
+    """
+    found = {tuple(label.words): label for label in read_annotations(config.labels)}
+    if len(found) < config.n:
+        raise UserError(
+            f"{config.labels} has {len(found)} different sentences, fewer than the {config.n} that are wanted."
+        )
+    rng = random.Random(config.seed)
+    drawn = rng.sample(list(found.values()), config.n)
+    records: dict[str, list[dict[str, Any]]] = {
+        "pos": [{"words_": label.words, "pos": label.pos} for label in drawn],
+        "trees": [{"words_": label.words, "tree": _free(label)} for label in drawn],
+        "spans": [{"words_": label.words, "spans": [_span(label, rng)]} for label in drawn],
+    }
+    return {task: _write(Path(config.out) / f"{task}.jsonl", lines) for task, lines in records.items()}
+
+
+def _free(label: Annotation) -> str:
+    """The tree with every word free."""
+    tree = read_tree(label.tree)
+    for place in tree.treepositions("leaves"):
+        tree[place] = ANY_WORD
+    return write_tree(tree)
+
+
+def _span(label: Annotation, rng: random.Random) -> list[Any]:
+    """First word, last word, both counted from 0, and label of a constituent."""
+    spans = spans_of(read_tree(label.tree))
+    inside = [span for span in spans if span.stop - span.start < len(label.words)]
+    start, stop, name = rng.choice(inside or spans)
+    return [start, stop - 1, name]
+
+
+def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
+    """One JSON object a line; the file is whole or not there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); give --out another folder.") from None
+    return path
