@@ -76,6 +76,14 @@ def _broken(text: str, problem: str) -> str:
     )
 
 
+def without_words(tree: Tree) -> str:
+    """A tree in brackets with every word free."""
+    free = tree.copy(deep=True)
+    for place in free.treepositions("leaves"):
+        free[place] = ANY_WORD
+    return write_tree(free)
+
+
 def write_tree(tree: Tree) -> str:
     """The tree in brackets on one line; what `read_tree` reads."""
     if isinstance(tree, str):

@@ -12,15 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.annotate.corpus_labels import annotate
 from diffusion_lm.baselines.fine_tune_config import FineTuneConfig
 from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
 from diffusion_lm.baselines.prompts import PROMPTS, Prompts
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeLM
 from diffusion_lm.text.batches import token_batches
-from diffusion_lm.text.corpus import open_corpus
-from diffusion_lm.text.spacing import bare, split_words
+from diffusion_lm.training.labels import labelled_documents
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +49,8 @@ def examples(config: FineTuneConfig, judge: JudgeLM, prompts: Prompts) -> list[E
     Raises:
         UserError: the corpus cannot be read, or no sentence fulfils one.
     """
-    documents = [d for d in open_corpus(config.corpus).documents("train") if split_words(d.text)]
-    words = [[bare(word) for word in split_words(document.text)] for document in documents]
     found = []
-    for document, labels in zip(documents, annotate(words, config.labels), strict=True):
+    for document, labels in labelled_documents(config.corpus, config.labels):
         options = prompts.options(document, labels)
         ids = judge.tokenizer.encode_sentence(document.text)
         if options and len(ids) <= judge.config.max_length:
@@ -106,7 +102,7 @@ def fine_tune(
         logger.info("%s", report)
         if progress is not None:
             progress(report)
-    model.save_pretrained(config.out or f"runs/ft-{config.task}")
+    model.save_pretrained(config.folder)
     return model.eval()
 
 

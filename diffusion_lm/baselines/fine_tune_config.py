@@ -34,6 +34,11 @@ class FineTuneConfig:
     out: str | None = None
     """Folder of the result; null: runs/ft-TASK."""
 
+    @property
+    def folder(self) -> str:
+        """Where the result goes."""
+        return self.out or f"runs/ft-{self.task}"
+
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         check_seed(self.seed)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lm.baselines.decode import Ends, beam_search, sample
 from diffusion_lm.baselines.prompted_lm import PromptedLM
 from diffusion_lm.baselines.prompts import PROMPTS
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.decode import Ends, beam_search, sample
 from diffusion_lm.evaluation.fingerprint import weights_hash
 from diffusion_lm.evaluation.writer import Writer, Written
 

@@ -16,4 +16,4 @@ def run(config: FineTuneConfig) -> None:
         console.print(f"epoch {report.epoch}: {report.nats:.4f} nats a token after {report.seconds:,.0f} s")
 
     fine_tune(config, show)
-    console.print(f"The fine-tuned model is in {config.out or f'runs/ft-{config.task}'}.")
+    console.print(f"The fine-tuned model is in {config.folder}.")

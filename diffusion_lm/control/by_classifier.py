@@ -13,7 +13,7 @@ from diffusion_lm.annotate.leaves import leaves_of, spans_of_leaves
 from diffusion_lm.annotate.trees import ANY_WORD, is_tag, read_tree, split_chain, word_of
 from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.language import check_known, vocabulary
+from diffusion_lm.control.language import vocabulary
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.syntax_model import NO_CONSTITUENT, SyntaxModel
@@ -116,12 +116,10 @@ class TreeByClassifier(_Chart):
         bound, tree = replace(self, model=lm.syntax_model()), self.of.tree
         bound.classes()
         given = [word_of(leaf) for leaf in read_tree(tree).leaves()]
-        wanted = [word for word in given if word != ANY_WORD]
-        if not wanted:
+        if all(word == ANY_WORD for word in given):
             return bound
         words = vocabulary(lm, f"The tree {tree!r}")
-        check_known(wanted, words, f"the tree {tree!r}")
-        return replace(bound, named=named_words(given, words))
+        return replace(bound, named=named_words(given, words, f"the tree {tree!r}"))
 
     def _tags(self) -> frozenset[str]:
         """The labels above one word that are no constituent's."""

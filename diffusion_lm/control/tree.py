@@ -57,8 +57,15 @@ def evidence_of_words(logits: Tensor, columns: Tensor) -> Tensor:
     return (log_p + columns.to(log_p)).logsumexp(-1).sum(-1)
 
 
-def named_words(given: Sequence[str], words: Sequence[str]) -> tuple[tuple[int, frozenset[int]], ...]:
-    """Place and token ids of the leaves that are a certain word; `words` is the vocabulary."""
+def named_words(
+    given: Sequence[str], words: Sequence[str], what: str
+) -> tuple[tuple[int, frozenset[int]], ...]:
+    """Place and token ids of the leaves that are a certain word; `words` is the vocabulary.
+
+    Raises:
+        UserError: if the vocabulary lacks one; the message names `what`.
+    """
+    check_known((word for word in given if word != ANY_WORD), words, what)
     # A mark has a token for each way to stick to its neighbours; any of them is the word.
     return tuple(
         (place, frozenset(i for i, token in enumerate(words) if bare(token) == word))
@@ -147,8 +154,7 @@ class Tree(Control):
         leaves = leaves_of(tree, table.tags.config.tags)
         check_labels(leaves, table)
         given = [word_of(leaf) for leaf in tree.leaves()]
-        check_known((word for word in given if word != ANY_WORD), words, f"the tree {self.tree!r}")
-        named = named_words(given, words)
+        named = named_words(given, words, f"the tree {self.tree!r}")
         columns = table.columns(leaves) + banned_beside(named, len(given), len(words))
         return replace(self, columns=columns, named=named, tags=frozenset(table.tags.config.tags))
 

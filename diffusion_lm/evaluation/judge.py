@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.decode import Ends, sample
 from diffusion_lm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -225,25 +226,17 @@ class JudgeLM(nn.Module):
         if temperature <= 0:
             raise UserError(f"The temperature must be above 0, not {temperature}.")
         limit = min(max_length or self.config.max_length, self.config.max_length)
-        start, end = self.tokenizer.start_id, self.tokenizer.end_id
+        ends = Ends(self.tokenizer.start_id, self.tokenizer.end_id, limit)
         device = self.embedding.weight.device
-        was_training = self.training
-        self.eval()
-        ids = torch.full((n, 1), start, device=device)
-        rows, done = list(range(n)), [[start, end] for _ in range(n)]
-        while rows and ids.shape[1] < limit - 1:
+
+        def next_word(ids: Tensor) -> Tensor:
             with torch.autocast(device.type, torch.bfloat16):
                 last = self.hidden(ids)[:, -1]
-            chances = (self.logits(last.float()) / temperature).softmax(-1)
-            ids = torch.cat([ids, torch.multinomial(chances, 1, generator=generator)], dim=1)
-            ended = (ids[:, -1] == end).tolist()
-            for row, sequence, stop in zip(rows, ids.tolist(), ended, strict=True):
-                if stop:
-                    done[row] = sequence
-            rows = [row for row, stop in zip(rows, ended, strict=True) if not stop]
-            ids = ids[ids[:, -1] != end]
-        for row, sequence in zip(rows, ids.tolist(), strict=True):
-            done[row] = [*sequence, end]
+            return self.logits(last.float())
+
+        was_training = self.training
+        self.eval()
+        done = sample(next_word, ends, n, generator, temperature, device)
         self.train(was_training)
         return done
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_lm.annotate.corpus_labels import Annotation, read_annotations
-from diffusion_lm.annotate.trees import ANY_WORD, read_tree, spans_of, write_tree
+from diffusion_lm.annotate.trees import read_tree, spans_of, without_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
 
@@ -34,18 +34,10 @@ def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
     drawn = rng.sample(list(found.values()), config.n)
     records: dict[str, list[dict[str, Any]]] = {
         "pos": [{"words_": label.words, "pos": label.pos} for label in drawn],
-        "trees": [{"words_": label.words, "tree": _free(label)} for label in drawn],
+        "trees": [{"words_": label.words, "tree": without_words(read_tree(label.tree))} for label in drawn],
         "spans": [{"words_": label.words, "spans": [_span(label, rng)]} for label in drawn],
     }
     return {task: _write(Path(config.out) / f"{task}.jsonl", lines) for task, lines in records.items()}
-
-
-def _free(label: Annotation) -> str:
-    """The tree with every word free."""
-    tree = read_tree(label.tree)
-    for place in tree.treepositions("leaves"):
-        tree[place] = ANY_WORD
-    return write_tree(tree)
 
 
 def _span(label: Annotation, rng: random.Random) -> list[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusion_lm.annotate.base import Parser
-from diffusion_lm.annotate.trees import ANY_WORD, read_tree, write_tree
+from diffusion_lm.annotate.trees import read_tree, without_words
 from diffusion_lm.errors import UserError
 
 Record = dict[str, Any]
@@ -123,9 +123,7 @@ def with_trees(targets: Sequence[SentenceTarget], parser: Parser) -> list[Senten
     missing = [i for i, target in enumerate(targets) if not target.value]
     out = list(targets)
     for i, tree in zip(missing, parser.parse([targets[i].words for i in missing]), strict=True):
-        for place in tree.treepositions("leaves"):
-            tree[place] = ANY_WORD
-        out[i] = replace(targets[i], value=write_tree(tree))
+        out[i] = replace(targets[i], value=without_words(tree))
     return out
 
 

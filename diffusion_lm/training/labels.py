@@ -8,6 +8,7 @@ from diffusion_lm.annotate.corpus_labels import Annotation, annotate
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
+from diffusion_lm.text.document import Document
 from diffusion_lm.text.spacing import bare, split_words
 from diffusion_lm.text.tokenizer import WordTokenizer
 
@@ -37,7 +38,18 @@ def labelled(
     """
     if not isinstance(lm.tokenizer, WordTokenizer):
         raise UserError(f"{name} writes pieces of words, which have no labels; train one on words.")
-    texts = [text for document in open_corpus(corpus).documents(split) if split_words(text := document.text)]
-    words = [[bare(word) for word in split_words(text)] for text in texts]
-    for text, label in zip(texts, annotate(words, labels, progress=progress), strict=True):
-        yield lm.tokenizer.encode(text), label
+    for document, label in labelled_documents(corpus, labels, progress, split):
+        yield lm.tokenizer.encode(document.text), label
+
+
+def labelled_documents(
+    corpus: CorpusConfig, labels: str, progress: Progress | None = None, split: str = "train"
+) -> Iterator[tuple[Document, Annotation]]:
+    """The same with the documents themselves; those without words are left out.
+
+    Raises:
+        UserError: if the corpus is unusable.
+    """
+    documents = [document for document in open_corpus(corpus).documents(split) if split_words(document.text)]
+    words = [[bare(word) for word in split_words(document.text)] for document in documents]
+    yield from zip(documents, annotate(words, labels, progress=progress), strict=True)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from diffusion_lm.annotate.corpus_labels import Annotation
-from diffusion_lm.baselines.decode import Ends, beam_search, sample
 from diffusion_lm.baselines.fine_tune import PADDING
 from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
 from diffusion_lm.baselines.prompts import PROMPTS
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.decode import Ends, beam_search, sample
 from diffusion_lm.evaluation.judge import JudgeConfig
 from diffusion_lm.evaluation.sentence_targets import SentenceTarget
 from diffusion_lm.evaluation.targets import AttributeTarget

@@ -24,14 +24,19 @@ class Ends:
 
 @torch.no_grad()
 def sample(
-    next_word: NextWord, ends: Ends, n: int, generator: torch.Generator, temperature: float = 1.0
+    next_word: NextWord,
+    ends: Ends,
+    n: int,
+    generator: torch.Generator | None,
+    temperature: float = 1.0,
+    device: torch.device | None = None,
 ) -> list[list[int]]:
-    """Draw n sentences, each START words END."""
+    """Draw n sentences on a device, where the generator lives too; each is START words END."""
     done: list[list[int]] = [[] for _ in range(n)]
-    rows, ids = torch.arange(n), torch.full((n, 1), ends.start)
+    rows, ids = torch.arange(n, device=device), torch.full((n, 1), ends.start, device=device)
     while len(rows):
         if ids.shape[1] == ends.limit - 1:
-            drawn = torch.full((len(rows), 1), ends.end)
+            drawn = torch.full((len(rows), 1), ends.end, device=device)
         else:
             drawn = torch.multinomial((next_word(ids) / temperature).softmax(-1), 1, generator=generator)
         ids = torch.cat([ids, drawn], dim=1)
