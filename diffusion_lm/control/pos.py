@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
 
 
-def _spacy() -> Tagger:
+def spacy_tagger() -> Tagger:
+    """The tagger that comes with the package."""
     from diffusion_lm.annotate.spacy_tagger import SpacyTagger
 
     return SpacyTagger()
@@ -59,7 +60,7 @@ class Pos(Control):
     """Power of p(tags | z_t) by which sentences are resampled while they are open; 0 resamples none."""
     table: TagTable | None = field(default=None, repr=False, compare=False)
     trees: LeafTable | None = field(default=None, repr=False, compare=False)
-    tagger: Callable[[], Tagger] = field(default=_spacy, repr=False, compare=False)
+    tagger: Callable[[], Tagger] = field(default=spacy_tagger, repr=False, compare=False)
     """Makes the outside judge of success."""
 
     @property

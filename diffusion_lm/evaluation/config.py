@@ -45,18 +45,21 @@ class EvaluateConfig(SamplingConfig):
     """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None
     """Try so many targets of each task instead of all, spread evenly over the list; the table says so."""
-    baseline: str | None = None
-    """Folder of a fine-tuned language model, as train-baseline makes it, that writes the texts in the model's place; the model
-    still says what the targets are."""
+    baseline: list[str] = field(default_factory=list)
+    """Folder of a baseline, as train-baseline makes it, that writes the texts in the model's place; the model still says what
+    the targets are. Folders of several fine-tuned models are their product."""
     baseline_beams: int | None = None
     """Width of the baseline's beam search, which writes its best text alone; null: it samples."""
+    label: str | None = None
+    """Who wrote, as tables and figures say it; "FIGURE: POINT" puts the run into the report's figure FIGURE; null: the name of
+    the model or of the baseline."""
     out: str = "runs/evaluation"
     """Folder for results.jsonl and summary.json; the same command continues what was begun there."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""
         super().__post_init__()
-        if self.baseline is None and self.baseline_beams is not None:
+        if not self.baseline and self.baseline_beams is not None:
             raise UserError("baseline_beams belongs to --baseline FOLDER.")
         for name in ("n", "samples_per_target", "limit_targets", "baseline_beams"):
             value = getattr(self, name)

@@ -29,6 +29,8 @@ class Row:
     """The same judge on human text."""
     success: float | None = None
     """Share of the texts that obey the control, in [0, 1]."""
+    success_paper: float | None = None
+    """The same as the paper's evaluator counts it, which rewrites the text first: paper-compatible."""
     distinct_1: int | None = None
     """Number of distinct words."""
     distinct_2: float | None = None
@@ -58,6 +60,7 @@ COLUMNS = {
     "nats/token": ("nats_per_token", "{:.3f}"),
     "vs human": ("against_human", "{:+.3f}"),
     "success %": ("success", "{:.1%}"),
+    "paper-compatible %": ("success_paper", "{:.1%}"),
     "distinct-1": ("distinct_1", "{:,}"),
     "distinct-2": ("distinct_2", "{:.3f}"),
     "self-BLEU": ("self_bleu", "{:.1f}"),

@@ -30,7 +30,9 @@ class Sample:
     success: float | None
     """How far it obeys the control, in [0, 1]; None without a control."""
     parts: dict[str, float] = field(default_factory=dict)
-    """The same for each of several controls, by its kind."""
+    """The same for each of several controls, by the name of its task."""
+    paper: dict[str, float] = field(default_factory=dict)
+    """The paper-compatible success of each control, by the name of its task."""
     nats: float
     """-log p(text, END) under the judge."""
     tokens: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
@@ -20,12 +20,22 @@ RESAMPLES = 10_000
 class EvaluationRow(Row):
     """A row with what the table has no column for."""
 
+    task: str = ""
+    """Name of the task, or who wrote where there is none: human, judge."""
+    system: str = ""
+    """Who wrote the texts."""
     distinct_2_count: int | None = None
     """Number of different word pairs."""
     diversity_n: int | None = None
     """Number of texts that the distinct counts and self-BLEU are of."""
     success_interval: tuple[float, float] | None = None
     """95 % interval of `success`: percentiles of the bootstrap over targets."""
+    success_paper_interval: tuple[float, float] | None = None
+    """The same of `success_paper`; None where several controls are asked for at once."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Mean success of each of several controls, by the name of its task."""
+    parts_paper: dict[str, float] = field(default_factory=dict)
+    """Mean paper-compatible success of each of several controls."""
     targets: int | None = None
     """Number of targets tried."""
     targets_in_all: int | None = None
@@ -41,7 +51,9 @@ class TargetScore:
     nats_per_token: float
     n: int
     parts: dict[str, float] = field(default_factory=dict)
-    """Mean success of each of several controls, by its kind."""
+    """Mean success of each of several controls, by the name of its task."""
+    paper: dict[str, float] = field(default_factory=dict)
+    """Mean paper-compatible success of each control, by the name of its task."""
 
 
 def words_of(text: str) -> list[str]:
@@ -69,7 +81,12 @@ def target_scores(groups: dict[str, list[Sample]]) -> list[TargetScore]:
     """The score of each target; success is the mean over its samples."""
     return [
         TargetScore(
-            target, _mean_success(samples), nats_per_token(samples), len(samples), _mean_parts(samples)
+            target,
+            _mean_success(samples),
+            nats_per_token(samples),
+            len(samples),
+            _means([sample.parts for sample in samples]),
+            _means([sample.paper for sample in samples]),
         )
         for target, samples in groups.items()
     ]
@@ -80,9 +97,9 @@ def nats_per_token(samples: Sequence[Sample]) -> float:
     return sum(sample.nats for sample in samples) / sum(sample.tokens for sample in samples)
 
 
-def success_of(scores: Sequence[TargetScore], seed: int) -> tuple[float | None, tuple[float, float] | None]:
-    """The mean over targets, and its 95 % bootstrap interval (None for a single target)."""
-    values = np.array([score.success for score in scores if score.success is not None])
+def success_of(success: Iterable[float | None], seed: int) -> tuple[float | None, tuple[float, float] | None]:
+    """The mean over the targets' successes, and its 95 % bootstrap interval (None for a single target)."""
+    values = np.array([value for value in success if value is not None])
     if not len(values):
         return None, None
     if len(values) == 1:
@@ -112,6 +129,8 @@ def make_row(
     label: str,
     groups: dict[str, list[Sample]],
     *,
+    task: str,
+    system: str,
     of: int,
     human: float,
     copies: AbstractSet[str],
@@ -123,6 +142,8 @@ def make_row(
     Args:
         label: its name in the table.
         groups: its samples by target.
+        task: name of the task.
+        system: who wrote.
         of: number of targets that there are.
         human: nats a token of human text.
         copies: texts that stand in the training set.
@@ -131,15 +152,26 @@ def make_row(
     """
     samples = [sample for group in groups.values() for sample in group]
     texts = [sample.text for sample in samples]
-    success, interval = success_of(target_scores(groups), seed)
+    scores = target_scores(groups)
+    success, interval = success_of((score.success for score in scores), seed)
+    # Of several controls at once the paper counts each by itself.
+    alone = [score.paper.get(task) for score in scores]
+    paper, paper_interval = success_of(alone, seed)
+    parts = _means([score.parts for score in scores])
     seconds = [sample.seconds for sample in samples if sample.seconds is not None]
     passes = [s.network_evaluations for s in samples if s.network_evaluations is not None]
     return EvaluationRow(
         name=label,
+        task=task,
+        system=system,
         nats_per_token=nats_per_token(samples),
         human_nats_per_token=human,
         success=success,
         success_interval=interval,
+        success_paper=paper,
+        success_paper_interval=paper_interval,
+        parts=parts,
+        parts_paper=_means([score.paper for score in scores]) if parts else {},
         verbatim=verbatim_share(texts, copies),
         evaluations=max(passes) if passes else None,
         seconds=sum(seconds) if seconds else None,
@@ -151,8 +183,9 @@ def make_row(
     )
 
 
-def _mean_parts(samples: Sequence[Sample]) -> dict[str, float]:
-    return {name: sum(sample.parts[name] for sample in samples) / len(samples) for name in samples[0].parts}
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure that all have."""
+    return {name: sum(each[name] for each in figures) / len(figures) for name in figures[0]}
 
 
 def _mean_success(samples: Sequence[Sample]) -> float | None:

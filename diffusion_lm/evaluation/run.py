@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import PartialState
 
-from diffusion_lm.baselines.fine_tuned import FineTuned
+from diffusion_lm.baselines.load import open_baseline
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.collect import collected, write_missing
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
 from diffusion_lm.evaluation.judge import JudgeLM, fluency
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "pos_targets", "tree_targets",
     "span_targets", "compose_targets", "lengths", "limit_targets", "device", "out",
-    "baseline", "baseline_beams",
+    "baseline", "baseline_beams", "label",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 
@@ -52,6 +55,7 @@ def evaluate(
 ) -> list[Row]:
     """Run the tasks of the config, print the table, and return its rows.
 
+    Under `accelerate launch` or `torchrun` each process calls this and writes the texts of its share of the targets.
     Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an
     earlier one stopped. `out`/summary.json holds the rows, the score of every target, and the config.
 
@@ -69,24 +73,34 @@ def evaluate(
     corpus = open_corpus(config.corpus)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no CUDA device here; take --device auto or --device cpu.")
+    processes = PartialState(
+        cpu=config.device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(hours=12)
+    )
     judge = JudgeLM.from_pretrained(config.judge)
-    lm = DiffusionLM.from_pretrained(config.model, None if config.device == "auto" else config.device)
+    lm = DiffusionLM.from_pretrained(config.model, processes.device)
     judge.to(lm.device)
-    if writer is None and config.baseline is not None:
-        writer = FineTuned(config.baseline, config.baseline_beams)
+    if writer is None and config.baseline:
+        writer = open_baseline(config.baseline, config.baseline_beams)
     # Before a task loads a classifier into the model: it belongs to that task's settings.
     digest = _settings_hash(config, lm, judge, corpus)
     human = Human(corpus, judge, config.n, target_seed(config.seed, Human.name, ""))
     models = [Model(lm, task(config, lm), config, writer) for task in tasks]
     systems: list[System] = [human, JudgeSamples(judge, config.n), *models]
-    results = Results(Path(config.out) / "results.jsonl", digest)
-    groups = {system.name: _collect(system, results, judge, config.seed, console) for system in systems}
-    rows = _rows(config, systems, groups, judge, lm, corpus)
+    path = Path(config.out) / "results.jsonl"
+    results = Results(path, digest)
+    processes.wait_for_everyone()  # before one appends to what another still reads
+    for system in systems:
+        write_missing(system, results, judge, config.seed, console, processes)
+    processes.wait_for_everyone()
+    results = Results(path, digest)  # with what the other processes wrote
+    groups = {system.name: collected(system, results) for system in systems}
+    who = config.label or (config.model if writer is None else writer.name)
+    rows = _rows(config, systems, groups, judge, lm, corpus, who)
     remarks = notes(rows, human.left_out, {m.label: target_scores(groups[m.name]) for m in models})
     remarks += _against_originals(config, models, groups, judge, corpus)
-    _write_summary(config, digest, rows, groups, remarks)
-    if console is not None:
-        who = config.model if writer is None else writer.name
+    if processes.is_main_process:
+        _write_summary(config, digest, who, rows, groups, remarks)
+    if processes.is_main_process and console is not None:
         steps = f", {config.steps} steps" if writer is None else ""
         print_rows(console, rows, f"{who}{steps}, judged by {config.judge}")
         for remark in remarks:
@@ -106,48 +120,6 @@ def _settings_hash(config: EvaluateConfig, lm: DiffusionLM, judge: JudgeLM, corp
     )
 
 
-def _collect(
-    system: System, results: Results, judge: JudgeLM, seed: int, console: Console | None
-) -> dict[str, list[Sample]]:
-    """The samples of every target of a system, from the results or written now."""
-    config = results.config
-    if system.settings:
-        config += f"-{settings_hash(system.settings)}"
-    n = system.samples
-    done = {target: results.get(system.name, target, n, config) for target in system.targets}
-    missing = [target for target, samples in done.items() if samples is None]
-    with _Progress(console, system.label, system.work * len(missing)) as tick:
-        for target in missing:
-            results.add(_write(system, target, judge, target_seed(seed, system.name, target), config, tick))
-            done[target] = results.get(system.name, target, n, config)
-    return {target: samples for target, samples in done.items() if samples is not None}
-
-
-def _write(
-    system: System, target: str, judge: JudgeLM, seed: int, config: str, tick: Callable[[], None]
-) -> list[Sample]:
-    """Let a system write, and score what it wrote."""
-    written = system.write(target, seed, tick)
-    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in written.texts])
-    return [
-        Sample(
-            task=system.name,
-            target=target,
-            index=i,
-            text=text,
-            success=None if written.success is None else written.success[i],
-            parts={name: values[i] for name, values in written.parts.items()},
-            nats=float(nats[i]),
-            tokens=int(tokens[i]),
-            seed=seed,
-            seconds=None if written.seconds is None else written.seconds / len(written.texts),
-            network_evaluations=written.network_evaluations,
-            config=config,
-        )
-        for i, text in enumerate(written.texts)
-    ]
-
-
 def _rows(
     config: EvaluateConfig,
     systems: Sequence[System],
@@ -155,6 +127,7 @@ def _rows(
     judge: JudgeLM,
     lm: DiffusionLM,
     corpus: Corpus,
+    who: str,
 ) -> list[EvaluationRow]:
     """A row for each system; after the first, human text, one for it in the model's vocabulary."""
     texts = (sample.text for group in groups.values() for samples in group.values() for sample in samples)
@@ -165,6 +138,8 @@ def _rows(
         make_row(
             system.label,
             groups[system.name],
+            task=system.name,
+            system=who if isinstance(system, Model) else system.name,
             of=system.of,
             human=human,
             copies=copies,
@@ -176,6 +151,8 @@ def _rows(
     known = [lm.tokenizer.decode(lm.tokenizer.encode_sentence(text)) for text in human_texts]
     in_vocabulary = EvaluationRow(
         name=IN_VOCABULARY,
+        task="human in vocabulary",
+        system=Human.name,
         nats_per_token=fluency(judge, known).nats_per_token,
         human_nats_per_token=human,
         n=len(known),
@@ -211,12 +188,14 @@ def _against_originals(
 def _write_summary(
     config: EvaluateConfig,
     digest: str,
+    who: str,
     rows: Sequence[EvaluationRow],
     groups: dict[str, dict[str, list[Sample]]],
     remarks: Sequence[str],
 ) -> None:
     """Write `out`/summary.json, whole or not at all."""
     summary: dict[str, Any] = {
+        "system": who,
         "config": asdict(config),
         "hash": digest,
         "rows": [{**asdict(row), "against_human": row.against_human} for row in rows],
@@ -231,27 +210,3 @@ def _write_summary(
     partial = path.with_name(".summary.json.partial")
     partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-class _Progress:
-    """A bar on a terminal; its `tick` is called once a step of a batch."""
-
-    def __init__(self, console: Console | None, label: str, total: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f} %"),
-            TimeRemainingColumn(),
-        )
-        hidden = console is None or not console.is_terminal or total == 0
-        self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
-        self.task = self.bar.add_task(label, total=total)
-
-    def __enter__(self) -> Callable[[], None]:
-        self.bar.start()
-        return lambda: self.bar.advance(self.task)
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()

@@ -14,6 +14,7 @@ import torch
 
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.paper_judges import PAPER_JUDGES
 from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
 from diffusion_lm.evaluation.tasks import Task
 
@@ -33,7 +34,9 @@ class Texts:
     texts: list[str]
     success: list[float] | None = None
     parts: dict[str, list[float]] = field(default_factory=dict)
-    """Success of each of several controls, by its kind."""
+    """Success of each of several controls, by the name of its task."""
+    paper: dict[str, list[float]] = field(default_factory=dict)
+    """Paper-compatible success of each control, by the name of its task."""
     seconds: float | None = None
     network_evaluations: int | None = None
 
@@ -186,13 +189,15 @@ class Model(System):
 
     def _scored(self, target: str, texts: list[str], seconds: float, evaluations: int | None) -> Texts:
         control = self.bound[target]
-        success = None if control is None else control.success(texts).tolist()
-        parts = [] if control is None else control.parts()
-        by_kind = {type(part).__name__: part for part in parts}
-        # Several of one kind, such as the spans of a tree, have no name to be told apart by.
-        alike = len(parts) < 2 or len(by_kind) < len(parts)
-        kinds = {} if alike else {kind: part.success(texts).tolist() for kind, part in by_kind.items()}
-        return Texts(texts, success, kinds, seconds, evaluations)
+        if control is None:
+            return Texts(texts, seconds=seconds, network_evaluations=evaluations)
+        wanted = self.task.parts(self.asked[target])
+        parts = {}
+        if len(wanted) > 1:
+            controls = zip(wanted, control.parts(), strict=True)
+            parts = {name: part.success(texts).tolist() for name, part in controls}
+        paper = {name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items()}
+        return Texts(texts, control.success(texts).tolist(), parts, paper, seconds, evaluations)
 
 
 def target_seed(seed: int, task: str, target: str) -> int:

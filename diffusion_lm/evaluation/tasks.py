@@ -54,6 +54,10 @@ class Task(ABC, Generic[T]):
     def control(self, target: T) -> Control | None:
         """What is wanted of the texts, not yet bound to the model; None for free text."""
 
+    def parts(self, target: T) -> dict[str, Any]:
+        """The target of each single task that this one is made of, by the task's name; none where nothing is asked for."""
+        return {self.name: target}
+
     def words(self, target: T) -> tuple[str, ...]:
         """Of the human sentence that a target was taken from; none where it is not known."""
         return ()
@@ -84,6 +88,9 @@ class Unconditional(Task[str]):
 
     def control(self, target: str) -> None:  # noqa: D102
         return None
+
+    def parts(self, target: str) -> dict[str, Any]:  # noqa: D102
+        return {}
 
     @property
     def samples(self) -> int:  # noqa: D102
@@ -234,6 +241,9 @@ class _ComposedTask(Task[Composed]):
             return Composed(self.parse(record, line), parse_attribute(record.get("attr"), known))
 
         return read_records(path, parse, self.example)
+
+    def parts(self, target: Composed) -> dict[str, Any]:
+        return dict(zip(self.name.split("+"), (target.sentence, target.attribute), strict=True))
 
     def words(self, target: Composed) -> tuple[str, ...]:
         return target.sentence.words

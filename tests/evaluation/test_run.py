@@ -11,70 +11,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
+from diffusion_lm.control.attribute_model import AttributeModel
 from diffusion_lm.control.guidance import InnerLoop, Pull
 from diffusion_lm.diffusion.clamp import SampledClamp, SoftClamp
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM, fluency
 from diffusion_lm.evaluation.report import Row
-from diffusion_lm.evaluation.rows import TargetScore, copied, success_of, words_of
+from diffusion_lm.evaluation.rows import copied, success_of, words_of
 from diffusion_lm.evaluation.run import IN_VOCABULARY, evaluate
 from diffusion_lm.evaluation.sampling import clamp_of, guidance_of
 from diffusion_lm.evaluation.systems import reservoir, spread, target_seed
-from diffusion_lm.evaluation.targets import AttributeTarget, read_attribute_targets
-from diffusion_lm.model.config import ModelConfig
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.model.generate import Generation
-from diffusion_lm.text.corpus import CorpusConfig
-from diffusion_lm.text.tokenizer import build_word_tokenizer
-
-FIELDS = {"food": ["Thai", "Fast food"], "price": ["cheap", "£20-25"]}
-TRAIN = [
-    "Pavo serves Thai food.",
-    "Pavo is cheap.",
-    "Ida offers Fast food for £20-25.",
-    "Ida is a cheap pub.",
-]
-DEV = [*(f"{name} serves cheap Thai food." for name in ("Pavo", "Ida", "Zebra")), "Ida is a pub in Oslo."]
-
-
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny corpus, a tiny random model with its classifier, and a tiny random judge."""
-    folder = tmp_path_factory.mktemp("parts")
-    torch.manual_seed(0)
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    (corpus / "train.txt").write_text("\n".join(TRAIN), encoding="utf-8")
-    (corpus / "valid.txt").write_text("\n".join(DEV), encoding="utf-8")
-    tokenizer = build_word_tokenizer(TRAIN, min_count=1)
-    counts = torch.zeros(17)
-    counts[5:9] = 1
-    lm = DiffusionLM(
-        ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts
-    )
-    lm.save_pretrained(folder / "lm")
-    shape = AttributeConfig(FIELDS, 4, 16, lm.config.schedule, lm.fingerprint, width=16, layers=1, heads=2)
-    AttributeModel(shape).save_pretrained(folder / "lm" / "controls" / "attribute")
-    judge_shape = JudgeConfig(tokenizer.vocab_size, width=8, layers=1, heads=2, max_length=32)
-    JudgeLM(judge_shape, tokenizer).save_pretrained(folder / "judge")
-    return folder
-
-
-@pytest.fixture
-def config(parts: Path, tmp_path: Path) -> EvaluateConfig:
-    return EvaluateConfig(
-        model=str(parts / "lm"),
-        judge=str(parts / "judge"),
-        corpus=CorpusConfig(str(parts / "corpus")),
-        n=4,
-        samples_per_target=3,
-        lengths=(3, 5),
-        steps=3,
-        device="cpu",
-        out=str(tmp_path / "out"),
-    )
 
 
 def read(config: EvaluateConfig) -> list[dict[str, Any]]:
@@ -127,13 +76,14 @@ def test_words_that_the_model_lacks_are_one_word_in_one_human_row_and_themselves
     config: EvaluateConfig, parts: Path
 ) -> None:
     rows = by_name(evaluate(config))
-    raw = {word for text in DEV for word in words_of(text)}
+    human = (parts / "corpus" / "valid.txt").read_text(encoding="utf-8").splitlines()
+    raw = {word for text in human for word in words_of(text)}
     assert {"Zebra", "in", "Oslo"} <= raw
     assert rows["human (dev), as written"].distinct_1 == len(raw)
     assert rows[IN_VOCABULARY].distinct_1 == len(raw) - 3 + 1
     # Judged by the same vocabulary, UNK is UNK.
     assert rows[IN_VOCABULARY].nats_per_token == pytest.approx(
-        fluency(JudgeLM.from_pretrained(parts / "judge"), DEV).nats_per_token
+        fluency(JudgeLM.from_pretrained(parts / "judge"), human).nats_per_token
     )
 
 
@@ -293,69 +243,14 @@ def test_numbers_that_cannot_be_meant(values: dict[str, Any], message: str) -> N
         EvaluateConfig(**values)
 
 
-def write(folder: Path, *lines: str) -> Path:
-    path = folder / "targets.jsonl"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def test_tokens_are_put_together_as_the_corpus_writes_them(tmp_path: Path) -> None:
-    path = write(
-        tmp_path,
-        '["price", ":", "\\u00a3", "20", "-", "25"]',
-        "",
-        '["food", ":", "fast", "Food"]',
-        '["priceRange", ":", "cheap"]',
-    )
-    assert read_attribute_targets(path, FIELDS) == [
-        AttributeTarget("price", "£20-25"),
-        AttributeTarget("food", "Fast food"),
-        AttributeTarget("price", "cheap"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('["food", ":"', "not JSON"),
-        ('"food"', "not a list of strings"),
-        ('["food", ":", 3]', "not a list of strings"),
-        ('["food", "Thai"]', "not a field"),
-        ('["food", ":"]', "not a field"),
-        ('["colour", ":", "red"]', "no field 'colour'; the known fields are food, price"),
-        ('["food", ":", "Klingon"]', "no value 'Klingon'; the known values are Thai, Fast food"),
-        ('["food", ":", "thai"]', "repeats line 1"),
-    ],
-)
-def test_a_bad_line_of_the_targets_is_named(tmp_path: Path, line: str, message: str) -> None:
-    path = write(tmp_path, '["food", ":", "Thai"]', line)
-    with pytest.raises(UserError, match=f"Line 2 of .*{message}"):
-        read_attribute_targets(path, FIELDS)
-
-
-def test_a_file_without_targets_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no target"):
-        read_attribute_targets(write(tmp_path, ""), FIELDS)
-
-
-def test_the_papers_targets_are_all_values_of_the_corpus(shared_data: Path) -> None:
-    path = shared_data / "control_targets" / "attribute.jsonl"
-    fields: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        tokens = json.loads(line)
-        colon = tokens.index(":")
-        fields.setdefault(" ".join(tokens[:colon]), []).append("".join(tokens[colon + 1 :]))
-    assert len(read_attribute_targets(path, fields)) == 79
-
-
 def test_success_is_a_mean_over_targets_with_an_interval_around_it() -> None:
-    scores = [TargetScore(str(i), float(i < 8), 1.0, 50) for i in range(10)]
+    scores = [float(i < 8) for i in range(10)]
     mean, interval = success_of(scores, seed=0)
     assert mean == pytest.approx(0.8) and interval is not None
     # The bootstrap of 8 of 10 is binomial: its 2.5 and 97.5 % points are 5 and 10 of 10.
     assert interval == (pytest.approx(0.5), pytest.approx(1.0))
     assert success_of(scores[:1], seed=0) == (1.0, None)
-    assert success_of([TargetScore("", None, 1.0, 50)], seed=0) == (None, None)
+    assert success_of([None], seed=0) == (None, None)
 
 
 def test_copies_are_found_in_a_stream_whatever_their_white_space() -> None:

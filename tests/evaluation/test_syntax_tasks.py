@@ -53,10 +53,10 @@ def test_every_syntax_task_is_scored_beside_the_sentences_that_it_came_from(conf
     assert all(row.success is not None and row.success > 0.4 and row.evaluations == 8 for row in rows)
     samples = [json.loads(line) for line in Path(config.out, "results.jsonl").read_text().splitlines()]
     both = [sample["parts"] for sample in samples if sample["task"] == "tree+attribute"]
-    assert all(set(parts) == {"Tree", "Said"} and parts["Said"] == 1 for parts in both)
+    assert all(set(parts) == {"tree", "attribute"} and parts["attribute"] == 1 for parts in both)
     notes = json.loads(Path(config.out, "summary.json").read_text())["notes"]
     assert sum("1 of these stand in the training split" in note for note in notes) == len(tasks)
-    assert sum("Said by itself 100.0%" in note for note in notes) == 2
+    assert sum("attribute by itself 100.0%" in note for note in notes) == 2
 
 
 def test_the_gradient_of_the_classifiers_is_the_papers_way(config: EvaluateConfig) -> None:

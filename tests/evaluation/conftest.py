@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
+from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
+from diffusion_lm.model.config import ModelConfig
+from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.tokenizer import build_word_tokenizer
+
+FIELDS = {"food": ["Thai", "Fast food"], "price": ["cheap", "£20-25"]}
+TRAIN = [
+    "Pavo serves Thai food.",
+    "Pavo is cheap.",
+    "Ida offers Fast food for £20-25.",
+    "Ida is a cheap pub.",
+]
+DEV = [*(f"{name} serves cheap Thai food." for name in ("Pavo", "Ida", "Zebra")), "Ida is a pub in Oslo."]
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny corpus, a tiny random model with its classifier, and a tiny random judge."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    (corpus / "train.txt").write_text("\n".join(TRAIN), encoding="utf-8")
+    (corpus / "valid.txt").write_text("\n".join(DEV), encoding="utf-8")
+    tokenizer = build_word_tokenizer(TRAIN, min_count=1)
+    counts = torch.zeros(17)
+    counts[5:9] = 1
+    lm = DiffusionLM(
+        ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts
+    )
+    lm.save_pretrained(folder / "lm")
+    shape = AttributeConfig(FIELDS, 4, 16, lm.config.schedule, lm.fingerprint, width=16, layers=1, heads=2)
+    AttributeModel(shape).save_pretrained(folder / "lm" / "controls" / "attribute")
+    judge_shape = JudgeConfig(tokenizer.vocab_size, width=8, layers=1, heads=2, max_length=32)
+    JudgeLM(judge_shape, tokenizer).save_pretrained(folder / "judge")
+    return folder
+
+
+@pytest.fixture
+def config(parts: Path, tmp_path: Path) -> EvaluateConfig:
+    return EvaluateConfig(
+        model=str(parts / "lm"),
+        judge=str(parts / "judge"),
+        corpus=CorpusConfig(str(parts / "corpus")),
+        n=4,
+        samples_per_target=3,
+        lengths=(3, 5),
+        steps=3,
+        device="cpu",
+        out=str(tmp_path / "out"),
+    )

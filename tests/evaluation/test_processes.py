@@ -1,0 +1,37 @@
+"""Two processes share the targets and write what one would have written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.run import evaluate
+
+
+def texts(out: str) -> list[tuple[str, str, int, str]]:
+    lines = map(json.loads, Path(out, "results.jsonl").read_text().splitlines())
+    return sorted((line["task"], line["target"], line["index"], line["text"]) for line in lines)
+
+
+def test_two_processes_write_what_one_writes(config: EvaluateConfig, tmp_path: Path) -> None:
+    alone = replace(config, tasks=["length"], out=str(tmp_path / "one"))
+    evaluate(alone)
+    settings = tmp_path / "two.json"
+    settings.write_text(json.dumps({**asdict(alone), "out": str(tmp_path / "two")}))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "diffusion_lm", "evaluate", "--config", str(settings)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert texts(str(tmp_path / "two")) == texts(alone.out)
+    rows = [json.loads(Path(tmp_path, who, "summary.json").read_text())["rows"] for who in ("one", "two")]
+    assert [row["nats_per_token"] for row in rows[0]] == [row["nats_per_token"] for row in rows[1]]
