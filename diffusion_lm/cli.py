@@ -75,10 +75,20 @@ COMMANDS = {
         "commands.configs:TrainJudgeConfig",
         "train the judge that measures fluency",
     ),
-    "train-baseline": Command(
-        "commands.train_baseline:run",
+    "train-baseline ft": Command(
+        "commands.train_baseline:ft",
         "baselines.fine_tune_config:FineTuneConfig",
         "fine-tune an autoregressive language model to one control, to compare with",
+    ),
+    "train-baseline fudge": Command(
+        "commands.train_baseline:fudge",
+        "baselines.fudge_config:FudgeConfig",
+        "train discriminators that reweight an autoregressive model's next words (FUDGE), to compare with",
+    ),
+    "train-baseline pplm": Command(
+        "commands.train_baseline:pplm",
+        "baselines.pplm_config:PplmConfig",
+        "train the attribute model that an autoregressive model's activations follow (PPLM), to compare with",
     ),
     "generate": Command(
         "commands.generate:run",
@@ -89,6 +99,12 @@ COMMANDS = {
         "commands.evaluate:run",
         "evaluation.config:EvaluateConfig",
         "measure fluency, success and diversity beside human text",
+    ),
+    "report": Command(
+        "commands.report:run",
+        "report.config:ReportConfig",
+        "put evaluations together: the paper's tables and figures on one page",
+        positional=True,
     ),
     "make-targets": Command(
         "commands.make_targets:run",

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from diffusion_lm.baselines.folder import load_baseline, save_baseline
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
 from diffusion_lm.text.tokenizer import Tokenizer
@@ -84,16 +82,8 @@ class PromptedLM(nn.Module):
         return nn.functional.cross_entropy(self.logits(prompt, ids[:, :-1])[real], targets[real])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"kind": KIND, **dataclasses.asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        self.lm.tokenizer.save(folder)
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()},
-            folder / "model.safetensors",
-        )
+        """Write the model into `folder`, made if need be."""
+        save_baseline(folder, KIND, dataclasses.asdict(self.config), self, self.lm.tokenizer)
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> PromptedLM:
@@ -102,24 +92,8 @@ class PromptedLM(nn.Module):
         Raises:
             UserError: the folder is missing, is none of a fine-tuned model, or is damaged.
         """
-        folder = Path(folder)
-        try:
-            config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            if config.pop("kind", None) != KIND:
-                raise ValueError("its kind is another")
-            config["lm"] = JudgeConfig(**config["lm"])
-            model = PromptedLM(PromptedConfig(**config), Tokenizer.load(folder))
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:
-            raise UserError(
-                f"{folder} holds no {KIND} ({error}); make one with: diffusion-lm train-baseline."
-            ) from error
-        return model.eval()
+
+        def build(config: dict[str, Any], tokenizer: Tokenizer) -> PromptedLM:
+            return PromptedLM(PromptedConfig(**{**config, "lm": JudgeConfig(**config["lm"])}), tokenizer)
+
+        return load_baseline(folder, KIND, build, "train-baseline ft")

@@ -30,6 +30,10 @@ class Prompts(ABC):
     def of_target(self, target: Any) -> list[str]:
         """The prompt for a target of the task."""
 
+    def place(self, symbol: str) -> int | None:
+        """The position, START's being 0, of the word that a symbol names; None where it names none."""
+        return None
+
 
 @final
 class AttributePrompts(Prompts):
@@ -74,6 +78,9 @@ class SpanPrompts(Prompts):
     def of_target(self, target: Any) -> list[str]:  # noqa: D102
         return [symbol for text in target.value.split() for symbol in self._symbols(*read_span(text))]
 
+    def place(self, symbol: str) -> int | None:  # noqa: D102
+        return _number(symbol)
+
     @staticmethod
     def _symbols(start: int, stop: int, label: str) -> list[str]:
         return [f"first={start + 1}", f"last={stop}", label]
@@ -88,6 +95,16 @@ class LengthPrompts(Prompts):
 
     def of_target(self, target: Any) -> list[str]:  # noqa: D102
         return [f"length={target}"]
+
+    def place(self, symbol: str) -> int | None:
+        """The last word's position: END is predicted there."""
+        return _number(symbol)
+
+
+def _number(symbol: str) -> int | None:
+    """The number n of "name=n"."""
+    number = symbol.partition("=")[2]
+    return int(number) if number else None
 
 
 def brackets(tree: Tree | str) -> list[str]:

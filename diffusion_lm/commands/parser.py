@@ -55,7 +55,7 @@ def parse(
     keys = dict(_keys(config))
     parser = ArgumentParser(
         prog=f"diffusion-lm {name}",
-        usage=f"diffusion-lm {name} {'MODEL ' if positional else ''}[options]",
+        usage=" ".join(["diffusion-lm", name, *_placeholders(config, positional), "[options]"]),
         description=f"{about[0].upper()}{about[1:]}.",
         exit_on_error=False,
         allow_abbrev=False,
@@ -64,7 +64,7 @@ def parse(
     parser.add_argument("-v", "--verbose", action="store_true", help="Say more on standard error.")
     parser.add_class_arguments(config, None, as_positional=positional)
     try:
-        namespace = parser.parse_args(_spell_out(words, keys))
+        namespace = parser.parse_args(_spell_out(words, keys, _bare_list(config, positional)))
     except argparse.ArgumentError as error:
         raise UserError(_explain(str(error), keys)) from None
     except UnicodeDecodeError:
@@ -74,6 +74,26 @@ def parse(
     verbose = values.pop("verbose")
     values.pop("config")
     return config(**values), verbose
+
+
+def _bare(config: type, positional: bool) -> dict[str, Any]:
+    """The fields that are given without their names, and what they take."""
+    missing = dataclasses.MISSING
+    fields = [f for f in dataclasses.fields(config) if f.default is missing and f.default_factory is missing]
+    return {field.name: get_type_hints(config)[field.name] for field in fields} if positional else {}
+
+
+def _placeholders(config: type, positional: bool) -> list[str]:
+    """How the usage names them; of a list there may be several."""
+    bare = _bare(config, positional).items()
+    return [
+        f"{name.upper().rstrip('S')}..." if get_origin(hint) is list else name.upper() for name, hint in bare
+    ]
+
+
+def _bare_list(config: type, positional: bool) -> bool:
+    """Whether what is given without a name is one list."""
+    return [get_origin(hint) for hint in _bare(config, positional).values()] == [list]
 
 
 def _keys(config: type, prefix: str = "") -> Iterator[tuple[str, Key]]:
@@ -87,9 +107,13 @@ def _keys(config: type, prefix: str = "") -> Iterator[tuple[str, Key]]:
             yield from _keys(hint, f"{name}.")
 
 
-def _spell_out(words: list[str], keys: Mapping[str, Key]) -> list[str]:
-    """The words as jsonargparse reads them: --config first, a list's values together, no flag alone."""
+def _spell_out(words: list[str], keys: Mapping[str, Key], bare_list: bool = False) -> list[str]:
+    """The words as jsonargparse reads them: --config first, a list's values together, no flag alone.
+
+    With `bare_list` the words that belong to no flag are the values of one list.
+    """
     files: list[str] = []
+    bare: list[str] = []
     flags: list[str] = []
     lists: dict[str, list[str]] = {}
     queue = list(words)
@@ -98,7 +122,9 @@ def _spell_out(words: list[str], keys: Mapping[str, Key]) -> list[str]:
         name = flag.removeprefix("--").replace("-", "_") if flag.startswith("--") else ""
         key = keys.get(name)
         follows = bool(queue) and not queue[0].startswith(("--", "-v", "-h"))
-        if key is None and name != "config":
+        if bare_list and not flag.startswith("-"):
+            bare.append(flag + equals + value)
+        elif key is None and name != "config":
             flags.append(flag + equals + value)
         elif not equals and not follows and key is not None and key.alone is not None:
             flags.append(f"--{name}={key.alone}")
@@ -112,7 +138,8 @@ def _spell_out(words: list[str], keys: Mapping[str, Key]) -> list[str]:
                 lists.setdefault(name, []).append(value)
             else:
                 flags.append(f"--{name}={value}")
-    return [*files, *flags, *(f"--{name}={json.dumps(values)}" for name, values in lists.items())]
+    together = [json.dumps(bare)] if bare else []
+    return [*files, *together, *flags, *(f"--{name}={json.dumps(values)}" for name, values in lists.items())]
 
 
 def _refuse_null(namespace: Namespace, keys: Mapping[str, Key]) -> None:

@@ -14,6 +14,7 @@ from diffusion_lm.control.base import Control
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
 from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
+from diffusion_lm.text.tokenizer import UNK
 
 if TYPE_CHECKING:
     from diffusion_lm.model.diffusion_lm import DiffusionLM
@@ -54,7 +55,8 @@ class Infill(Control):
             raise UserError("Infilling needs a model of the exact layout; this one is padded.")
         if not _BLANK.search(self.template):
             raise UserError(f"The infill {self.template!r} has no blank; write ___ where words are wanted.")
-        unknown = lm.tokenizer.unknown_words(_BLANK.sub(" ", self.template))
+        # UNK is what a word is called that the vocabulary lacks: whoever writes it means it.
+        unknown = [w for w in lm.tokenizer.unknown_words(_BLANK.sub(" ", self.template)) if w != UNK]
         if unknown:
             raise UserError(
                 f"{', '.join(map(repr, dict.fromkeys(unknown)))} in the infill: not in the model's vocabulary "

@@ -21,8 +21,8 @@ class EvaluateConfig(SamplingConfig):
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
     tasks: list[str] = field(default_factory=lambda: ["unconditional"])
-    """What the model has to do: unconditional, attribute, length, pos, tree, span, pos+attribute, tree+attribute; may be
-    repeated."""
+    """What the model has to do: unconditional, attribute, length, pos, tree, span, pos+attribute, tree+attribute, infill;
+    may be repeated."""
     n: int = 1000
     """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
     of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
@@ -41,6 +41,8 @@ class EvaluateConfig(SamplingConfig):
     """File of spans, {"spans": [[3, 5, "PP"]]} on every line: words 3 to 5, counted from 0."""
     compose_targets: str | None = None
     """File of two targets on every line, an attribute under "attr" beside "pos" or "words_"."""
+    infill_targets: str | None = None
+    """File of gaps, {"left": "...", "right": "...", "references": ["..."]} on every line, or aNLG's dev.json."""
     lengths: tuple[int, int] = (10, 40)
     """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
     limit_targets: int | None = None
@@ -50,6 +52,11 @@ class EvaluateConfig(SamplingConfig):
     the targets are. Folders of several fine-tuned models are their product."""
     baseline_beams: int | None = None
     """Width of the baseline's beam search, which writes its best text alone; null: it samples."""
+    outside: bool = False
+    """Measure with pretrained models too, which make metrics installs: MAUVE against human text, and fluency under a language
+    model that never read the corpus."""
+    outside_n: int = 200
+    """The most texts of a row whose fluency that model measures; it is slow on a CPU."""
     label: str | None = None
     """Who wrote, as tables and figures say it; "FIGURE: POINT" puts the run into the report's figure FIGURE; null: the name of
     the model or of the baseline."""
@@ -61,7 +68,7 @@ class EvaluateConfig(SamplingConfig):
         super().__post_init__()
         if not self.baseline and self.baseline_beams is not None:
             raise UserError("baseline_beams belongs to --baseline FOLDER.")
-        for name in ("n", "samples_per_target", "limit_targets", "baseline_beams"):
+        for name in ("n", "samples_per_target", "limit_targets", "baseline_beams", "outside_n"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}.")

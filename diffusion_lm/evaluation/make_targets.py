@@ -1,4 +1,4 @@
-"""Targets of tags, trees and spans, drawn from an annotated corpus."""
+"""Targets of tags, trees, spans and gaps, drawn from an annotated corpus."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from diffusion_lm.annotate.corpus_labels import Annotation, read_annotations
 from diffusion_lm.annotate.trees import read_tree, spans_of, without_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
+from diffusion_lm.text.spacing import join_words
+
+LEAST_WORDS = 8
+"""Of a sentence that a gap is made in."""
 
 
 def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
-    """Draw sentences and write a file of targets for each task; all are of the same sentences, in the same order.
+    """Draw sentences and write a file of targets for each task; all but gaps are of the same sentences, in the same order.
 
-    A span is a random constituent of its sentence, the whole sentence excepted where there is another.
+    A span is a random constituent of its sentence, the whole sentence excepted where there is another. Gaps are in
+    sentences of at least `LEAST_WORDS` words, as many as are wanted or as there are; without one, there is no file of gaps.
 
     Returns:
         The files by their task.
@@ -37,6 +42,9 @@ def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
         "trees": [{"words_": label.words, "tree": without_words(read_tree(label.tree))} for label in drawn],
         "spans": [{"words_": label.words, "spans": [_span(label, rng)]} for label in drawn],
     }
+    long = [label for label in found.values() if len(label.words) >= LEAST_WORDS]
+    if long:
+        records["infill"] = [_gap(label.words, rng) for label in rng.sample(long, min(config.n, len(long)))]
     return {task: _write(Path(config.out) / f"{task}.jsonl", lines) for task, lines in records.items()}
 
 
@@ -46,6 +54,19 @@ def _span(label: Annotation, rng: random.Random) -> list[Any]:
     inside = [span for span in spans if span.stop - span.start < len(label.words)]
     start, stop, name = rng.choice(inside or spans)
     return [start, stop - 1, name]
+
+
+def _gap(words: Sequence[str], rng: random.Random) -> dict[str, Any]:
+    """A stretch of 2 words to half of them as the reference, at least two words standing on either side."""
+    length = rng.randint(2, len(words) // 2)
+    start = rng.randint(2, len(words) - length - 2)
+    left, middle, right = words[:start], words[start : start + length], words[start + length :]
+    return {
+        "words_": list(words),
+        "left": join_words(list(left)),
+        "right": join_words(list(right)),
+        "references": [join_words(list(middle))],
+    }
 
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:

@@ -18,7 +18,7 @@ class MakeTargetsConfig:
     seed: int = 0
     """Seed of the draw."""
     out: str = "runs/targets"
-    """Folder for pos.jsonl, trees.jsonl and spans.jsonl, which evaluate reads."""
+    """Folder for pos.jsonl, trees.jsonl, spans.jsonl and infill.jsonl, which evaluate reads."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be meant."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from diffusion_lm.evaluation.references import ReferenceScores
 from diffusion_lm.evaluation.rows import EvaluationRow, TargetScore
 
 WORST = 5
@@ -58,6 +59,18 @@ def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
     if missed:
         text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for share, target in missed[:WORST])
     return [text + "."]
+
+
+def versus_references(label: str, scores: Mapping[str, ReferenceScores]) -> str:
+    """The remark on a task whose texts were held against references: the figures of each way to choose a text."""
+    figures = "; ".join(
+        f"{name} {each.bleu_4:.1f} / {each.rouge_l:.1f} / {each.cider:.1f} / {each.bert_score:.1f} ({each.n:,} texts)"
+        for name, each in scores.items()
+    )
+    return (
+        f"{label}: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM against the references: {figures}. "
+        "The paper's choice by mbr on aNLG: 7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
+    )
 
 
 def versus_originals(

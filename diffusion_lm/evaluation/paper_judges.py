@@ -48,4 +48,4 @@ PAPER_JUDGES: dict[str, Callable[[Any, Sequence[str]], list[float]]] = {
     "span": _span,
     "length": _length,
 }
-"""(target, texts) to the success of each text in [0, 1], by the name of the task."""
+"""(target, texts) to the success of each text in [0, 1], by the name of the task; infilling has none."""

@@ -37,6 +37,12 @@ class Row:
     """Distinct word pairs over all word pairs."""
     self_bleu: float | None = None
     """Mean BLEU-4 of each text against the others, 0 to 100."""
+    mauve: float | None = None
+    """MAUVE against human text of the dev split, in [0, 1]; of the human row itself, against other such text."""
+    mauve_train: float | None = None
+    """The same against human text of the training split."""
+    outside_nats: float | None = None
+    """Nats a token under a language model that never read the corpus."""
     verbatim: float | None = None
     """Share of the texts that stand in the training corpus, in [0, 1]."""
     evaluations: int | None = None
@@ -64,6 +70,9 @@ COLUMNS = {
     "distinct-1": ("distinct_1", "{:,}"),
     "distinct-2": ("distinct_2", "{:.3f}"),
     "self-BLEU": ("self_bleu", "{:.1f}"),
+    "MAUVE": ("mauve", "{:.3f}"),
+    "MAUVE, train": ("mauve_train", "{:.3f}"),
+    "outside nats": ("outside_nats", "{:.3f}"),
     "verbatim %": ("verbatim", "{:.1%}"),
     "evaluations": ("evaluations", "{:,}"),
     "seconds": ("seconds", "{:,.1f}"),

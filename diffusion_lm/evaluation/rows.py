@@ -36,6 +36,8 @@ class EvaluationRow(Row):
     """Mean success of each of several controls, by the name of its task."""
     parts_paper: dict[str, float] = field(default_factory=dict)
     """Mean paper-compatible success of each of several controls."""
+    outside_n: int | None = None
+    """Number of texts that `outside_nats` is of."""
     targets: int | None = None
     """Number of targets tried."""
     targets_in_all: int | None = None
@@ -61,11 +63,17 @@ def words_of(text: str) -> list[str]:
     return [bare(word) for word in split_words(text)]
 
 
+def some_of(texts: Sequence[str], most: int, seed: int) -> list[str]:
+    """A random `most` of the texts in their order, or all if there are not more."""
+    if len(texts) <= most:
+        return list(texts)
+    chosen = np.random.default_rng(seed).choice(len(texts), most, replace=False)
+    return [texts[i] for i in sorted(chosen)]
+
+
 def diversity_of(texts: Sequence[str], most: int, seed: int) -> dict[str, int | float]:
     """Distinct words and pairs and self-BLEU of at most `most` texts, as fields of `EvaluationRow`."""
-    if len(texts) > most:
-        chosen = np.random.default_rng(seed).choice(len(texts), most, replace=False)
-        texts = [texts[i] for i in sorted(chosen)]
+    texts = some_of(texts, most, seed)
     words = [words_of(text) for text in texts]
     pairs = distinct(words, 2)
     figures = {

@@ -16,9 +16,15 @@ from diffusion_lm.baselines.load import open_baseline
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.collect import collected, write_missing
 from diffusion_lm.evaluation.config import EvaluateConfig
+from diffusion_lm.evaluation.encoder import SentenceEncoder
 from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
+from diffusion_lm.evaluation.infill_scores import infill_scores
 from diffusion_lm.evaluation.judge import JudgeLM, fluency
-from diffusion_lm.evaluation.notes import notes, versus_originals
+from diffusion_lm.evaluation.notes import notes, versus_originals, versus_references
+from diffusion_lm.evaluation.optional import ENCODER, MAUVE, OUTSIDE, REFERENCES, require
+from diffusion_lm.evaluation.outside import OutsideJudge
+from diffusion_lm.evaluation.outside_rows import OutsideRows
+from diffusion_lm.evaluation.references import ReferenceScores
 from diffusion_lm.evaluation.report import Row, print_rows
 from diffusion_lm.evaluation.results import Results, Sample
 from diffusion_lm.evaluation.rows import (
@@ -31,7 +37,7 @@ from diffusion_lm.evaluation.rows import (
     target_scores,
 )
 from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, reservoir, target_seed
-from diffusion_lm.evaluation.tasks import find_tasks
+from diffusion_lm.evaluation.tasks import InfillTask, find_tasks
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.corpus import Corpus, open_corpus
 
@@ -42,8 +48,8 @@ if TYPE_CHECKING:
 
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "pos_targets", "tree_targets",
-    "span_targets", "compose_targets", "lengths", "limit_targets", "device", "out",
-    "baseline", "baseline_beams", "label",
+    "span_targets", "compose_targets", "infill_targets", "lengths", "limit_targets", "device", "out",
+    "baseline", "baseline_beams", "outside", "outside_n", "label",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 
@@ -57,7 +63,8 @@ def evaluate(
 
     Under `accelerate launch` or `torchrun` each process calls this and writes the texts of its share of the targets.
     Every text is written to `out`/results.jsonl as soon as its target is done; the same call goes on where an
-    earlier one stopped. `out`/summary.json holds the rows, the score of every target, and the config.
+    earlier one stopped. `out`/summary.json holds the rows, the score of every target, and the config; only the main process
+    measures with pretrained models and writes it.
 
     Args:
         config: what to evaluate, and how.
@@ -66,10 +73,11 @@ def evaluate(
             if it names one.
 
     Raises:
-        UserError: the model, judge, corpus, a task or a target cannot be used, or `out` holds an evaluation
-            with other settings.
+        UserError: the model, judge, corpus, a task or a target cannot be used, a package is missing, or `out` holds an
+            evaluation with other settings.
     """
     tasks = find_tasks(config.tasks)
+    _check_packages(config)
     corpus = open_corpus(config.corpus)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no CUDA device here; take --device auto or --device cpu.")
@@ -99,13 +107,31 @@ def evaluate(
     remarks = notes(rows, human.left_out, {m.label: target_scores(groups[m.name]) for m in models})
     remarks += _against_originals(config, models, groups, judge, corpus)
     if processes.is_main_process:
-        _write_summary(config, digest, who, rows, groups, remarks)
+        references = _against_references(models, groups, lm.device)
+        remarks += [versus_references(m.label, references[m.name]) for m in models if m.name in references]
+        if config.outside:
+            outside = _outside(config, corpus, groups, lm.device)
+            rows = outside.rows(rows, {name: _texts(group) for name, group in groups.items()})
+            remarks.append(outside.remark())
+        _write_summary(config, digest, who, rows, groups, references, remarks)
     if processes.is_main_process and console is not None:
         steps = f", {config.steps} steps" if writer is None else ""
         print_rows(console, rows, f"{who}{steps}, judged by {config.judge}")
         for remark in remarks:
             console.print(f"- {remark}", highlight=False, markup=False)
     return list(rows)
+
+
+def _check_packages(config: EvaluateConfig) -> None:
+    """See that nothing is missing at the end, when the texts have been written."""
+    if config.outside:
+        require(*ENCODER, *OUTSIDE, *MAUVE)
+    if InfillTask.name in config.tasks:
+        require(*ENCODER, *REFERENCES)
+
+
+def _texts(group: dict[str, list[Sample]]) -> list[str]:
+    return [sample.text for samples in group.values() for sample in samples]
 
 
 def _settings_hash(config: EvaluateConfig, lm: DiffusionLM, judge: JudgeLM, corpus: Corpus) -> str:
@@ -132,7 +158,7 @@ def _rows(
     """A row for each system; after the first, human text, one for it in the model's vocabulary."""
     texts = (sample.text for group in groups.values() for samples in group.values() for sample in samples)
     copies = copied(texts, (document.text for document in corpus.documents("train")))
-    human_texts = [sample.text for sample in groups[Human.name][""]]
+    human_texts = _texts(groups[Human.name])
     human = fluency(judge, human_texts).nats_per_token
     rows = [
         make_row(
@@ -185,12 +211,32 @@ def _against_originals(
     ]
 
 
+def _against_references(
+    models: Sequence[Model], groups: dict[str, dict[str, list[Sample]]], device: torch.device
+) -> dict[str, dict[str, ReferenceScores]]:
+    """The figures of a task that has references, by its name."""
+    infill = [model for model in models if model.name == InfillTask.name]
+    if not infill:
+        return {}
+    encoder = SentenceEncoder.from_package(device)
+    return {model.name: infill_scores(groups[model.name], model.asked, encoder.tokens) for model in infill}
+
+
+def _outside(
+    config: EvaluateConfig, corpus: Corpus, groups: dict[str, dict[str, list[Sample]]], device: torch.device
+) -> OutsideRows:
+    """The measures of pretrained models."""
+    judge, encoder = OutsideJudge.from_package(device), SentenceEncoder.from_package(device)
+    return OutsideRows(corpus, _texts(groups[Human.name]), judge, encoder, config.outside_n, config.seed)
+
+
 def _write_summary(
     config: EvaluateConfig,
     digest: str,
     who: str,
     rows: Sequence[EvaluationRow],
     groups: dict[str, dict[str, list[Sample]]],
+    references: dict[str, dict[str, ReferenceScores]],
     remarks: Sequence[str],
 ) -> None:
     """Write `out`/summary.json, whole or not at all."""
@@ -203,6 +249,9 @@ def _write_summary(
             name: [asdict(score) for score in target_scores(group)]
             for name, group in groups.items()
             if list(group) != [""]
+        },
+        "references": {
+            task: {name: asdict(each) for name, each in scores.items()} for task, scores in references.items()
         },
         "notes": list(remarks),
     }

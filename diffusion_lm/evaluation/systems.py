@@ -196,7 +196,9 @@ class Model(System):
         if len(wanted) > 1:
             controls = zip(wanted, control.parts(), strict=True)
             parts = {name: part.success(texts).tolist() for name, part in controls}
-        paper = {name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items()}
+        paper = {
+            name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items() if name in PAPER_JUDGES
+        }
         return Texts(texts, control.success(texts).tolist(), parts, paper, seconds, evaluations)
 
 

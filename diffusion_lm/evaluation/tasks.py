@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from diffusion_lm.control import Control, Length
+from diffusion_lm.control import Control, Infill, Length
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.tree import our_parser
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
+from diffusion_lm.evaluation.infill_targets import InfillTarget, read_infill_targets
 from diffusion_lm.evaluation.sampling import attribute_of, pos_of, span_of, tree_of
 from diffusion_lm.evaluation.sentence_targets import (
     POS_EXAMPLE,
@@ -292,6 +293,23 @@ class TreeAttributeTask(_ComposedTask):
         return {**_syntax_settings(self.config, self.lm), **_attribute_settings(self.lm)}
 
 
+@final
+class InfillTask(Task[InfillTarget]):
+    """Infilling (paper section 6.2): what stands left and right of a gap is given, a word that the model lacks as UNK."""
+
+    name = "infill"
+
+    def targets(self) -> list[InfillTarget]:  # noqa: D102
+        path = _file(self.config.infill_targets, "infill_targets", "gaps")
+        return [target.known_to(self.lm.tokenizer) for target in read_infill_targets(path)]
+
+    def control(self, target: InfillTarget) -> Control:  # noqa: D102
+        return Infill(target.template)
+
+    def words(self, target: InfillTarget) -> tuple[str, ...]:  # noqa: D102
+        return target.words
+
+
 TASKS: dict[str, type[Task[Any]]] = {
     task.name: task
     for task in (
@@ -303,6 +321,7 @@ TASKS: dict[str, type[Task[Any]]] = {
         SpanTask,
         PosAttributeTask,
         TreeAttributeTask,
+        InfillTask,
     )
 }
 """The tasks by name."""

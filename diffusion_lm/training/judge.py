@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
 from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.training.clock import Clock
 from diffusion_lm.training.judge_config import JudgeTrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from diffusion_lm.text.encoded import EncodedCorpus
     from diffusion_lm.text.tokenizer import Tokenizer
@@ -73,12 +73,14 @@ def train_judge(
         tokenizer.vocab_size, config.width, config.layers, config.heads, config.max_length, config.dropout
     )
     model = JudgeLM(shape, tokenizer).to(device)
-    clock = _Clock(config, len(token_batches(train_lengths, config.batch_tokens, order)))
+    batches = len(token_batches(train_lengths, config.batch_tokens, order))
+    clock = Clock(config.epochs, config.minutes, batches, config.lr, config.warmup)
     optimizer = _optimizer(model, config)
     best_nats, best_weights, epoch = math.inf, _copy(model), 0
     while clock.fraction() < 1:
         epoch += 1
-        train_nats = _train_epoch(model, optimizer, clock, encoded_train, train_lengths, order)
+        shuffled = token_batches(train_lengths, config.batch_tokens, order)
+        train_nats = _train_epoch(model, optimizer, clock, encoded_train, shuffled)
         dev_nats = corpus_nats(model, encoded_dev)
         if dev_nats < best_nats:
             best_nats, best_weights = dev_nats, _copy(model)
@@ -111,55 +113,25 @@ def corpus_nats(model: JudgeLM, encoded: EncodedCorpus, batch_tokens: int = 8192
     return total / count
 
 
-class _Clock:
-    """How far the training is, by steps or by time, whichever is further; the learning rate follows it."""
-
-    def __init__(self, config: JudgeTrainConfig, steps_per_epoch: int) -> None:
-        self.total = math.ceil(config.epochs * steps_per_epoch)
-        self.limit = math.inf if config.minutes is None else 60 * config.minutes
-        if self.total < 1 or self.limit <= 0:
-            raise UserError("The judge's epochs and minutes must be above 0.")
-        self.config = config
-        self.steps = 0
-        self.started = time.monotonic()
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def fraction(self) -> float:
-        return min(1.0, max(self.steps / self.total, self.seconds() / self.limit))
-
-    def lr(self) -> float:
-        warm = min(1.0, (self.steps + 1) / max(1, self.config.warmup))
-        return self.config.lr * warm * 0.5 * (1 + math.cos(math.pi * self.fraction()))
-
-
 def _train_epoch(
     model: JudgeLM,
     optimizer: torch.optim.Optimizer,
-    clock: _Clock,
+    clock: Clock,
     encoded: EncodedCorpus,
-    lengths: Tensor,
-    order: torch.Generator,
+    batches: Sequence[Tensor],
 ) -> float:
     """Take one pass, or what the clock leaves of it; return the nats a token of its batches."""
     device = model.embedding.weight.device
     model.train()
     total, count = torch.zeros((), device=device), 0
-    for indices in token_batches(lengths, clock.config.batch_tokens, order):
+    for indices in batches:
         if clock.fraction() >= 1:
             break
         ids, mask = gather(encoded, indices, model.tokenizer.pad_id)
         with torch.autocast(device.type, torch.bfloat16):
             nats = model.nll(ids.to(device), mask.to(device)).sum()
         tokens = int(mask[:, 1:].sum())
-        (nats / tokens).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = clock.lr()
-        optimizer.step()
-        optimizer.zero_grad()
-        clock.steps += 1
+        clock.step(nats / tokens, model, optimizer)
         total, count = total + nats.detach(), count + tokens
     return float(total) / max(1, count)
 

@@ -7,15 +7,19 @@ import pytest
 import torch
 
 from diffusion_lm.annotate.corpus_labels import Annotation
-from diffusion_lm.baselines.fine_tune import PADDING
+from diffusion_lm.baselines.fine_tune import PADDING, Example, fine_tune, prompted
+from diffusion_lm.baselines.fine_tune_config import FineTuneConfig
+from diffusion_lm.baselines.fine_tuned import FineTuned, product
 from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
 from diffusion_lm.baselines.prompts import PROMPTS
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.decode import Ends, beam_search, sample
-from diffusion_lm.evaluation.judge import JudgeConfig
+from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
 from diffusion_lm.evaluation.sentence_targets import SentenceTarget
 from diffusion_lm.evaluation.targets import AttributeTarget
+from diffusion_lm.evaluation.tasks import Composed
 from diffusion_lm.text.document import Document
+from diffusion_lm.text.spacing import split_words
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 TEXT = "The Mill is cheap."
@@ -56,12 +60,28 @@ def test_spans_are_prompts_one_by_one():
     )
 
 
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_word_tokenizer([TEXT], 1)
+
+
 @pytest.fixture
-def model():
-    torch.manual_seed(0)
-    tokenizer = build_word_tokenizer([TEXT], 1)
-    shape = JudgeConfig(tokenizer.vocab_size, width=16, layers=2, heads=2, max_length=10, dropout=0.0)
-    return PromptedLM(PromptedConfig("length", [PADDING, "length=4", "length=5"], 2, shape), tokenizer).eval()
+def shape(tokenizer):
+    return JudgeConfig(tokenizer.vocab_size, width=16, layers=2, heads=2, max_length=10, dropout=0.0)
+
+
+def prompted_lm(task, symbols, shape, tokenizer):
+    """One whose random weights are so large that its prompts matter."""
+    model = PromptedLM(PromptedConfig(task, [PADDING, *symbols], 5, shape), tokenizer)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    return model.eval()
+
+
+@pytest.fixture
+def model(shape, tokenizer):
+    return prompted_lm("length", ["length=4", "length=5"], shape, tokenizer)
 
 
 def test_words_read_the_prompt_and_the_words_before_them_alone(model):
@@ -76,8 +96,8 @@ def test_words_read_the_prompt_and_the_words_before_them_alone(model):
 def test_an_unseen_symbol_is_refused(model):
     with pytest.raises(UserError, match="never seen the symbol 'length=9'"):
         model.encode(["length=9"])
-    with pytest.raises(UserError, match="never seen a prompt of 3 symbols"):
-        model.encode(["length=4"] * 3)
+    with pytest.raises(UserError, match="never seen a prompt of 6 symbols"):
+        model.encode(["length=4"] * 6)
 
 
 def test_it_loads_as_it_was_saved(model, tmp_path):
@@ -89,6 +109,77 @@ def test_it_loads_as_it_was_saved(model, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no fine-tuned language model"):
         PromptedLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "places"),
+    [
+        ("length", {"length=5": 5}),
+        ("span", {"first=1": 1, "last=5": 5, "S": None}),
+        ("pos", {"DET": None}),
+    ],
+)
+def test_a_symbol_that_names_a_place_starts_as_the_position_of_it(task, places, shape, tokenizer):
+    judge = JudgeLM(shape, tokenizer)
+    ids = tokenizer.encode_sentence(TEXT)
+    model = prompted(judge, task, [Example(PROMPTS[task].options(DOCUMENT, LABELS), ids)])
+    # Where a sentence is as long as its prompt says, that position is the last word's: END is predicted there.
+    assert ids[5] == tokenizer.encode(TEXT)[-1] and ids[6] == tokenizer.end_id
+    for symbol, place in places.items():
+        vector = model.symbols.weight[model.index[symbol]]
+        same = (vector == judge.positions.weight).all(-1).nonzero().flatten().tolist()
+        assert same == ([] if place is None else [place])
+
+
+COMPOSED = Composed(SentenceTarget(1, "DET PROPN"), AttributeTarget("price", "cheap"))
+
+
+@pytest.fixture
+def experts(shape, tokenizer, tmp_path):
+    """Folders of experts for tags and for an attribute."""
+    for task, symbols in (("pos", ["DET", "PROPN"]), ("attribute", ["price=cheap"])):
+        prompted_lm(task, symbols, shape, tokenizer).save_pretrained(tmp_path / task)
+    return [tmp_path / "pos", tmp_path / "attribute"]
+
+
+def test_a_product_of_experts_is_their_geometric_mean():
+    one, two = torch.randn(2, 3, 7)
+    mean = (one.softmax(-1) * two.softmax(-1)).sqrt()
+    torch.testing.assert_close(product([one, two]).exp(), mean / mean.sum(-1, keepdim=True))
+    torch.testing.assert_close(product([one, one, one]).exp(), one.softmax(-1))
+
+
+def test_experts_stand_for_the_controls_of_the_task(experts):
+    writer = FineTuned(experts)
+    assert writer.name == "FT-PoE, sampled"
+    writer.check("pos+attribute")
+    assert writer.write(COMPOSED, 3, 1).texts != FineTuned(experts[:1]).write(COMPOSED, 3, 1).texts
+    assert writer.write(COMPOSED, 3, 1) == writer.write(COMPOSED, 3, 1)
+    for task in ("pos", "tree+attribute"):
+        with pytest.raises(UserError, match=r"fine-tuned to pos\+attribute, not to"):
+            writer.check(task)
+    with pytest.raises(UserError, match="for the same control"):
+        FineTuned([experts[0], experts[0]])
+
+
+def test_experts_share_their_words(experts, tmp_path):
+    other = build_word_tokenizer(["Other words."], 1)
+    shape = JudgeConfig(other.vocab_size, width=8, layers=1, heads=1, max_length=10)
+    prompted_lm("attribute", ["price=cheap"], shape, other).save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="not the same words"):
+        FineTuned([experts[0], tmp_path / "other"])
+
+
+def test_training_learns_what_the_prompts_say(labelled, judge, tmp_path):
+    judge.save_pretrained(tmp_path / "judge")
+    rates = {"epochs": 12, "batch_tokens": 64, "lr": 3e-2, "warmup": 5}
+    config = FineTuneConfig(judge=str(tmp_path / "judge"), task="length", out=str(tmp_path / "ft"), **rates)
+    seen = []
+    fine_tune(config, seen.append)
+    assert seen[-1].fraction == 1 and seen[-1].loss < seen[0].loss / 3
+    for length in (4, 5):
+        texts = FineTuned([config.folder]).write(length, 20, 0).texts
+        assert sum(len(split_words(text)) == length for text in texts) >= 12
 
 
 def chain(ids):

@@ -44,7 +44,7 @@ def test_a_foreign_method_is_scored_as_the_model_is(tmp_path):
 
 
 def test_a_fine_tuned_model_samples_or_searches(tmp_path):
-    row = evaluate(config(tmp_path, baseline=str(tmp_path / "ft")))[-1]
+    row = evaluate(config(tmp_path, baseline=[str(tmp_path / "ft")]))[-1]
     assert row.name == "FT, sampled: length (2 targets x 3)" and row.n == 6
-    assert FineTuned(tmp_path / "ft").write(5, 3, 1) == FineTuned(tmp_path / "ft").write(5, 3, 1)
-    assert len(FineTuned(tmp_path / "ft", beams=2).write(5, 3, 1).texts) == 1
+    assert FineTuned([tmp_path / "ft"]).write(5, 3, 1) == FineTuned([tmp_path / "ft"]).write(5, 3, 1)
+    assert len(FineTuned([tmp_path / "ft"], beams=2).write(5, 3, 1).texts) == 1

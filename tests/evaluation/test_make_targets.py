@@ -8,8 +8,10 @@ from diffusion_lm.annotate.corpus_labels import FORMAT
 from diffusion_lm.annotate.trees import read_tree, spans_of
 from diffusion_lm.control.span import read_span
 from diffusion_lm.errors import UserError
+from diffusion_lm.evaluation.infill_targets import read_infill_targets
 from diffusion_lm.evaluation.make_targets import make_targets
 from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
+from diffusion_lm.evaluation.rows import words_of
 from diffusion_lm.evaluation.sentence_targets import (
     POS_EXAMPLE,
     SPAN_EXAMPLE,
@@ -54,6 +56,39 @@ def test_targets_are_of_different_sentences_and_true_of_them(labels, tmp_path):
         assert spans_of(read_tree(tree.value)) == spans_of(whole)
     first = {task: path.read_bytes() for task, path in files.items()}
     assert {task: path.read_bytes() for task, path in make_targets(config).items()} == first
+
+
+def test_gaps_are_in_long_sentences_and_put_together_they_are_the_sentence(tmp_path):
+    words = [
+        "The",
+        "Punter",
+        "is",
+        "a",
+        "cheap",
+        ",",
+        "child",
+        "-",
+        "friendly",
+        "pub",
+        "near",
+        "the",
+        "river",
+        ".",
+    ]
+    tree = "(X " + " ".join(f"(NN {word})" for word in words) + ")"
+    lines = [{"format": FORMAT, "fingerprint": "x", "n": 9}]
+    lines += [{"words": words[:n], "pos": ["X"] * n, "tree": tree} for n in range(6, 15)]
+    path = tmp_path / "labels.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = MakeTargetsConfig(labels=str(path), n=8, out=str(tmp_path / "targets"))
+    targets = read_infill_targets(make_targets(config)["infill"])
+    assert len(targets) == 7  # two of the nine have fewer than eight words
+    for target in targets:
+        parts = [len(words_of(part)) for part in (target.left, *target.references, target.right)]
+        assert min(parts) >= 2 and sum(parts) == len(target.words)
+        assert parts[1] <= len(target.words) // 2
+        text = " ".join((target.left, *target.references, target.right))
+        assert words_of(text) == list(target.words)
 
 
 def test_what_cannot_be_drawn_is_one_sentence(labels, tmp_path):
