@@ -12,6 +12,12 @@ def gpu_multiplies_bf16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """Autocast to bf16 where the device multiplies in it; elsewhere, where bf16 would be emulated and slow, it does nothing."""
+    enabled = gpu_multiplies_bf16() if device.type == "cuda" else cpu_multiplies_bf16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
 def cpu_multiplies_bf16() -> bool:
     """Whether the CPU multiplies in bf16 natively."""
     if not torch.backends.mkldnn.is_available():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lm.baselines.config import BaselineTrainConfig
-from diffusion_lm.hardware import cpu_multiplies_bf16
+from diffusion_lm.hardware import autocast
 from diffusion_lm.text.batches import token_batches
 from diffusion_lm.training.clock import Clock
 
@@ -64,7 +64,7 @@ def fit(
             # The first batch is always taken, so that an epoch has a mean.
             if losses and clock.fraction() >= 1:
                 break
-            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_multiplies_bf16()):
+            with autocast(torch.device("cpu")):
                 loss = loss_of(rows.tolist())
             clock.step(loss, model, optimizer)
             losses.append(float(loss.detach()))

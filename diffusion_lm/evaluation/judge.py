@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.decode import Ends, sample
+from diffusion_lm.hardware import autocast
 from diffusion_lm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class JudgeLM(nn.Module):
         device = self.embedding.weight.device
 
         def next_word(ids: Tensor) -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 last = self.hidden(ids)[:, -1]
             return self.logits(last.float())
 

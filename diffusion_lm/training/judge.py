@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
+from diffusion_lm.hardware import autocast
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.training.clock import Clock
 from diffusion_lm.training.judge_config import JudgeTrainConfig
@@ -98,7 +99,7 @@ def train_judge(
 
 @torch.no_grad()
 def corpus_nats(model: JudgeLM, encoded: EncodedCorpus, batch_tokens: int = 8192) -> float:
-    """Return the nats a token, END counted, over all of `encoded`, in bfloat16: for watching a training.
+    """Return the nats a token, END counted, over all of `encoded`, in the precision of training: for watching a training.
 
     Reported figures come from `diffusion_lm.evaluation.judge.fluency`, which is float32.
     """
@@ -107,7 +108,7 @@ def corpus_nats(model: JudgeLM, encoded: EncodedCorpus, batch_tokens: int = 8192
     total, count = 0.0, 0
     for indices in token_batches(encoded.lengths, batch_tokens, None):
         ids, mask = gather(encoded, indices, model.tokenizer.pad_id)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             total += float(model.nll(ids.to(device), mask.to(device)).double().sum())
         count += int(mask[:, 1:].sum())
     return total / count
@@ -128,7 +129,7 @@ def _train_epoch(
         if clock.fraction() >= 1:
             break
         ids, mask = gather(encoded, indices, model.tokenizer.pad_id)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             nats = model.nll(ids.to(device), mask.to(device)).sum()
         tokens = int(mask[:, 1:].sum())
         clock.step(nats / tokens, model, optimizer)
