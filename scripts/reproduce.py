@@ -1,0 +1,263 @@
+"""From the corpus to docs/results.md and one HTML page: the paper's tables and ablations, ours beside the paper's.
+
+    python scripts/reproduce.py --data DATA --into docs/results.md
+
+DATA holds `e2e` (trainset.csv, devset.csv, testset_w_refs.csv) and `control_targets` (attribute.jsonl, pos.jsonl, spans.jsonl,
+compose_pos_attr.jsonl). Each stage is a command of diffusion-lm, printed before it runs, with a log of its own under OUT/logs. A
+stage that is done with the same command is not run again, so an interrupted call goes on where it stopped. `--only` runs
+some stages, and `--list` prints all commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+logger = logging.getLogger("reproduce")
+
+TASKS = ("attribute", "pos", "tree", "span", "length")
+COMPOSED = ("pos+attribute", "tree+attribute")
+TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.validate_every 100000 --run.sample_every 100000"
+SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
+TRAINED = {
+    "objective: cross-entropy": "",
+    "objective: paper, x0": SIMPLE,
+    "objective: paper, eps": f"{SIMPLE} --model.prediction eps",
+    "embeddings: learned": "",
+    "embeddings: random": "--model.embeddings random",
+    "schedule: sqrt": "",
+    "schedule: cosine": "--model.schedule cosine",
+    "schedule: linear": "--model.schedule linear",
+    "schedule: tan": "--model.schedule tan",
+    "self-conditioning: on": "",
+    "self-conditioning: off": "--model.self_conditioning false",
+}
+"""Ablations that are trained: FIGURE: POINT, and what differs from our recipe at the size tiny."""
+SAMPLED = {
+    **{f"clamp: {clamp}": f"--steps 50 --clamp {clamp}" for clamp in ("sample", "soft", "hard", "off")},
+    **{f"steps: {steps}": f"--steps {steps}" for steps in (10, 20, 50, 100, 200)},
+}
+"""Ablations of sampling alone, on the bundled model."""
+
+
+class Stage(NamedTuple):
+    """A command of diffusion-lm, or of Python where it begins with a file."""
+
+    name: str
+    command: str
+
+
+class Plan(NamedTuple):
+    """What all stages share."""
+
+    data: Path
+    out: Path
+    samples: int
+    targets: int | None
+    free: int
+    minutes: float
+    judge_minutes: float
+    judge_shape: str
+    ablation_steps: int
+    ablation_samples: int
+
+
+def stages(plan: Plan) -> Iterator[Stage]:
+    """All stages in order; what a table needs first stands first."""
+    corpus, out = f"--corpus.source {plan.data / 'e2e'}", plan.out
+    targets, labels, judge = plan.data / "control_targets", f"--labels {out}/labels.jsonl", f"{out}/judge"
+    yield Stage("annotate", f"annotate {corpus} --out {out}/labels.jsonl")
+    # The judge has not read the sentences that the targets were taken from.
+    yield Stage(
+        "judge",
+        f"train-judge {corpus} --hold_out {targets}/pos.jsonl --judge.out {judge} {plan.judge_shape} "
+        f"--judge.minutes {plan.judge_minutes:g}",
+    )
+    limit = "" if plan.targets is None else f" --limit_targets {plan.targets}"
+    evaluate = f"evaluate {corpus} --judge {judge}"
+    on_targets = (
+        f"{evaluate} --targets {targets}/attribute.jsonl --pos_targets {targets}/pos.jsonl --tree_targets {targets}/pos.jsonl "
+        f"--span_targets {targets}/spans.jsonl --compose_targets {targets}/compose_pos_attr.jsonl "
+        f"--samples_per_target {plan.samples} --n {plan.free}{limit}"
+    )
+    ours = "--steps 50 --clamp soft --temperature 0.7 --attribute_by words"
+    yield Stage(
+        "ours",
+        f"{on_targets} --tasks [{','.join((*TASKS, *COMPOSED))}] {ours} --label e2e-small --out {out}/ours",
+    )
+    yield Stage(
+        "free", f"{evaluate} --n {plan.free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free"
+    )
+    yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
+    yield Stage(
+        "likelihood",
+        f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
+    )
+    yield from _ablations(plan, corpus, f"{evaluate} --n {plan.ablation_samples}")
+    yield from _paper(plan, corpus, labels, on_targets)
+
+
+def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[Stage]:
+    """The autoregressive methods: FT by sampling and by beams, FUDGE, products of two FT, PPLM."""
+    out, minutes = plan.out, plan.minutes
+    for task in TASKS:
+        folder = f"{out}/models/ft-{task}"
+        yield Stage(
+            f"train-ft-{task}",
+            f"train-baseline ft --task {task} {lm} {labels} --minutes {minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 "
+            f"--out {folder}",
+        )
+        yield Stage(
+            f"ft-{task}", f"{on_targets} --tasks [{task}] --baseline [{folder}] --out {out}/ft-{task}"
+        )
+        beams = f"--baseline [{folder}] --baseline_beams 4 --out {out}/ft-beams-{task}"
+        yield Stage(f"ft-beams-{task}", f"{on_targets} --tasks [{task}] {beams}")
+    fudge = f"{out}/models/fudge"
+    yield Stage(
+        "train-fudge",
+        f"train-baseline fudge {lm} {labels} --minutes {3 * minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 --out {fudge}",
+    )
+    every = ",".join((*TASKS, *COMPOSED))
+    yield Stage("fudge", f"{on_targets} --tasks [{every}] --baseline [{fudge}] --out {out}/fudge")
+    for task in COMPOSED:
+        both = ",".join(f"{out}/models/ft-{part}" for part in task.split("+"))
+        yield Stage(
+            f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}"
+        )
+    pplm = f"{out}/models/pplm"
+    yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes:g} --out {pplm}")
+    # By far the slowest: a fifth of the targets.
+    few = "" if plan.targets is None else f" --limit_targets {max(1, plan.targets // 5)}"
+    yield Stage("pplm", f"{on_targets}{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm")
+
+
+def _ablations(plan: Plan, corpus: str, evaluate: str) -> Iterator[Stage]:
+    """One training a point, all of the same number of steps of the same size; points that are our recipe share one."""
+    trained = {}
+    for label, flags in TRAINED.items():
+        name = label.replace(": ", "-").replace(", ", "-")
+        if flags not in trained:
+            trained[flags] = f"{plan.out}/models/{name}"
+            yield Stage(
+                f"train-{name}",
+                f"train {corpus} {TINY} --run.steps {plan.ablation_steps} {flags} --run.out {trained[flags]}",
+            )
+        yield Stage(
+            f"ablation-{name}",
+            f'{evaluate} --model {trained[flags]} --steps 50 --label "{label}" --out {plan.out}/ablation-{name}',
+        )
+    for label, flags in SAMPLED.items():
+        name = label.replace(": ", "-")
+        yield Stage(
+            f"ablation-{name}", f'{evaluate} {flags} --label "{label}" --out {plan.out}/ablation-{name}'
+        )
+
+
+def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[Stage]:
+    """The paper's recipe at the size tiny: its objective, its padded canvas, its guidance of 200 steps, its clamp."""
+    model = f"{plan.out}/models/paper"
+    recipe = f"{SIMPLE} --model.layout padded --model.norm post --model.dropout 0.1"
+    yield Stage(
+        "train-paper",
+        f"train {corpus} {TINY} {recipe} --run.steps {2 * plan.ablation_steps} --run.out {model}",
+    )
+    few = f"{corpus} --model {model} --steps {plan.ablation_steps} --batch_tokens 1024"
+    yield Stage("paper-attribute", f"train-control attribute {few}")
+    yield Stage(
+        "paper-syntax", f"train-control syntax {few} {labels} --dev_labels {plan.out}/labels-dev.jsonl"
+    )
+    guided = "--steps 200 --clamp hard --guidance paper --syntax_by classifier --attribute_by classifier"
+    yield Stage(
+        "paper",
+        f'{on_targets} --tasks [{",".join(TASKS)}] --model {model} {guided} --label "paper\'s recipe, tiny" --out {plan.out}/paper',
+    )
+
+
+def run(stage: Stage, plan: Plan) -> None:
+    """Run a stage unless it is done; its marker holds the command."""
+    marker, log = plan.out / "done" / stage.name, plan.out / "logs" / f"{stage.name}.log"
+    if marker.exists() and marker.read_text().split("\n")[0] == stage.command:
+        logger.info("%s: done before", stage.name)
+        return
+    logger.info("%s: diffusion-lm %s", stage.name, stage.command)
+    words = shlex.split(stage.command)
+    command = (
+        [sys.executable, *words]
+        if words[0].endswith(".py")
+        else [sys.executable, "-m", "diffusion_lm", *words]
+    )
+    started = time.monotonic()
+    with log.open("w") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        last = log.read_text().strip().split("\n")[-1]
+        raise SystemExit(f"The stage {stage.name} failed with exit code {code}; {log} says: {last}")
+    seconds = time.monotonic() - started
+    marker.write_text(f"{stage.command}\n{seconds:.0f}\n")
+    logger.info("%s: %.0f s", stage.name, seconds)
+
+
+def report(plan: Plan, into: Path | None) -> None:
+    """Make the pages of all runs that are there."""
+    runs = [path.parent for path in sorted(plan.out.glob("*/summary.json"))]
+    runs += [path.parent for path in sorted(plan.out.glob("*/likelihood.json"))]
+    words = ["report", *map(str, runs), "--out", str(plan.out / "report")]
+    command = [sys.executable, "-m", "diffusion_lm", *words, *(["--into", str(into)] if into else [])]
+    subprocess.run(command, check=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with e2e and control_targets")
+    parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
+    parser.add_argument(
+        "--into", type=Path, help="a Markdown file with the report's markers, docs/results.md"
+    )
+    parser.add_argument("--samples", type=int, default=50, help="texts for each target (paper: 50)")
+    parser.add_argument("--targets", type=int, help="so many targets of each task; without it, all")
+    parser.add_argument("--free", type=int, default=1000, help="free texts")
+    parser.add_argument("--minutes", type=float, default=10, help="training of each baseline")
+    parser.add_argument("--judge-minutes", type=float, default=15, help="training of the judge")
+    parser.add_argument("--judge-shape", default="", help="flags of train-judge that change its size")
+    parser.add_argument("--ablation-steps", type=int, default=5000, help="training of each ablation")
+    parser.add_argument(
+        "--ablation-samples", type=int, default=500, help="texts of each ablation (paper: 500)"
+    )
+    parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, then report."""
+    flags = arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    plan = Plan(**{name: getattr(flags, name) for name in Plan._fields})
+    chosen = [stage for stage in stages(plan) if flags.only is None or stage.name in flags.only]
+    if flags.list:
+        logger.info("%s", "\n".join(f"{stage.name}: diffusion-lm {stage.command}" for stage in chosen))
+        return
+    for folder in ("e2e", "control_targets"):
+        if not (plan.data / folder).is_dir():
+            raise SystemExit(
+                f"{plan.data} has no folder {folder}; give --data the folder that holds e2e and control_targets."
+            )
+    for name in ("done", "logs", "models"):
+        (plan.out / name).mkdir(parents=True, exist_ok=True)
+    for stage in chosen:
+        run(stage, plan)
+    report(plan, flags.into)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Every stage of scripts/reproduce.py is a command line that diffusion-lm takes."""
+
+from __future__ import annotations
+
+import itertools
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_lm.cli import COMMANDS, _choose, load
+from diffusion_lm.commands.parser import parse
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "scripts" / "reproduce.py"))
+
+
+@pytest.fixture
+def plan(script: dict[str, Any], tmp_path: Path) -> Any:
+    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6)
+
+
+def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], plan: Any) -> None:
+    stages = list(script["stages"](plan))
+    assert len({stage.name for stage in stages}) == len(stages)
+    for stage in stages:
+        words = shlex.split(stage.command)
+        if words[0].endswith(".py"):
+            assert (ROOT / words[0]).is_file()
+            continue
+        name, flags = _choose(words)
+        command = COMMANDS[name]
+        parse(name, command.help, load(command.config), flags, positional=command.positional)
+
+
+def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(
+    script: dict[str, Any], plan: Any
+) -> None:
+    made: set[str] = set()
+    for stage in script["stages"](plan):
+        words = shlex.split(stage.command)
+        named = {
+            word.strip("[]") for word in words for word in word.strip("[]").split(",") if "/models/" in word
+        }
+        outs = {word for flag, word in itertools.pairwise(words) if flag in ("--out", "--run.out")}
+        assert named <= made | outs, stage.name
+        made |= outs
+
+
+def test_what_is_done_is_not_run_again_unless_its_command_changes(
+    script: dict[str, Any], plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(script["subprocess"], "run", lambda command, **_: ran.append(command) or Done())
+    for folder in ("done", "logs"):
+        (plan.out / folder).mkdir(parents=True)
+    stage = script["Stage"]("info", "info e2e-small")
+    for each in (stage, stage, stage._replace(command="info other")):
+        script["run"](each, plan)
+    assert [command[-2:] for command in ran] == [["info", "e2e-small"], ["info", "other"]]
