@@ -1,6 +1,7 @@
 # make demo      install, then write eight sentences about an Italian restaurant with the bundled model
 # make test      install the development extras, then run every test
 # make metrics   install what `evaluate --outside` and its task infill measure with, models included
+# make reproduce DATA=FOLDER [SMALL="..."]   every table and figure of docs/results.md, from the corpus (scripts/reproduce.py)
 # make lint      ruff (rules and format) and mypy
 # make clean     delete caches and build outputs; the environment stays (rm -rf .venv removes it)
 
@@ -16,7 +17,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 METRICS_STAMP := $(VENV)/.installed-metrics
 
 .DELETE_ON_ERROR:
-.PHONY: demo test metrics lint clean
+.PHONY: demo test metrics reproduce lint clean
 
 demo: $(RUN_STAMP)
 	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --seed 1
@@ -25,6 +26,10 @@ test: $(DEV_STAMP)
 	$(BIN)/pytest
 
 metrics: $(METRICS_STAMP)
+
+reproduce: $(DEV_STAMP)
+	@test -n "$(DATA)" || { echo "Say where e2e and control_targets are: make reproduce DATA=FOLDER" >&2; exit 2; }
+	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --into docs/results.md $(SMALL)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ def main() -> None:
     for t, *values in zip(CENTRES, *curves.values(), strict=True):
         table.add_row(f"{t:.2f}", *(f"{value:.1%}" for value in values))
     Console().print(table)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     record = {"attribute": asdict(attribute), "syntax": asdict(syntax)}
     arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
     _plot(curves, arguments.out.with_suffix(".png"))

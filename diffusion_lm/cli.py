@@ -178,9 +178,9 @@ def _choose(words: list[str]) -> tuple[str, list[str]]:
             return name, words[count:]
     kinds = [name.split()[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
     if kinds and words[1:2] in ([], ["-h"], ["--help"]):
-        raise UserError(f"{words[0]} needs the name of a control: {', '.join(kinds)}.")
+        raise UserError(f"{words[0]} needs a second word: {', '.join(kinds)}.")
     if kinds:
-        raise UserError(f"{words[0]} knows no control {words[1]!r}; give one of: {', '.join(kinds)}.")
+        raise UserError(f"{words[0]} knows no {words[1]!r}; give one of: {', '.join(kinds)}.")
     near = get_close_matches(words[0], {name.split()[0] for name in COMMANDS}, n=1)
     hint = f"did you mean {near[0]}?" if near else f"give one of: {', '.join(COMMANDS)}."
     raise UserError(f"There is no command {words[0]!r}; {hint}")

@@ -100,8 +100,11 @@ def stages(plan: Plan) -> Iterator[Stage]:
         "likelihood",
         f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
     )
+    yield Stage("trace", f"benchmarks/trace.py --out {out}/trace")
     yield from _ablations(plan, corpus, f"{evaluate} --n {plan.ablation_samples}")
     yield from _paper(plan, corpus, labels, on_targets)
+    noise = f"--dev_labels {out}/labels-dev.jsonl --out {out}/noise/by_noise"
+    yield Stage("noise", f"benchmarks/classifiers.py --source {plan.data / 'e2e'} {noise}")
 
 
 def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[Stage]:
@@ -176,7 +179,8 @@ def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[St
     guided = "--steps 200 --clamp hard --guidance paper --syntax_by classifier --attribute_by classifier"
     yield Stage(
         "paper",
-        f'{on_targets} --tasks [{",".join(TASKS)}] --model {model} {guided} --label "paper\'s recipe, tiny" --out {plan.out}/paper',
+        f"{on_targets} --tasks [{','.join(TASKS)}] --model {model} {guided} --label 'paper recipe, tiny' "
+        f"--out {plan.out}/paper",
     )
 
 
@@ -206,8 +210,8 @@ def run(stage: Stage, plan: Plan) -> None:
 
 def report(plan: Plan, into: Path | None) -> None:
     """Make the pages of all runs that are there."""
-    runs = [path.parent for path in sorted(plan.out.glob("*/summary.json"))]
-    runs += [path.parent for path in sorted(plan.out.glob("*/likelihood.json"))]
+    files = ("summary.json", "likelihood.json", "trace.json", "by_noise.json")
+    runs = [path.parent for name in files for path in sorted(plan.out.glob(f"*/{name}"))]
     words = ["report", *map(str, runs), "--out", str(plan.out / "report")]
     command = [sys.executable, "-m", "diffusion_lm", *words, *(["--into", str(into)] if into else [])]
     subprocess.run(command, check=True)

@@ -226,10 +226,10 @@ def test_the_recipes_are_configs_of_train(file: Path) -> None:
         ("trian", "There is no command 'trian'; did you mean train?"),
         ("xyzzy", "There is no command 'xyzzy'; give one of: train, "),
         ("--n 3", "There is no command '--n'"),
-        ("train-control", "train-control needs the name of a control: attribute, pos, tree, syntax."),
+        ("train-control", "train-control needs a second word: attribute, pos, tree, syntax."),
         (
             "train-control span",
-            "train-control knows no control 'span'; give one of: attribute, pos, tree, syntax.",
+            "train-control knows no 'span'; give one of: attribute, pos, tree, syntax.",
         ),
         ("train --model.sise base", "There is no option --model.sise; did you mean --model.size?"),
         ("train --model.si base", "There is no option --model.si; did you mean --model.size?"),
