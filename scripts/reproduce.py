@@ -39,7 +39,7 @@ TRAINED = {
     "self-conditioning: on": "",
     "self-conditioning: off": "--model.self_conditioning false",
 }
-"""Ablations that are trained: FIGURE: POINT, and what differs from our recipe at the size tiny."""
+"""Ablations that are trained on the toy corpus: FIGURE: POINT, and what differs from our recipe at the size tiny."""
 SAMPLED = {
     **{f"clamp: {clamp}": f"--steps 50 --clamp {clamp}" for clamp in ("sample", "soft", "hard", "off")},
     **{f"steps: {steps}": f"--steps {steps}" for steps in (10, 20, 50, 100, 200)},
@@ -101,7 +101,8 @@ def stages(plan: Plan) -> Iterator[Stage]:
         f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
     )
     yield Stage("trace", f"benchmarks/trace.py --out {out}/trace")
-    yield from _ablations(plan, corpus, f"{evaluate} --n {plan.ablation_samples}")
+    yield from _trained_ablations(plan)
+    yield from _sampled_ablations(plan, f"{evaluate} --n {plan.ablation_samples}")
     yield from _paper(plan, corpus, labels, on_targets)
     noise = f"--dev_labels {out}/labels-dev.jsonl --out {out}/noise/by_noise"
     yield Stage("noise", f"benchmarks/classifiers.py --source {plan.data / 'e2e'} {noise}")
@@ -136,13 +137,27 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
         )
     pplm = f"{out}/models/pplm"
     yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes:g} --out {pplm}")
-    # By far the slowest: a fifth of the targets.
-    few = "" if plan.targets is None else f" --limit_targets {max(1, plan.targets // 5)}"
-    yield Stage("pplm", f"{on_targets}{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm")
+    few = fewer(on_targets, plan)
+    yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm")
 
 
-def _ablations(plan: Plan, corpus: str, evaluate: str) -> Iterator[Stage]:
-    """One training a point, all of the same number of steps of the same size; points that are our recipe share one."""
+def fewer(on_targets: str, plan: Plan) -> str:
+    """The same on a fifth of the targets, for what is by far the slowest; on all where all are wanted."""
+    return on_targets if plan.targets is None else f"{on_targets} --limit_targets {max(1, plan.targets // 5)}"
+
+
+def _trained_ablations(plan: Plan) -> Iterator[Stage]:
+    """One training a point, all of the same number of steps of the same size; points that are our recipe share one.
+
+    On the toy corpus: a minute of two cores is enough there for text that can be told apart, and far too little on E2E.
+    """
+    corpus, judge = "--corpus.source toy", f"{plan.out}/judge-toy"
+    yield Stage(
+        "judge-toy",
+        f"train-judge {corpus} --judge.out {judge} --judge.width 128 --judge.layers 2 --judge.batch_tokens 2048 "
+        "--judge.minutes 1",
+    )
+    evaluate = f"evaluate {corpus} --judge {judge} --n {plan.ablation_samples}"
     trained = {}
     for label, flags in TRAINED.items():
         name = label.replace(": ", "-").replace(", ", "-")
@@ -156,6 +171,10 @@ def _ablations(plan: Plan, corpus: str, evaluate: str) -> Iterator[Stage]:
             f"ablation-{name}",
             f'{evaluate} --model {trained[flags]} --steps 50 --label "{label}" --out {plan.out}/ablation-{name}',
         )
+
+
+def _sampled_ablations(plan: Plan, evaluate: str) -> Iterator[Stage]:
+    """Another clamp or number of steps, of the bundled model on E2E."""
     for label, flags in SAMPLED.items():
         name = label.replace(": ", "-")
         yield Stage(
@@ -179,7 +198,7 @@ def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[St
     guided = "--steps 200 --clamp hard --guidance paper --syntax_by classifier --attribute_by classifier"
     yield Stage(
         "paper",
-        f"{on_targets} --tasks [{','.join(TASKS)}] --model {model} {guided} --label 'paper recipe, tiny' "
+        f"{fewer(on_targets, plan)} --tasks [{','.join(TASKS)}] --model {model} {guided} --label 'paper recipe, tiny' "
         f"--out {plan.out}/paper",
     )
 
