@@ -12,6 +12,10 @@ from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 
 
+UNSEEN = 1e-9
+"""Probability of a length that no training sentence had, so that one such sentence does not make the bound infinite."""
+
+
 class Likelihood(NamedTuple):
     """An upper bound on -log p(text), in nats a token; words and END count as tokens, as they do for the judge."""
 
@@ -47,5 +51,5 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
     of_length = 0.0
     if canvas is None:
         p = lm.length_counts.cpu().double() / lm.length_counts.sum()
-        of_length = float(-p[lengths[chosen]].clamp(min=1e-9).log().sum())
+        of_length = float(-p[lengths[chosen]].clamp(min=UNSEEN).log().sum())
     return Likelihood((nats + of_length) / tokens, of_length / tokens, len(chosen))
