@@ -11,7 +11,6 @@ from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 
-
 UNSEEN = 1e-9
 """Probability of a length that no training sentence had, so that one such sentence does not make the bound infinite."""
 
