@@ -46,6 +46,11 @@ def cross_entropy(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return token_mean(F.cross_entropy(logits.transpose(1, 2), ids, reduction="none"), mask)
 
 
+def spread_times(first: int, count: int, device: torch.device) -> Tensor:
+    """Times [count] for sentences `first` and on: the golden ratio spreads them evenly over any number, equally at every call."""
+    return ((torch.arange(first, first + count) * 0.6180339887) % 1).to(device)
+
+
 class Objective(ABC):
     """A training loss: (model, ids [B, L], mask [B, L], t [B]) to named terms [B]."""
 
@@ -135,6 +140,20 @@ class VariationalBound(Objective):
             "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
             "prior": token_mean(kl.sum(-1), mask),
         }
+
+    def estimate(self, model: Model, ids: Tensor, mask: Tensor, first: int) -> Tensor:
+        """The bound of sentences [B, L], nats a token, [B], for evaluation: an estimate from one time each.
+
+        Args:
+            model: whose bound.
+            ids: [B, L].
+            mask: True at positions that exist, [B, L].
+            first: how many were estimated before.
+        """
+        u = spread_times(first, len(ids), ids.device)
+        terms = self(model, ids, mask, u**3)
+        # SNR'(t) is steepest at t = 0: t = u^3, dt = 3 u^2 du make the integrand flat, its mean steady.
+        return 3 * u**2 * terms["diffusion"] + terms["rounding"] + terms["prior"]
 
     def _weight(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         if self.steps is None:

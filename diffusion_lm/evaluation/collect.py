@@ -28,21 +28,19 @@ def write_missing(
 
     The seed of a target does not depend on who writes it, so any number of processes writes the same texts.
     """
-    done = collected(system, results)
+    done, config = collected(system, results), _hash(system, results)
     share = [target for target in system.targets if target not in done]
     share = share[processes.process_index :: processes.num_processes]
     with _Progress(console, system.label, system.work * len(share)) as tick:
         for target in share:
             seed_here = target_seed(seed, system.name, target)
-            results.add(_write(system, target, judge, seed_here, _hash(system, results), tick))
+            results.add(_write(system, target, judge, seed_here, config, tick))
 
 
 def collected(system: System, results: Results) -> dict[str, list[Sample]]:
     """The samples of every target of a system that is in the results whole."""
-    found = {
-        target: results.get(system.name, target, system.samples, _hash(system, results))
-        for target in system.targets
-    }
+    config = _hash(system, results)
+    found = {target: results.get(system.name, target, system.samples, config) for target in system.targets}
     return {target: samples for target, samples in found.items() if samples is not None}
 
 
