@@ -67,6 +67,7 @@ class Plan(NamedTuple):
     judge_shape: str
     ablation_steps: int
     ablation_samples: int
+    paper_steps: int
 
 
 def stages(plan: Plan) -> Iterator[Stage]:
@@ -185,12 +186,13 @@ def _sampled_ablations(plan: Plan, evaluate: str) -> Iterator[Stage]:
 def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[Stage]:
     """The paper's recipe at the size tiny: its objective, its padded canvas, its guidance of 200 steps, its clamp."""
     model = f"{plan.out}/models/paper"
-    recipe = f"{SIMPLE} --model.layout padded --model.norm post --model.dropout 0.1"
+    recipe = f"{SIMPLE} --model.size tiny --model.layout padded --model.norm post --model.dropout 0.1"
+    how = "--optimizer.lr 1e-3 --run.batch_tokens 2048 --run.validate_every 100000 --run.sample_every 1000"
     yield Stage(
         "train-paper",
-        f"train {corpus} {TINY} {recipe} --run.steps {2 * plan.ablation_steps} --run.out {model}",
+        f"train {corpus} {recipe} {how} --run.steps {plan.paper_steps} --run.out {model}",
     )
-    few = f"{corpus} --model {model} --steps {plan.ablation_steps} --batch_tokens 1024"
+    few = f"{corpus} --model {model} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048"
     yield Stage("paper-attribute", f"train-control attribute {few}")
     yield Stage(
         "paper-syntax", f"train-control syntax {few} {labels} --dev_labels {plan.out}/labels-dev.jsonl"
@@ -256,6 +258,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ablation-samples", type=int, default=500, help="texts of each ablation (paper: 500)"
     )
+    parser.add_argument("--paper-steps", type=int, default=20000, help="training of the paper's recipe")
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     return parser.parse_args()
