@@ -11,6 +11,7 @@ some stages, and `--list` prints all commands.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shlex
 import subprocess
@@ -25,6 +26,8 @@ logger = logging.getLogger("reproduce")
 TASKS = ("attribute", "pos", "tree", "span", "length")
 COMPOSED = ("pos+attribute", "tree+attribute")
 TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.validate_every 100000 --run.sample_every 100000"
+JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "paper recipe, tiny"
+FT, FUDGE, PPLM, ABLATIONS = "FT and FT-PoE", "FUDGE", "PPLM", "ablations"
 SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
 TRAINED = {
     "objective: cross-entropy": "",
@@ -52,6 +55,8 @@ class Stage(NamedTuple):
 
     name: str
     command: str
+    part: str
+    """What it belongs to in the table of times."""
 
 
 class Plan(NamedTuple):
@@ -74,12 +79,13 @@ def stages(plan: Plan) -> Iterator[Stage]:
     """All stages in order; what a table needs first stands first."""
     corpus, out = f"--corpus.source {plan.data / 'e2e'}", plan.out
     targets, labels, judge = plan.data / "control_targets", f"--labels {out}/labels.jsonl", f"{out}/judge"
-    yield Stage("annotate", f"annotate {corpus} --out {out}/labels.jsonl")
+    yield Stage("annotate", f"annotate {corpus} --out {out}/labels.jsonl", JUDGE)
     # The judge has not read the sentences that the targets were taken from.
     yield Stage(
         "judge",
         f"train-judge {corpus} --hold_out {targets}/pos.jsonl --judge.out {judge} {plan.judge_shape} "
         f"--judge.minutes {plan.judge_minutes:g}",
+        JUDGE,
     )
     limit = "" if plan.targets is None else f" --limit_targets {plan.targets}"
     evaluate = f"evaluate {corpus} --judge {judge}"
@@ -92,21 +98,30 @@ def stages(plan: Plan) -> Iterator[Stage]:
     yield Stage(
         "ours",
         f"{on_targets} --tasks [{','.join((*TASKS, *COMPOSED))}] {ours} --label e2e-small --out {out}/ours",
+        OURS,
     )
     yield Stage(
-        "free", f"{evaluate} --n {plan.free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free"
+        "free",
+        f"{evaluate} --n {plan.free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free",
+        OURS,
     )
     yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
     yield Stage(
         "likelihood",
         f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
+        OURS,
     )
-    yield Stage("trace", f"benchmarks/trace.py --out {out}/trace")
+    yield Stage("trace", f"benchmarks/trace.py --out {out}/trace", OURS)
     yield from _trained_ablations(plan)
     yield from _sampled_ablations(plan, f"{evaluate} --n {plan.ablation_samples}")
-    yield from _paper(plan, corpus, labels, on_targets)
-    noise = f"--dev_labels {out}/labels-dev.jsonl --out {out}/noise/by_noise"
-    yield Stage("noise", f"benchmarks/classifiers.py --source {plan.data / 'e2e'} {noise}")
+    yield from _paper(plan, corpus, labels, evaluate, on_targets)
+    for model, folder in (("e2e-small", "e2e-small"), (f"{out}/models/paper", "paper-recipe")):
+        yield Stage(
+            f"noise-{folder}",
+            f"benchmarks/classifiers.py --model {model} --source {plan.data / 'e2e'} --dev_labels {out}/labels-dev.jsonl "
+            f"--out {out}/{folder}/by_noise",
+            OURS if model == folder else PAPER,
+        )
 
 
 def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[Stage]:
@@ -118,33 +133,33 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
             f"train-ft-{task}",
             f"train-baseline ft --task {task} {lm} {labels} --minutes {minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 "
             f"--out {folder}",
+            FT,
         )
-        yield Stage(
-            f"ft-{task}", f"{on_targets} --tasks [{task}] --baseline [{folder}] --out {out}/ft-{task}"
-        )
-        beams = f"--baseline [{folder}] --baseline_beams 4 --out {out}/ft-beams-{task}"
-        yield Stage(f"ft-beams-{task}", f"{on_targets} --tasks [{task}] {beams}")
+        texts = f"{on_targets} --tasks [{task}] --baseline [{folder}]"
+        yield Stage(f"ft-{task}", f"{texts} --out {out}/ft-{task}", FT)
+        yield Stage(f"ft-beams-{task}", f"{texts} --baseline_beams 4 --out {out}/ft-beams-{task}", FT)
     fudge = f"{out}/models/fudge"
     yield Stage(
         "train-fudge",
         f"train-baseline fudge {lm} {labels} --minutes {3 * minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 --out {fudge}",
+        FUDGE,
     )
     every = ",".join((*TASKS, *COMPOSED))
-    yield Stage("fudge", f"{on_targets} --tasks [{every}] --baseline [{fudge}] --out {out}/fudge")
+    yield Stage("fudge", f"{on_targets} --tasks [{every}] --baseline [{fudge}] --out {out}/fudge", FUDGE)
     for task in COMPOSED:
         both = ",".join(f"{out}/models/ft-{part}" for part in task.split("+"))
         yield Stage(
-            f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}"
+            f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}", FT
         )
     pplm = f"{out}/models/pplm"
-    yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes:g} --out {pplm}")
+    yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes:g} --out {pplm}", PPLM)
     few = fewer(on_targets, plan)
-    yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm")
+    yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm", PPLM)
 
 
 def fewer(on_targets: str, plan: Plan) -> str:
-    """The same on a fifth of the targets, for what is by far the slowest; on all where all are wanted."""
-    return on_targets if plan.targets is None else f"{on_targets} --limit_targets {max(1, plan.targets // 5)}"
+    """The same on half of the targets, for what is by far the slowest; on all where all are wanted."""
+    return on_targets if plan.targets is None else f"{on_targets} --limit_targets {max(1, plan.targets // 2)}"
 
 
 def _trained_ablations(plan: Plan) -> Iterator[Stage]:
@@ -157,6 +172,7 @@ def _trained_ablations(plan: Plan) -> Iterator[Stage]:
         "judge-toy",
         f"train-judge {corpus} --judge.out {judge} --judge.width 128 --judge.layers 2 --judge.batch_tokens 2048 "
         "--judge.minutes 1",
+        ABLATIONS,
     )
     evaluate = f"evaluate {corpus} --judge {judge} --n {plan.ablation_samples}"
     trained = {}
@@ -167,10 +183,12 @@ def _trained_ablations(plan: Plan) -> Iterator[Stage]:
             yield Stage(
                 f"train-{name}",
                 f"train {corpus} {TINY} --run.steps {plan.ablation_steps} {flags} --run.out {trained[flags]}",
+                ABLATIONS,
             )
         yield Stage(
             f"ablation-{name}",
             f'{evaluate} --model {trained[flags]} --steps 50 --label "{label}" --out {plan.out}/ablation-{name}',
+            ABLATIONS,
         )
 
 
@@ -179,11 +197,13 @@ def _sampled_ablations(plan: Plan, evaluate: str) -> Iterator[Stage]:
     for label, flags in SAMPLED.items():
         name = label.replace(": ", "-")
         yield Stage(
-            f"ablation-{name}", f'{evaluate} {flags} --label "{label}" --out {plan.out}/ablation-{name}'
+            f"ablation-{name}",
+            f'{evaluate} {flags} --label "{label}" --out {plan.out}/ablation-{name}',
+            ABLATIONS,
         )
 
 
-def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[Stage]:
+def _paper(plan: Plan, corpus: str, labels: str, evaluate: str, on_targets: str) -> Iterator[Stage]:
     """The paper's recipe at the size tiny: its objective, its padded canvas, its guidance of 200 steps, its clamp."""
     model = f"{plan.out}/models/paper"
     recipe = f"{SIMPLE} --model.size tiny --model.layout padded --model.norm post --model.dropout 0.1"
@@ -191,18 +211,23 @@ def _paper(plan: Plan, corpus: str, labels: str, on_targets: str) -> Iterator[St
     yield Stage(
         "train-paper",
         f"train {corpus} {recipe} {how} --run.steps {plan.paper_steps} --run.out {model}",
+        PAPER,
     )
     few = f"{corpus} --model {model} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048"
-    yield Stage("paper-attribute", f"train-control attribute {few}")
+    yield Stage("paper-attribute", f"train-control attribute {few}", PAPER)
     yield Stage(
-        "paper-syntax", f"train-control syntax {few} {labels} --dev_labels {plan.out}/labels-dev.jsonl"
+        "paper-syntax",
+        f"train-control syntax {few} {labels} --dev_labels {plan.out}/labels-dev.jsonl",
+        PAPER,
     )
-    guided = "--steps 200 --clamp hard --guidance paper --syntax_by classifier --attribute_by classifier"
+    sampled = f"--model {model} --steps 200 --clamp hard --label 'paper recipe, tiny'"
+    guided = "--guidance paper --syntax_by classifier --attribute_by classifier"
     yield Stage(
         "paper",
-        f"{fewer(on_targets, plan)} --tasks [{','.join(TASKS)}] --model {model} {guided} --label 'paper recipe, tiny' "
-        f"--out {plan.out}/paper",
+        f"{fewer(on_targets, plan)} --tasks [{','.join(TASKS)}] {sampled} {guided} --out {plan.out}/paper",
+        PAPER,
     )
+    yield Stage("paper-free", f"{evaluate} --n {plan.free} {sampled} --out {plan.out}/paper-free", PAPER)
 
 
 def run(stage: Stage, plan: Plan) -> None:
@@ -229,9 +254,24 @@ def run(stage: Stage, plan: Plan) -> None:
     logger.info("%s: %.0f s", stage.name, seconds)
 
 
+def times(plan: Plan) -> None:
+    """Write what the stages that are done took, by part and by kind of work, where the report finds it."""
+    parts: dict[str, dict[str, float]] = {}
+    for stage in stages(plan):
+        marker = plan.out / "done" / stage.name
+        if marker.exists() and marker.read_text().split("\n")[0] == stage.command:
+            kind = "making" if stage.command.startswith(("train", "annotate")) else "measuring"
+            spent = parts.setdefault(stage.part, {"making": 0.0, "measuring": 0.0})
+            spent[kind] += float(marker.read_text().split("\n")[1])
+    folder = plan.out / "time"
+    folder.mkdir(exist_ok=True)
+    (folder / "time.json").write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+
+
 def report(plan: Plan, into: Path | None) -> None:
     """Make the pages of all runs that are there."""
-    files = ("summary.json", "likelihood.json", "trace.json", "by_noise.json")
+    times(plan)
+    files = ("summary.json", "likelihood.json", "trace.json", "by_noise.json", "time.json")
     runs = [path.parent for name in files for path in sorted(plan.out.glob(f"*/{name}"))]
     words = ["report", *map(str, runs), "--out", str(plan.out / "report")]
     command = [sys.executable, "-m", "diffusion_lm", *words, *(["--into", str(into)] if into else [])]

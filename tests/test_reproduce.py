@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import runpy
 import shlex
 from pathlib import Path
@@ -23,7 +24,7 @@ def script() -> dict[str, Any]:
 
 @pytest.fixture
 def plan(script: dict[str, Any], tmp_path: Path) -> Any:
-    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6)
+    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, 7)
 
 
 def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], plan: Any) -> None:
@@ -64,7 +65,23 @@ def test_what_is_done_is_not_run_again_unless_its_command_changes(
     monkeypatch.setattr(script["subprocess"], "run", lambda command, **_: ran.append(command) or Done())
     for folder in ("done", "logs"):
         (plan.out / folder).mkdir(parents=True)
-    stage = script["Stage"]("info", "info e2e-small")
+    stage = script["Stage"]("info", "info e2e-small", "a part")
     for each in (stage, stage, stage._replace(command="info other")):
         script["run"](each, plan)
     assert [command[-2:] for command in ran] == [["info", "e2e-small"], ["info", "other"]]
+
+
+def test_times_are_those_of_the_stages_that_are_done_with_this_command(
+    script: dict[str, Any], plan: Any
+) -> None:
+    (plan.out / "done").mkdir(parents=True)
+    known = {stage.name: stage.command for stage in script["stages"](plan)}
+    for name, command, seconds in (
+        ("train-fudge", known["train-fudge"], 60),
+        ("fudge", known["fudge"], 7),
+        ("free", "another command", 5),
+    ):
+        (plan.out / "done" / name).write_text(f"{command}\n{seconds}\n")
+    script["times"](plan)
+    found = json.loads((plan.out / "time" / "time.json").read_text())
+    assert found == {"FUDGE": {"making": 60, "measuring": 7}}

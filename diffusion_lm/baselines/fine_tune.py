@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.baselines.fine_tune_config import FineTuneConfig
-from diffusion_lm.baselines.fit import Report, fit, padded
+from diffusion_lm.baselines.fit import Report, fit
+from diffusion_lm.baselines.padded import padded
 from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
-from diffusion_lm.baselines.prompts import PROMPTS, Prompts
+from diffusion_lm.baselines.prompts import PROMPTS, Prompt, Prompts
 from diffusion_lm.baselines.sentences import sentences
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.judge import JudgeLM
@@ -23,7 +24,7 @@ PADDING = ""
 class Example(NamedTuple):
     """A sentence and all prompts that it fulfils."""
 
-    prompts: list[list[str]]
+    prompts: list[Prompt]
     ids: list[int]
     """START words END."""
 
@@ -45,20 +46,12 @@ def examples(config: FineTuneConfig, judge: JudgeLM, prompts: Prompts) -> list[E
 
 
 def prompted(judge: JudgeLM, task: str, data: Sequence[Example]) -> PromptedLM:
-    """A judge that reads prompts, not yet trained to.
-
-    A symbol that names a place starts as the judge's own embedding of that position: what a position is, the judge knows, and
-    from random vectors "the 23rd word is the last" is not learnt in a few passes.
-    """
-    symbols = sorted({symbol for each in data for prompt in each.prompts for symbol in prompt})
-    longest = max(len(prompt) for each in data for prompt in each.prompts)
-    model = PromptedLM(PromptedConfig(task, [PADDING, *symbols], longest, judge.config), judge.tokenizer)
+    """A judge that reads prompts, not yet trained to; the places of its symbols start as the judge's positions."""
+    symbols = sorted({symbol.text for each in data for prompt in each.prompts for symbol in prompt})
+    model = PromptedLM(PromptedConfig(task, [PADDING, *symbols], judge.config), judge.tokenizer)
     model.lm.load_state_dict(judge.state_dict())
     with torch.no_grad():
-        for symbol in symbols:
-            place = PROMPTS[task].place(symbol)
-            if place is not None:
-                model.symbols.weight[model.index[symbol]] = judge.positions.weight[place]
+        model.places.weight.copy_(judge.positions.weight)
     return model
 
 
@@ -75,7 +68,7 @@ def fine_tune(config: FineTuneConfig, progress: Report | None = None) -> Prompte
 
     def loss(rows: list[int]) -> Tensor:
         """Of sentences, each behind one of its prompts, drawn anew."""
-        prompts = padded([model.encode(rng.choice(data[i].prompts)) for i in rows], 0)
+        prompts = model.encode([rng.choice(data[i].prompts) for i in rows])
         ids = padded([data[i].ids for i in rows], -1)
         return model.nll(prompts, ids.clamp(min=0), ids >= 0)
 

@@ -58,8 +58,7 @@ class FineTuned(Writer):
     def write(self, target: Any, n: int, seed: int) -> Written:  # noqa: D102
         asked = asked_of(target)
         prompts = {
-            task: torch.tensor([model.encode(PROMPTS[task].of_target(asked[task]))])
-            for task, model in self.experts.items()
+            task: model.encode([PROMPTS[task].of_target(asked[task])]) for task, model in self.experts.items()
         }
         lm = next(iter(self.experts.values())).lm
         ends = Ends(lm.tokenizer.start_id, lm.tokenizer.end_id, lm.config.max_length)
@@ -67,7 +66,7 @@ class FineTuned(Writer):
         def next_word(ids: Tensor) -> Tensor:
             return product(
                 [
-                    model.next_word(prompts[task].expand(len(ids), -1), ids)
+                    model.next_word(prompts[task].expand(len(ids), -1, -1), ids)
                     for task, model in self.experts.items()
                 ]
             )

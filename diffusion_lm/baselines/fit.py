@@ -73,9 +73,3 @@ def fit(
         if progress is not None:
             progress(report)
     model.eval()
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    """Rows of unequal length as one tensor, [B, L], filled up on the right."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
-from diffusion_lm.annotate.trees import read_tree, spans_of
+from diffusion_lm.annotate.trees import is_tag, read_tree, spans_of
 from diffusion_lm.control.span import read_span
 from diffusion_lm.text.fields import says
 
@@ -19,102 +19,106 @@ if TYPE_CHECKING:
 CLOSE = ")"
 
 
+class Symbol(NamedTuple):
+    """One symbol of a prompt, and the word that it speaks of."""
+
+    text: str
+    place: int = 0
+    """Number of words before that one; 0 too where it speaks of the whole sentence."""
+
+
+Prompt = list[Symbol]
+
+
 class Prompts(ABC):
     """How one task's targets, and the sentences that fulfil them, become symbols."""
 
     @abstractmethod
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:
         """All prompts that a sentence of the corpus fulfils; training takes one of them at random."""
 
     @abstractmethod
-    def of_target(self, target: Any) -> list[str]:
+    def of_target(self, target: Any) -> Prompt:
         """The prompt for a target of the task."""
-
-    def place(self, symbol: str) -> int | None:
-        """The position, START's being 0, of the word that a symbol names; None where it names none."""
-        return None
 
 
 @final
 class AttributePrompts(Prompts):
     """A field and its value as one symbol; of a sentence, those that it says."""
 
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:  # noqa: D102
-        return [[f"{f}={v}"] for f, v in document.fields.items() if says(document.text, v)]
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:  # noqa: D102
+        return [[Symbol(f"{f}={v}")] for f, v in document.fields.items() if says(document.text, v)]
 
-    def of_target(self, target: Any) -> list[str]:  # noqa: D102
-        return [f"{target.field}={target.value}"]
+    def of_target(self, target: Any) -> Prompt:  # noqa: D102
+        return [Symbol(f"{target.field}={target.value}")]
 
 
 @final
 class PosPrompts(Prompts):
-    """The tags."""
+    """The tags, each at the place of its word."""
 
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:  # noqa: D102
-        return [list(labels.pos)]
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:  # noqa: D102
+        return [self._symbols(labels.pos)]
 
-    def of_target(self, target: Any) -> list[str]:  # noqa: D102
-        return str(target.value).split()
+    def of_target(self, target: Any) -> Prompt:  # noqa: D102
+        return self._symbols(str(target.value).split())
+
+    @staticmethod
+    def _symbols(tags: Sequence[str]) -> Prompt:
+        return [Symbol(tag, place) for place, tag in enumerate(tags)]
 
 
 @final
 class TreePrompts(Prompts):
     """The tree in brackets without its words: labels that open, tags, and closing brackets."""
 
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:  # noqa: D102
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:  # noqa: D102
         return [brackets(read_tree(labels.tree))]
 
-    def of_target(self, target: Any) -> list[str]:  # noqa: D102
+    def of_target(self, target: Any) -> Prompt:  # noqa: D102
         return brackets(read_tree(target.value))
 
 
 @final
 class SpanPrompts(Prompts):
-    """First word, last word and label of a constituent, one after another where several are wanted."""
+    """Where a constituent begins and where it ends, one after another where several are wanted."""
 
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:  # noqa: D102
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:  # noqa: D102
         return [self._symbols(*span) for span in spans_of(read_tree(labels.tree))]
 
-    def of_target(self, target: Any) -> list[str]:  # noqa: D102
+    def of_target(self, target: Any) -> Prompt:  # noqa: D102
         return [symbol for text in target.value.split() for symbol in self._symbols(*read_span(text))]
 
-    def place(self, symbol: str) -> int | None:  # noqa: D102
-        return _number(symbol)
-
     @staticmethod
-    def _symbols(start: int, stop: int, label: str) -> list[str]:
-        return [f"first={start + 1}", f"last={stop}", label]
+    def _symbols(start: int, stop: int, label: str) -> Prompt:
+        return [Symbol(f"{label} begins", start), Symbol(f"{label} ends", stop - 1)]
 
 
 @final
 class LengthPrompts(Prompts):
-    """The number of words as one symbol."""
+    """The end of the sentence, at its place."""
 
-    def options(self, document: Document, labels: Annotation) -> list[list[str]]:  # noqa: D102
-        return [[f"length={len(labels.words)}"]]
+    def options(self, document: Document, labels: Annotation) -> list[Prompt]:  # noqa: D102
+        return [self.of_target(len(labels.words))]
 
-    def of_target(self, target: Any) -> list[str]:  # noqa: D102
-        return [f"length={target}"]
-
-    def place(self, symbol: str) -> int | None:
-        """The last word's position: END is predicted there."""
-        return _number(symbol)
+    def of_target(self, target: Any) -> Prompt:  # noqa: D102
+        return [Symbol("end", int(target))]
 
 
-def _number(symbol: str) -> int | None:
-    """The number n of "name=n"."""
-    number = symbol.partition("=")[2]
-    return int(number) if number else None
+def brackets(tree: Tree) -> Prompt:
+    """Depth first: "(S", "(NP", the tags of words, and ")"; a bracket speaks of the word after it or, closing, before it."""
+    return list(_brackets(tree, 0))
 
 
-def brackets(tree: Tree | str) -> list[str]:
-    """Depth first: "(S", "(NP", the tags of words, and ")"."""
-    if isinstance(tree, str):
-        return []
-    inside: Sequence[list[str]] = [brackets(child) for child in tree]
-    if not any(inside):
-        return [tree.label()]
-    return [f"({tree.label()}", *(symbol for part in inside for symbol in part), CLOSE]
+def _brackets(tree: Tree, place: int) -> Iterator[Symbol]:
+    if is_tag(tree):
+        yield Symbol(tree.label(), place)
+        return
+    yield Symbol(f"({tree.label()}", place)
+    for child in tree:
+        yield from _brackets(child, place)
+        place += len(child.leaves())
+    yield Symbol(CLOSE, place - 1)
 
 
 PROMPTS: dict[str, Prompts] = {

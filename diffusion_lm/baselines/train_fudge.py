@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from diffusion_lm.annotate.leaves import spans_of_leaves
 from diffusion_lm.annotate.trees import Span
 from diffusion_lm.baselines.discriminator import Discriminator, DiscriminatorConfig
-from diffusion_lm.baselines.fit import Report, fit, padded
+from diffusion_lm.baselines.fit import Report, fit
 from diffusion_lm.baselines.fudge_config import FudgeConfig
+from diffusion_lm.baselines.padded import padded
 from diffusion_lm.baselines.questions import MOST, Known, LeavesAhead, SaidFields, TagsAhead
 from diffusion_lm.baselines.sentences import sentences
 from diffusion_lm.baselines.span_head import corrupted

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.baselines.attribute_lm import AttributeLM, AttributeLMConfig
-from diffusion_lm.baselines.fit import Report, fit, padded
+from diffusion_lm.baselines.fit import Report, fit
+from diffusion_lm.baselines.padded import padded
 from diffusion_lm.baselines.pplm_config import PplmConfig
 from diffusion_lm.baselines.questions import SaidFields
 from diffusion_lm.errors import UserError

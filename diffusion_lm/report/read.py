@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from diffusion_lm.errors import UserError
 
 SUMMARY, TEXTS = "summary.json", "results.jsonl"
-EXTRAS = ("likelihood.json", "by_noise.json", "trace.json")
+EXTRAS = ("likelihood.json", "by_noise.json", "trace.json", "time.json")
 """Files of which a folder may hold any, with an evaluation or instead of one."""
 
 
@@ -66,6 +66,7 @@ class Run:
     likelihood: Mapping[str, Any] | None = None
     by_noise: Mapping[str, Any] | None = None
     trace: Mapping[str, Any] | None = None
+    time: Mapping[str, Any] | None = None
 
     @property
     def point(self) -> tuple[str, str] | None:

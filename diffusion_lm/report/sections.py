@@ -13,6 +13,7 @@ from diffusion_lm.report.free_tables import ablations, free
 from diffusion_lm.report.reference_tables import table5, table7
 from diffusion_lm.report.samples import Samples, samples
 from diffusion_lm.report.table import Table
+from diffusion_lm.report.time_table import time_table
 from diffusion_lm.report.trace import Trace, traces_of
 from diffusion_lm.report.tree_samples import TreePair, tree_pairs
 
@@ -77,6 +78,7 @@ TREES = (
     "of the two only. The targets with the lowest, the middle and the highest success among those short enough to draw, "
     "of each the text that misses most."
 )
+TIME = "Minutes of wall clock by part, one after another on one machine."
 TEXTS = (
     "For each system and task the targets with the lowest, the middle and the highest success, of each the worst and the best "
     "text: a rule picks them and nobody's taste. ✗ marks a miss, with the success of the text where it is not zero."
@@ -100,6 +102,7 @@ def sections(found: Collection) -> list[Section]:
         Section("noise", "What is known by noise level", charts=noise),
         Section("trace", "Out of the noise", TRACE, traces=traces),
         Section("trees", "Trees", TREES, trees=tree_pairs(found)),
+        Section("time", "What it took", TIME, time_table(found)),
         Section("texts", "Texts", TEXTS, samples=samples(found)),
     ]
 

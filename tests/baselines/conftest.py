@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffusion_lm.annotate.corpus_labels import Annotation
 from diffusion_lm.baselines.config import BaselineTrainConfig
-from diffusion_lm.baselines.fit import fit, padded
+from diffusion_lm.baselines.fit import fit
+from diffusion_lm.baselines.padded import padded
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
 from diffusion_lm.text.document import Document
 from diffusion_lm.text.tokenizer import build_word_tokenizer

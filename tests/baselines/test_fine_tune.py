@@ -11,7 +11,7 @@ from diffusion_lm.baselines.fine_tune import PADDING, Example, fine_tune, prompt
 from diffusion_lm.baselines.fine_tune_config import FineTuneConfig
 from diffusion_lm.baselines.fine_tuned import FineTuned, product
 from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
-from diffusion_lm.baselines.prompts import PROMPTS
+from diffusion_lm.baselines.prompts import PROMPTS, Symbol
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.decode import Ends, beam_search, sample
 from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
@@ -31,33 +31,30 @@ DOCUMENT = Document(TEXT, {"name": "The Mill", "price": "cheap", "food": "Thai"}
 @pytest.mark.parametrize(
     ("task", "target", "options"),
     [
-        ("attribute", AttributeTarget("price", "cheap"), [["name=The Mill"], ["price=cheap"]]),
-        ("pos", SentenceTarget(1, "DET PROPN AUX ADJ PUNCT"), [["DET", "PROPN", "AUX", "ADJ", "PUNCT"]]),
+        ("attribute", AttributeTarget("price", "cheap"), ["name=The Mill@0", "price=cheap@0"]),
+        ("pos", SentenceTarget(1, "DET PROPN AUX ADJ PUNCT"), ["DET@0 PROPN@1 AUX@2 ADJ@3 PUNCT@4"]),
         (
             "tree",
             SentenceTarget(1, TREE),
-            [["(S", "(NP", "DT", "NNP", ")", "(VP", "VBZ", "(ADJP", "JJ", ")", ")", ".", ")"]],
+            ["(S@0 (NP@0 DT@0 NNP@1 )@1 (VP@2 VBZ@2 (ADJP@3 JJ@3 )@3 )@3 .@4 )@4"],
         ),
-        ("span", SentenceTarget(1, "1:2:NP"), None),
-        ("length", 5, [["length=5"]]),
+        (
+            "span",
+            SentenceTarget(1, "1:2:NP"),
+            [
+                "S begins@0 S ends@4",
+                "NP begins@0 NP ends@1",
+                "VP begins@2 VP ends@3",
+                "ADJP begins@3 ADJP ends@3",
+            ],
+        ),
+        ("length", 5, ["end@5"]),
     ],
 )
 def test_a_target_has_the_prompt_of_the_sentences_that_fulfil_it(task, target, options):
     found = PROMPTS[task].options(DOCUMENT, LABELS)
+    assert [" ".join(f"{text}@{place}" for text, place in prompt) for prompt in found] == options
     assert PROMPTS[task].of_target(target) in found
-    assert options is None or found == options
-
-
-def test_spans_are_prompts_one_by_one():
-    found = PROMPTS["span"].options(DOCUMENT, LABELS)
-    assert sorted(found) == sorted(
-        [
-            ["first=1", "last=5", "S"],
-            ["first=1", "last=2", "NP"],
-            ["first=3", "last=4", "VP"],
-            ["first=4", "last=4", "ADJP"],
-        ]
-    )
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +69,7 @@ def shape(tokenizer):
 
 def prompted_lm(task, symbols, shape, tokenizer):
     """One whose random weights are so large that its prompts matter."""
-    model = PromptedLM(PromptedConfig(task, [PADDING, *symbols], 5, shape), tokenizer)
+    model = PromptedLM(PromptedConfig(task, [PADDING, *symbols], shape), tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.4)
@@ -81,23 +78,29 @@ def prompted_lm(task, symbols, shape, tokenizer):
 
 @pytest.fixture
 def model(shape, tokenizer):
-    return prompted_lm("length", ["length=4", "length=5"], shape, tokenizer)
+    return prompted_lm("length", ["end"], shape, tokenizer)
 
 
 def test_words_read_the_prompt_and_the_words_before_them_alone(model):
     ids = torch.tensor([model.lm.tokenizer.encode_sentence(TEXT)])
-    logits = model.logits(torch.tensor([[1]]), ids)
+    four, five = (model.encode([[Symbol("end", place)]]) for place in (4, 5))
+    logits = model.logits(four, ids)
     changed = ids.clone()
     changed[0, 3] = ids[0, 4]
-    torch.testing.assert_close(model.logits(torch.tensor([[1]]), changed)[:, :3], logits[:, :3])
-    assert not torch.allclose(model.logits(torch.tensor([[2]]), ids), logits, atol=1e-4)
+    torch.testing.assert_close(model.logits(four, changed)[:, :3], logits[:, :3])
+    assert not torch.allclose(model.logits(five, ids), logits, atol=1e-4)
+
+
+def test_prompts_are_padded_on_the_right(model):
+    prompts = model.encode([[Symbol("end", 4)], [Symbol("end", 1), Symbol("end", 2)]])
+    assert prompts.tolist() == [[[1, 4], [0, 0]], [[1, 1], [1, 2]]]
 
 
 def test_an_unseen_symbol_is_refused(model):
-    with pytest.raises(UserError, match="never seen the symbol 'length=9'"):
-        model.encode(["length=9"])
-    with pytest.raises(UserError, match="never seen a prompt of 6 symbols"):
-        model.encode(["length=4"] * 6)
+    with pytest.raises(UserError, match="never seen the symbol 'begin'"):
+        model.encode([[Symbol("begin")]])
+    with pytest.raises(UserError, match="at most 8 words, but the target speaks of word 10"):
+        model.encode([[Symbol("end", 9)]])
 
 
 def test_it_loads_as_it_was_saved(model, tmp_path):
@@ -105,30 +108,21 @@ def test_it_loads_as_it_was_saved(model, tmp_path):
     again = PromptedLM.from_pretrained(tmp_path)
     assert asdict(again.config) == asdict(model.config)
     ids = torch.tensor([[0, 4, 5]])
-    torch.testing.assert_close(again.logits(torch.tensor([[1]]), ids), model.logits(torch.tensor([[1]]), ids))
+    prompt = model.encode([[Symbol("end", 3)]])
+    torch.testing.assert_close(again.logits(prompt, ids), model.logits(prompt, ids))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds no fine-tuned language model"):
         PromptedLM.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("task", "places"),
-    [
-        ("length", {"length=5": 5}),
-        ("span", {"first=1": 1, "last=5": 5, "S": None}),
-        ("pos", {"DET": None}),
-    ],
-)
-def test_a_symbol_that_names_a_place_starts_as_the_position_of_it(task, places, shape, tokenizer):
+def test_a_place_starts_as_the_position_that_predicts_its_word(shape, tokenizer):
     judge = JudgeLM(shape, tokenizer)
     ids = tokenizer.encode_sentence(TEXT)
-    model = prompted(judge, task, [Example(PROMPTS[task].options(DOCUMENT, LABELS), ids)])
-    # Where a sentence is as long as its prompt says, that position is the last word's: END is predicted there.
-    assert ids[5] == tokenizer.encode(TEXT)[-1] and ids[6] == tokenizer.end_id
-    for symbol, place in places.items():
-        vector = model.symbols.weight[model.index[symbol]]
-        same = (vector == judge.positions.weight).all(-1).nonzero().flatten().tolist()
-        assert same == ([] if place is None else [place])
+    model = prompted(judge, "length", [Example(PROMPTS["length"].options(DOCUMENT, LABELS), ids)])
+    torch.testing.assert_close(model.places.weight, judge.positions.weight)
+    # END is read nowhere and predicted at the place that the prompt names.
+    ((_, place),) = model.encode([PROMPTS["length"].of_target(5)])[0].tolist()
+    assert ids[place + 1] == tokenizer.end_id
 
 
 COMPOSED = Composed(SentenceTarget(1, "DET PROPN"), AttributeTarget("price", "cheap"))

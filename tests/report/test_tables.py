@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from diffusion_lm.errors import UserError
 from diffusion_lm.report.collection import Collection, collect
 from diffusion_lm.report.control_tables import table2, table4
 from diffusion_lm.report.free_tables import ablations, free
@@ -11,6 +12,7 @@ from diffusion_lm.report.numbers import DASH, percent
 from diffusion_lm.report.read import read_run
 from diffusion_lm.report.reference_tables import table5, table7
 from diffusion_lm.report.table import Cell, Line, Table
+from diffusion_lm.report.time_table import time_table
 
 
 def found(*folders: str) -> Collection:
@@ -108,3 +110,19 @@ def test_nothing_measured_is_no_table(runs: Any) -> None:
     empty = found(runs.extra("a", "likelihood.json", {}))
     made = (table2, table4, table5, free, ablations)
     assert [table(empty) for table in made] == [None] * 5
+
+
+def test_the_table_of_times_adds_up(runs: Any) -> None:
+    record = {
+        "judge": {"making": 120, "measuring": 0},
+        "ours": {"making": 0, "measuring": 90},
+    }
+    table = time_table(found(runs.extra("t", "time.json", record)))
+    assert table is not None
+    assert [(line.head, *(cell.main for cell in line.cells)) for line in table.lines] == [
+        ("judge", "2.0", "0.0", "2.0"),
+        ("ours", "0.0", "1.5", "1.5"),
+        ("all", "2.0", "1.5", "3.5"),
+    ]
+    with pytest.raises(UserError, match="must hold"):
+        time_table(found(runs.extra("t", "time.json", {"ours": {"making": 3}})))
