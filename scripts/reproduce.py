@@ -73,6 +73,7 @@ class Plan(NamedTuple):
     ablation_steps: int
     ablation_samples: int
     paper_steps: int
+    outside: bool
 
 
 def stages(plan: Plan) -> Iterator[Stage]:
@@ -89,6 +90,8 @@ def stages(plan: Plan) -> Iterator[Stage]:
     )
     limit = "" if plan.targets is None else f" --limit_targets {plan.targets}"
     evaluate = f"evaluate {corpus} --judge {judge}"
+    measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
+    free = f"{evaluate} --n {plan.free}{measures}"
     on_targets = (
         f"{evaluate} --targets {targets}/attribute.jsonl --pos_targets {targets}/pos.jsonl --tree_targets {targets}/pos.jsonl "
         f"--span_targets {targets}/spans.jsonl --compose_targets {targets}/compose_pos_attr.jsonl "
@@ -102,7 +105,7 @@ def stages(plan: Plan) -> Iterator[Stage]:
     )
     yield Stage(
         "free",
-        f"{evaluate} --n {plan.free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free",
+        f"{free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free",
         OURS,
     )
     yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
@@ -114,7 +117,7 @@ def stages(plan: Plan) -> Iterator[Stage]:
     yield Stage("trace", f"benchmarks/trace.py --out {out}/trace", OURS)
     yield from _trained_ablations(plan)
     yield from _sampled_ablations(plan, f"{evaluate} --n {plan.ablation_samples}")
-    yield from _paper(plan, corpus, labels, evaluate, on_targets)
+    yield from _paper(plan, corpus, labels, free, on_targets)
     for model, folder in (("e2e-small", "e2e-small"), (f"{out}/models/paper", "paper-recipe")):
         yield Stage(
             f"noise-{folder}",
@@ -141,7 +144,7 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
     fudge = f"{out}/models/fudge"
     yield Stage(
         "train-fudge",
-        f"train-baseline fudge {lm} {labels} --minutes {3 * minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 --out {fudge}",
+        f"train-baseline fudge {lm} {labels} --minutes {2 * minutes:g} --epochs 100 --batch_tokens 1024 --lr 2e-3 --out {fudge}",
         FUDGE,
     )
     every = ",".join((*TASKS, *COMPOSED))
@@ -152,7 +155,7 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
             f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}", FT
         )
     pplm = f"{out}/models/pplm"
-    yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes:g} --out {pplm}", PPLM)
+    yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes / 2:g} --out {pplm}", PPLM)
     few = fewer(on_targets, plan)
     yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm", PPLM)
 
@@ -203,7 +206,7 @@ def _sampled_ablations(plan: Plan, evaluate: str) -> Iterator[Stage]:
         )
 
 
-def _paper(plan: Plan, corpus: str, labels: str, evaluate: str, on_targets: str) -> Iterator[Stage]:
+def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> Iterator[Stage]:
     """The paper's recipe at the size tiny: its objective, its padded canvas, its guidance of 200 steps, its clamp."""
     model = f"{plan.out}/models/paper"
     recipe = f"{SIMPLE} --model.size tiny --model.layout padded --model.norm post --model.dropout 0.1"
@@ -227,7 +230,7 @@ def _paper(plan: Plan, corpus: str, labels: str, evaluate: str, on_targets: str)
         f"{fewer(on_targets, plan)} --tasks [{','.join(TASKS)}] {sampled} {guided} --out {plan.out}/paper",
         PAPER,
     )
-    yield Stage("paper-free", f"{evaluate} --n {plan.free} {sampled} --out {plan.out}/paper-free", PAPER)
+    yield Stage("paper-free", f"{free} {sampled} --out {plan.out}/paper-free", PAPER)
 
 
 def run(stage: Stage, plan: Plan) -> None:
@@ -299,6 +302,9 @@ def arguments() -> argparse.Namespace:
         "--ablation-samples", type=int, default=500, help="texts of each ablation (paper: 500)"
     )
     parser.add_argument("--paper-steps", type=int, default=20000, help="training of the paper's recipe")
+    parser.add_argument(
+        "--outside", action="store_true", help="free text by SmolLM2 and MAUVE too; wants make metrics"
+    )
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     return parser.parse_args()

@@ -277,22 +277,22 @@ def _drawn(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Ge
 
 
 def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:
-    """Where words are wanted: by the control and the corpus's lengths, or the whole canvas of the padded layout."""
+    """Where words are wanted: by the control and the corpus's lengths; in the padded layout the whole canvas, PAD as a word."""
     if isinstance(control, Each):
         return _lay_out_each(lm, control, generator)
     canvas = Canvas(lm.max_words)
     if control is not None:
         canvas = control.canvas(canvas)
-    if lm.config.layout == "padded":
-        if canvas != Canvas(lm.max_words):
-            raise UserError(
-                f"{control} fixes words or their number, which a model of the padded layout cannot be held to."
-            )
-        length = lm.config.max_length
-        known = torch.full((n, length), UNKNOWN)
-        return Layout(known, torch.ones(n, length, dtype=torch.bool))
-    t = lm.tokenizer
-    return canvas.lay_out(n, lm.length_counts, t.start_id, t.end_id, t.pad_id, generator)
+    padded, t = lm.config.layout == "padded", lm.tokenizer
+    if padded and canvas == Canvas(lm.max_words):
+        known = torch.full((n, lm.config.max_length), UNKNOWN)
+        return Layout(known, torch.ones_like(known, dtype=torch.bool))
+    layout = canvas.lay_out(n, lm.length_counts, t.start_id, t.end_id, t.pad_id, generator)
+    if padded:
+        # Where a sentence ends is known then, and so is all PAD behind it, which such a model reads as words.
+        known = F.pad(layout.known, (0, lm.config.max_length - layout.known.shape[1]), value=t.pad_id)
+        return Layout(known, torch.ones_like(known, dtype=torch.bool))
+    return layout
 
 
 def _lay_out_each(lm: DiffusionLM, each: Each, generator: torch.Generator) -> Layout:

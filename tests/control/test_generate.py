@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.control import Attribute, Control, Guidance, Infill, Latents, Length
+from diffusion_lm.control.canvas import UNKNOWN
 from diffusion_lm.control.guidance import InnerLoop, Pull, Steered, adagrad_step, sgd_step
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SoftClamp
 from diffusion_lm.diffusion.prediction import Prediction
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M
 from diffusion_lm.errors import UserError
 from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.model.generate import lay_out
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,28 @@ def test_the_padded_layout_follows_the_papers_length_energy(padded):
     latents = Latents(x0, torch.tensor([0.5]), torch.ones(1, 32, dtype=torch.bool), x0, x0, vectors)
     assert control.energy(latents).item() == 0
     assert len(padded.generate(2, Length(6), steps=3)) == 2
+
+
+class FourWords(Control):
+    """Fixes the canvas alone, as controls of syntax by classifier do."""
+
+    def canvas(self, canvas):
+        return canvas.with_words(4)
+
+    def success(self, texts):
+        return torch.ones(len(texts))
+
+    def __str__(self):
+        return "four words"
+
+
+def test_in_the_padded_layout_a_fixed_number_of_words_is_end_and_pad_that_are_known(padded):
+    t = padded.tokenizer
+    layout = lay_out(padded, 2, FourWords(), torch.Generator().manual_seed(0))
+    assert layout.mask.shape == (2, 32) and bool(layout.mask.all())
+    assert layout.known.tolist() == [[t.start_id, *[UNKNOWN] * 4, t.end_id, *[t.pad_id] * 26]] * 2
+    for ids in padded.generate(2, FourWords(), steps=3).ids:
+        assert ids[0] == t.start_id and ids[5:] == [t.end_id, *[t.pad_id] * 26]
 
 
 def test_the_callback_sees_every_step(lm):
