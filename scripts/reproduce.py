@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 logger = logging.getLogger("reproduce")
 
@@ -233,6 +233,12 @@ def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> 
     yield Stage("paper-free", f"{free} {sampled} --out {plan.out}/paper-free", PAPER)
 
 
+def stop(message: str) -> NoReturn:
+    """Say what is wrong; what is done stays done."""
+    logger.error("%s", message)
+    raise SystemExit(2)
+
+
 def run(stage: Stage, plan: Plan) -> None:
     """Run a stage unless it is done; its marker holds the command."""
     marker, log = plan.out / "done" / stage.name, plan.out / "logs" / f"{stage.name}.log"
@@ -251,7 +257,7 @@ def run(stage: Stage, plan: Plan) -> None:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
     if code:
         last = log.read_text().strip().split("\n")[-1]
-        raise SystemExit(f"The stage {stage.name} failed with exit code {code}; {log} says: {last}")
+        stop(f"The stage {stage.name} failed with exit code {code}; {log} says: {last}")
     seconds = time.monotonic() - started
     marker.write_text(f"{stage.command}\n{seconds:.0f}\n")
     logger.info("%s: %.0f s", stage.name, seconds)
@@ -315,13 +321,18 @@ def main() -> None:
     flags = arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(**{name: getattr(flags, name) for name in Plan._fields})
-    chosen = [stage for stage in stages(plan) if flags.only is None or stage.name in flags.only]
+    known = {stage.name: stage for stage in stages(plan)}
+    chosen = (
+        list(known.values()) if flags.only is None else [known[name] for name in known if name in flags.only]
+    )
+    if unknown := sorted(set(flags.only or ()) - set(known)):
+        stop(f"There is no stage {unknown[0]}; the stages are {', '.join(known)}.")
     if flags.list:
         logger.info("%s", "\n".join(f"{stage.name}: diffusion-lm {stage.command}" for stage in chosen))
         return
     for folder in ("e2e", "control_targets"):
         if not (plan.data / folder).is_dir():
-            raise SystemExit(
+            stop(
                 f"{plan.data} has no folder {folder}; give --data the folder that holds e2e and control_targets."
             )
     for name in ("done", "logs", "models"):

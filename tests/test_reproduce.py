@@ -87,3 +87,37 @@ def test_times_are_those_of_the_stages_that_are_done_with_this_command(
     script["times"](plan)
     found = json.loads((plan.out / "time" / "time.json").read_text())
     assert found == {"FUDGE": {"making": 60, "measuring": 7}}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data", "nowhere"], "nowhere has no folder e2e; give --data"),
+        (
+            ["--data", "nowhere", "--only", "judge", "jduge"],
+            "There is no stage jduge; the stages are annotate, judge",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    script: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr("sys.argv", ["reproduce.py", *flags])
+    with pytest.raises(SystemExit) as stopped:
+        script["main"]()
+    assert stopped.value.code == 2 and message in caplog.text
+
+
+def test_a_stage_that_fails_stops_the_run_and_leaves_no_marker(
+    script: dict[str, Any], plan: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("done", "logs"):
+        (plan.out / folder).mkdir(parents=True)
+    with pytest.raises(SystemExit) as stopped:
+        script["run"](script["Stage"]("bad", "info no-such-model", "a part"), plan)
+    assert stopped.value.code == 2 and "The stage bad failed with exit code 2" in caplog.text
+    assert not any((plan.out / "done").iterdir())
