@@ -32,8 +32,12 @@ class EvaluationRow(Row):
     """95 % interval of `success`: percentiles of the bootstrap over targets."""
     success_paper_interval: tuple[float, float] | None = None
     """The same of `success_paper`; None where several controls are asked for at once."""
+    nats_interval: tuple[float, float] | None = None
+    """The same of `nats_per_token`; over texts where there are no targets."""
     parts: dict[str, float] = field(default_factory=dict)
     """Mean success of each of several controls, by the name of its task."""
+    parts_interval: dict[str, tuple[float, float] | None] = field(default_factory=dict)
+    """The 95 % interval of each of `parts`."""
     parts_paper: dict[str, float] = field(default_factory=dict)
     """Mean paper-compatible success of each of several controls."""
     outside_n: int | None = None
@@ -107,14 +111,29 @@ def nats_per_token(samples: Sequence[Sample]) -> float:
 
 def success_of(success: Iterable[float | None], seed: int) -> tuple[float | None, tuple[float, float] | None]:
     """The mean over the targets' successes, and its 95 % bootstrap interval (None for a single target)."""
-    values = np.array([value for value in success if value is not None])
-    if not len(values):
+    values = [value for value in success if value is not None]
+    if not values:
         return None, None
-    if len(values) == 1:
-        return float(values.mean()), None
+    return sum(values) / len(values), bootstrap(values, [1] * len(values), seed)
+
+
+def bootstrap(values: Sequence[float], weights: Sequence[float], seed: int) -> tuple[float, float] | None:
+    """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; None for a single unit."""
+    if len(values) < 2:
+        return None
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
-    return float(values.mean()), (float(low), float(high))
+    ratios = np.asarray(values)[draws].sum(1) / np.asarray(weights)[draws].sum(1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def nats_interval(groups: Mapping[str, Sequence[Sample]], seed: int) -> tuple[float, float] | None:
+    """The 95 % bootstrap interval of the nats a token: over targets, since texts for one target are alike, or else over texts."""
+    units = list(groups.values())
+    if len(units) == 1:
+        units = [[sample] for sample in units[0]]
+    nats = [sum(sample.nats for sample in unit) for unit in units]
+    return bootstrap(nats, [sum(sample.tokens for sample in unit) for unit in units], seed)
 
 
 def copied(texts: Iterable[str], training_texts: Iterable[str]) -> set[str]:
@@ -178,7 +197,9 @@ def make_row(
         success_interval=interval,
         success_paper=paper,
         success_paper_interval=paper_interval,
+        nats_interval=nats_interval(groups, seed),
         parts=parts,
+        parts_interval={name: success_of((score.parts[name] for score in scores), seed)[1] for name in parts},
         parts_paper=_means([score.paper for score in scores]) if parts else {},
         verbatim=verbatim_share(texts, copies),
         evaluations=max(passes) if passes else None,

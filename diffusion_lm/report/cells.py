@@ -12,8 +12,18 @@ NATS, DIFFERENCE = "{:.3f}", "{:+.3f}"
 
 def interval(row: Row, name: str) -> tuple[str, ...]:
     """The 95 % interval of a figure, where it has one."""
-    ends = row.interval(name)
+    return between(row.interval(name))
+
+
+def between(ends: tuple[float, float] | None) -> tuple[str, ...]:
+    """An interval of shares, in percent."""
     return () if ends is None else (f"{percent(ends[0])} to {percent(ends[1])}",)
+
+
+def nats_between(row: Row) -> tuple[str, ...]:
+    """The 95 % interval of the nats a token, where they have one."""
+    ends = row.interval("nats")
+    return () if ends is None else (f"{number(ends[0], NATS)} to {number(ends[1], NATS)}",)
 
 
 def success(row: Row) -> Cell:
@@ -25,7 +35,8 @@ def fluency(row: Row) -> tuple[str, ...]:
     """Nats a token, and against human text, where they were measured."""
     if row.number("nats_per_token") is None:
         return ()
-    return (f"{number(row.number('nats_per_token'), NATS)} nats ({number(row.against_human, DIFFERENCE)})",)
+    figure = f"{number(row.number('nats_per_token'), NATS)} nats ({number(row.against_human, DIFFERENCE)})"
+    return (figure, *nats_between(row))
 
 
 def drawn(row: Row) -> tuple[str, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from diffusion_lm.report.cells import DIFFERENCE, NATS, drawn, fluency, interval
+from diffusion_lm.report.cells import DIFFERENCE, NATS, between, drawn, fluency, interval, nats_between
 from diffusion_lm.report.collection import Collection, Measured
 from diffusion_lm.report.numbers import DASH, number, percent
 from diffusion_lm.report.paper_tables import TABLE_2, TABLE_4, TASKS, Both, Pair
 from diffusion_lm.report.table import Cell, Line, Table
+
+T = TypeVar("T")
 
 SEMANTIC = ("attribute", "said")
 """What the part of an attribute may be called: by its task, or by the control that knows its words."""
@@ -68,18 +71,27 @@ def _both(found: Measured | None, other: tuple[str, ...]) -> list[Cell]:
         return [Cell(), Cell(), Cell()]
     row = found.row
     parts = [
-        Cell(percent(_part(row.parts(), names)), _paper_compatible(_part(row.parts("parts_paper"), names)))
+        Cell(
+            percent(_part(row.parts(), names)),
+            (
+                *between(_part(row.parts_intervals(), names)),
+                *_paper_compatible(_part(row.parts("parts_paper"), names)),
+            ),
+        )
         for names in (SEMANTIC, other)
     ]
     against = f"{number(row.against_human, DIFFERENCE)} to human"
-    return [*parts, Cell(number(row.number("nats_per_token"), NATS), (against, *drawn(row)))]
+    return [
+        *parts,
+        Cell(number(row.number("nats_per_token"), NATS), (*nats_between(row), against, *drawn(row))),
+    ]
 
 
 def _paper_compatible(value: float | None) -> tuple[str, ...]:
     return () if value is None else (f"paper-compatible {percent(value)}",)
 
 
-def _part(parts: Mapping[str, float], names: Iterable[str]) -> float | None:
+def _part(parts: Mapping[str, T], names: Iterable[str]) -> T | None:
     known = {name.lower(): value for name, value in parts.items()}
     return next((known[name] for name in names if name in known), None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from diffusion_lm.report.cells import DIFFERENCE, NATS, success
+from diffusion_lm.report.cells import DIFFERENCE, NATS, nats_between, success
 from diffusion_lm.report.collection import FREE, Collection, Yardstick, tasks_of
 from diffusion_lm.report.names import REFERENCE_NAMES, task_name
 from diffusion_lm.report.numbers import DASH, number, percent
@@ -65,7 +65,10 @@ def ablations(found: Collection) -> Table | None:
 
 
 def _row(row: Row, names: Iterable[str] = tuple(FIGURES)) -> list[Cell]:
-    return [Cell(_written(row, *FIGURES[name])) for name in names]
+    return [
+        Cell(_written(row, *FIGURES[name]), nats_between(row) if FIGURES[name][0] == "nats_per_token" else ())
+        for name in names
+    ]
 
 
 def _written(row: Row, name: str, form: str) -> str:

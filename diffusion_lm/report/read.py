@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,18 +39,25 @@ class Row:
 
     def interval(self, name: str) -> tuple[float, float] | None:
         """The ends of the 95 % interval of a figure."""
-        ends = self.figures.get(f"{name}_interval")
-        return None if ends is None else (float(ends[0]), float(ends[1]))
+        return _ends(self.figures.get(f"{name}_interval"))
 
     def parts(self, name: str = "parts") -> dict[str, float]:
         """The mean success of each of several controls, by the name of its task."""
         return dict(self.figures.get(name) or {})
+
+    def parts_intervals(self) -> dict[str, tuple[float, float] | None]:
+        """The 95 % interval of each of `parts`, where it was measured."""
+        return {name: _ends(ends) for name, ends in dict(self.figures.get("parts_interval") or {}).items()}
 
     @property
     def against_human(self) -> float | None:
         """Nats a token above human text."""
         nats, human = self.number("nats_per_token"), self.number("human_nats_per_token")
         return None if nats is None or human is None else nats - human
+
+
+def _ends(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (float(ends[0]), float(ends[1]))
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,14 @@ class Section:
 
 TABLE_2 = (
     "Success in percent, of the text as it is, with its 95 % bootstrap interval over targets; beneath it the same texts as the "
-    "paper's evaluator counts them (paper-compatible), nats a token under our judge with the difference to human dev text, and "
-    "the number of texts and the seed. Compare paper-compatible with the paper's lines, strict among ours. "
+    "paper's evaluator counts them (paper-compatible), nats a token under our judge with the difference to human dev text and "
+    "their interval, and the number of texts and the seed. Compare paper-compatible with the paper's lines, strict among ours. "
     "The paper's lm is the score of another judge: it compares only within its lines. Marked: the best of a block in its column."
 )
 TABLE_4 = (
-    "Two controls at once, the success of each by itself in percent (paper-compatible beneath), and nats a token with the "
-    "difference to human dev text; for the paper's lines its lm-score. Read the two of a pair together: either alone is easy. "
-    "Marked: the best of ours in a column."
+    "Two controls at once, the success of each by itself in percent (beneath, its 95 % bootstrap interval over targets and the "
+    "paper-compatible figure), and nats a token with their interval and the difference to human dev text; for the paper's lines "
+    "its lm-score. Read the two of a pair together: either alone is easy. Marked: the best of ours in a column."
 )
 TABLE_5 = (
     "What was written into gaps against what people wrote there, 0 to 100 (CIDEr may be more), higher is better. mbr: of each "
@@ -64,9 +64,9 @@ TABLE_7 = (
     "Appendix F; what the length costs is given by itself where a model has one."
 )
 FREE = (
-    "Text without a control. The fair comparison of words is with human text in the model's vocabulary, where each word that it "
-    "lacks counts as one. Nearer to human text is better in every column but the copies: far below it is bland, far above "
-    "is broken. MAUVE of human text is of other human text, and so the ceiling."
+    "Text without a control; intervals are 95 %, by the bootstrap over texts. The fair comparison of words is with human text in "
+    "the model's vocabulary, where each word that it lacks counts as one. Nearer to human text is better in every column but the "
+    "copies: far below it is bland, far above is broken. MAUVE of human text is of other human text, and so the ceiling."
 )
 ABLATIONS = "One change at a time, as each run's label names it."
 TRACE = (

@@ -33,11 +33,19 @@ def test_what_is_not_all_is_no_hundred_percent(share: float | None, text: str) -
 
 def test_table_2_stands_beside_the_papers_and_marks_the_best_of_each_block(runs: Any) -> None:
     ours = runs.row("ours", "pos", success=0.9, success_interval=[0.85, 0.95], success_paper=0.95, n=5000)
+    ours["nats_interval"] = [1.65, 1.75]
     few = runs.row("FT", "pos", success=0.96, targets=20, targets_in_all=100)
     table = table2(found(runs.evaluation("a", ours), runs.evaluation("b", few)))
     cell = line_of(table, "ours").cells[1]
     assert cell == Cell(
-        "90.0", ("85.0 to 95.0", "paper-compatible 95.0", "1.700 nats (+0.100)", "n 5,000, seed 0")
+        "90.0",
+        (
+            "85.0 to 95.0",
+            "paper-compatible 95.0",
+            "1.700 nats (+0.100)",
+            "1.650 to 1.750",
+            "n 5,000, seed 0",
+        ),
     )
     best = line_of(table, "FT").cells[1]
     assert best.best and best.main == "96.0" and "20 of 100 targets" in best.lines
@@ -66,10 +74,11 @@ def test_table_4_has_the_success_of_both(runs: Any, names: tuple[str, str]) -> N
     row = runs.row(
         "ours", "pos+attribute", success=0.9, parts={other: 0.96, semantic: 1.0}, parts_paper={other: 0.97}
     )
+    row["parts_interval"] = {other: [0.95, 0.98], semantic: None}
     table = table4(found(runs.evaluation("a", row)))
     cells = line_of(table, "ours").cells
     assert [cell.main for cell in cells] == [DASH, DASH, DASH, "100.0", "96.0", "1.700"]
-    assert cells[4].lines == ("paper-compatible 97.0",)
+    assert cells[3].lines == () and cells[4].lines == ("95.0 to 98.0", "paper-compatible 97.0")
     assert [cell.main for cell in line_of(table, "Diffusion-LM", "paper").cells][3:5] == ["63.7", "69.1"]
 
 
