@@ -1,7 +1,7 @@
 # make demo      install, then write eight sentences about an Italian restaurant with the bundled model
 # make test      install the development extras, then run every test
 # make metrics   install what `evaluate --outside` and its task infill measure with, models included
-# make reproduce DATA=FOLDER [SMALL="..."]   every table and figure of docs/results.md, from the corpus (scripts/reproduce.py)
+# make reproduce DATA=FOLDER [FLAGS="..."]   every table and figure of docs/results.md, from the corpus (scripts/reproduce.py)
 # make lint      ruff (rules and format) and mypy
 # make clean     delete caches and build outputs; the environment stays (rm -rf .venv removes it)
 
@@ -27,9 +27,9 @@ test: $(DEV_STAMP)
 
 metrics: $(METRICS_STAMP)
 
-reproduce: $(DEV_STAMP)
+reproduce: $(DEV_STAMP) $(METRICS_STAMP)
 	@test -n "$(DATA)" || { echo "Say where e2e and control_targets are: make reproduce DATA=FOLDER" >&2; exit 2; }
-	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --into docs/results.md $(SMALL)
+	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --into docs/results.md $(FLAGS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

@@ -5,7 +5,8 @@
 DATA holds `e2e` (trainset.csv, devset.csv, testset_w_refs.csv) and `control_targets` (attribute.jsonl, pos.jsonl, spans.jsonl,
 compose_pos_attr.jsonl). Each stage is a command of diffusion-lm, printed before it runs, with a log of its own under OUT/logs. A
 stage that is done with the same command is not run again, so an interrupted call goes on where it stopped. `--only` runs
-some stages, and `--list` prints all commands.
+some stages, and `--list` prints all commands. The defaults are a small run. At the paper's size: `--targets 0 --samples 50
+--free 1000 --minutes 30 --judge-minutes 30 --judge-shape "" --ablation-steps 5000 --ablation-samples 500 --paper-steps 200000`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ COMPOSED = ("pos+attribute", "tree+attribute")
 TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.validate_every 100000 --run.sample_every 100000"
 JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "paper recipe, tiny"
 FT, FUDGE, PPLM, ABLATIONS = "FT and FT-PoE", "FUDGE", "PPLM", "ablations"
+SMALL_JUDGE = "--judge.width 192 --judge.layers 3 --judge.heads 3 --judge.batch_tokens 2048"
 SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
 TRAINED = {
     "objective: cross-entropy": "",
@@ -65,7 +67,8 @@ class Plan(NamedTuple):
     data: Path
     out: Path
     samples: int
-    targets: int | None
+    targets: int
+    """Of each task; 0: all."""
     free: int
     minutes: float
     judge_minutes: float
@@ -88,7 +91,7 @@ def stages(plan: Plan) -> Iterator[Stage]:
         f"--judge.minutes {plan.judge_minutes:g}",
         JUDGE,
     )
-    limit = "" if plan.targets is None else f" --limit_targets {plan.targets}"
+    limit = f" --limit_targets {plan.targets}" if plan.targets else ""
     evaluate = f"evaluate {corpus} --judge {judge}"
     measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
     free = f"{evaluate} --n {plan.free}{measures}"
@@ -162,7 +165,7 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
 
 def fewer(on_targets: str, plan: Plan) -> str:
     """The same on half of the targets, for what is by far the slowest; on all where all are wanted."""
-    return on_targets if plan.targets is None else f"{on_targets} --limit_targets {max(1, plan.targets // 2)}"
+    return f"{on_targets} --limit_targets {max(1, plan.targets // 2)}" if plan.targets else on_targets
 
 
 def _trained_ablations(plan: Plan) -> Iterator[Stage]:
@@ -297,19 +300,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--into", type=Path, help="a Markdown file with the report's markers, docs/results.md"
     )
-    parser.add_argument("--samples", type=int, default=50, help="texts for each target (paper: 50)")
-    parser.add_argument("--targets", type=int, help="so many targets of each task; without it, all")
-    parser.add_argument("--free", type=int, default=1000, help="free texts")
-    parser.add_argument("--minutes", type=float, default=10, help="training of each baseline")
-    parser.add_argument("--judge-minutes", type=float, default=15, help="training of the judge")
-    parser.add_argument("--judge-shape", default="", help="flags of train-judge that change its size")
-    parser.add_argument("--ablation-steps", type=int, default=5000, help="training of each ablation")
+    parser.add_argument("--samples", type=int, default=10, help="texts for each target (paper: 50)")
+    parser.add_argument("--targets", type=int, default=24, help="targets of each task; 0: all")
+    parser.add_argument("--free", type=int, default=300, help="free texts")
     parser.add_argument(
-        "--ablation-samples", type=int, default=500, help="texts of each ablation (paper: 500)"
+        "--minutes", type=float, default=4, help="training of each FT; FUDGE twice that, PPLM half"
     )
-    parser.add_argument("--paper-steps", type=int, default=20000, help="training of the paper's recipe")
+    parser.add_argument("--judge-minutes", type=float, default=11, help="training of the judge")
     parser.add_argument(
-        "--outside", action="store_true", help="free text by SmolLM2 and MAUVE too; wants make metrics"
+        "--judge-shape", default=SMALL_JUDGE, help="flags of train-judge that change its size"
+    )
+    parser.add_argument("--ablation-steps", type=int, default=600, help="training of each ablation")
+    parser.add_argument(
+        "--ablation-samples", type=int, default=100, help="texts of each ablation (paper: 500)"
+    )
+    parser.add_argument("--paper-steps", type=int, default=6000, help="training of the paper's recipe")
+    parser.add_argument(
+        "--outside",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="free text by SmolLM2 and MAUVE too; wants make metrics",
     )
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
