@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from diffusion_lm.files import write_whole
+
 logger = logging.getLogger("reproduce")
 
 TASKS = ("attribute", "pos", "tree", "span", "length")
@@ -262,7 +264,7 @@ def run(stage: Stage, plan: Plan) -> None:
         last = log.read_text().strip().split("\n")[-1]
         stop(f"The stage {stage.name} failed with exit code {code}; {log} says: {last}")
     seconds = time.monotonic() - started
-    marker.write_text(f"{stage.command}\n{seconds:.0f}\n")
+    write_whole(marker, f"{stage.command}\n{seconds:.0f}\n")
     logger.info("%s: %.0f s", stage.name, seconds)
 
 
@@ -277,7 +279,7 @@ def times(plan: Plan) -> None:
             spent[kind] += float(marker.read_text().split("\n")[1])
     folder = plan.out / "time"
     folder.mkdir(exist_ok=True)
-    (folder / "time.json").write_text(json.dumps(parts, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "time.json", json.dumps(parts, indent=2) + "\n")
 
 
 def report(plan: Plan, into: Path | None) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from diffusion_lm.errors import UserError
+from diffusion_lm.files import write_whole
 from diffusion_lm.text.tokenizer import Tokenizer
 
 M = TypeVar("M", bound=nn.Module)
@@ -23,7 +24,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError
 def save_baseline(
     folder: str | Path, kind: str, config: Mapping[str, Any], model: nn.Module, tokenizer: Tokenizer
 ) -> None:
-    """Write the three files into `folder`, made if need be.
+    """Write the three files into `folder`, made if need be; each is whole or as it was before.
 
     Args:
         folder: where to.
@@ -35,13 +36,13 @@ def save_baseline(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"kind": kind, **config}, indent=2, ensure_ascii=False)
-        (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        write_whole(folder / "model.safetensors", save(weights))
         tokenizer.save(folder)
+        text = json.dumps({"kind": kind, **config}, indent=2, ensure_ascii=False)
+        write_whole(folder / "config.json", text + "\n")
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror}); give another folder.") from None
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
 
 
 def load_baseline(

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.decode import Ends, sample
+from diffusion_lm.files import write_whole
 from diffusion_lm.hardware import autocast
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -246,10 +247,10 @@ class JudgeLM(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"kind": KIND, **dataclasses.asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        self.tokenizer.save(folder)
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        write_whole(folder / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        self.tokenizer.save(folder)
+        write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> JudgeLM:

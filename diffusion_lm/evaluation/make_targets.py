@@ -12,6 +12,7 @@ from diffusion_lm.annotate.corpus_labels import Annotation, read_annotations
 from diffusion_lm.annotate.trees import read_tree, spans_of, without_words
 from diffusion_lm.errors import UserError
 from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
+from diffusion_lm.files import write_whole
 from diffusion_lm.text.spacing import join_words
 
 LEAST_WORDS = 8
@@ -71,12 +72,10 @@ def _gap(words: Sequence[str], rng: random.Random) -> dict[str, Any]:
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> Path:
     """One JSON object a line; the file is whole or not there."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); give --out another folder.") from None
     return path

@@ -38,6 +38,7 @@ from diffusion_lm.evaluation.rows import (
 )
 from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import InfillTask, find_tasks
+from diffusion_lm.files import write_whole
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.corpus import Corpus, open_corpus
 
@@ -255,7 +256,4 @@ def _write_summary(
         },
         "notes": list(remarks),
     }
-    path = Path(config.out) / "summary.json"
-    partial = path.with_name(".summary.json.partial")
-    partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(Path(config.out) / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diffusion_lm.errors import UserError
+from diffusion_lm.files import write_whole
 from diffusion_lm.report.collection import collect
 from diffusion_lm.report.config import ReportConfig
 from diffusion_lm.report.markdown import Files, body, document, pictures
@@ -48,7 +49,8 @@ def make_report(config: ReportConfig) -> list[Path]:
         files[into] = new.encode()
         written.append(into)
     for path, data in files.items():
-        _write(path, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
     return written
 
 
@@ -76,11 +78,3 @@ def _chosen(text: str, into: Path, found: Sequence[Section]) -> list[Section]:
 
 def _placed(folder: Path, groups: Iterable[Files]) -> dict[Path, bytes]:
     return {folder / name: data for group in groups for name, data in group.items()}
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)

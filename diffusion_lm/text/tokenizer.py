@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from diffusion_lm.errors import UserError
+from diffusion_lm.files import write_whole
 from diffusion_lm.text.spacing import bare, join_words, split_words
 
 START, END, UNK, PAD = SPECIALS = ("START", "END", "UNK", "PAD")
@@ -86,12 +86,7 @@ class Tokenizer(ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` into a folder, whole or not at all."""
-        partial = Path(folder, f".{FILE_NAME}.{os.getpid()}")
-        try:
-            partial.write_text(self.backend.to_str(pretty=True), encoding="utf8")
-            partial.replace(Path(folder, FILE_NAME))
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(Path(folder, FILE_NAME), self.backend.to_str(pretty=True))
 
     @staticmethod
     def load(folder: str | Path) -> Tokenizer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
+
+from diffusion_lm.files import write_whole
 
 
 class Records:
@@ -23,9 +24,7 @@ class Records:
     def __init__(self, path: Path, step: int) -> None:
         if path.exists():
             kept = [line for line in path.read_text(encoding="utf8").splitlines() if _is_up_to(line, step)]
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf8")
-            os.replace(partial, path)
+            write_whole(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf8")
 
     def __enter__(self) -> Records:

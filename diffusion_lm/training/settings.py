@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from diffusion_lm.files import write_whole
 from diffusion_lm.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ RUN_FILE = "run.yaml"
 
 def save_settings(folder: Path, config: DataclassInstance) -> None:
     """Write `run.yaml`; as a configuration file of the same command it starts the same run."""
-    partial = folder / f".{RUN_FILE}.partial"
-    text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, folder / RUN_FILE)
+    write_whole(folder / RUN_FILE, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def changed_settings(folder: Path, config: TrainConfig) -> list[str]:

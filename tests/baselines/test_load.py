@@ -16,8 +16,8 @@ from diffusion_lm.errors import UserError
 def folders(judge, tmp_path):
     """Of two fine-tuned models, PPLM and FUDGE, by name."""
     models = {
-        "pos": PromptedLM(PromptedConfig("pos", ["", "DET"], 3, judge.config), judge.tokenizer),
-        "attribute": PromptedLM(PromptedConfig("attribute", ["", "a=b"], 1, judge.config), judge.tokenizer),
+        "pos": PromptedLM(PromptedConfig("pos", ["", "DET"], judge.config), judge.tokenizer),
+        "attribute": PromptedLM(PromptedConfig("attribute", ["", "a=b"], judge.config), judge.tokenizer),
         "pplm": AttributeLM(AttributeLMConfig(judge.config, {"price": ["cheap"]}), judge.tokenizer),
         "fudge": Discriminator(DiscriminatorConfig(judge.config, {}, [[]], [[]] * 3, ["S"]), judge.tokenizer),
     }
