@@ -123,13 +123,8 @@ def stages(plan: Plan) -> Iterator[Stage]:
     yield from _trained_ablations(plan)
     yield from _sampled_ablations(plan, f"{evaluate} --n {plan.ablation_samples}")
     yield from _paper(plan, corpus, labels, free, on_targets)
-    for model, folder in (("e2e-small", "e2e-small"), (f"{out}/models/paper", "paper-recipe")):
-        yield Stage(
-            f"noise-{folder}",
-            f"benchmarks/classifiers.py --model {model} --source {plan.data / 'e2e'} --dev_labels {out}/labels-dev.jsonl "
-            f"--out {out}/{folder}/by_noise",
-            OURS if model == folder else PAPER,
-        )
+    noise = f"--dev_labels {out}/labels-dev.jsonl --out {out}/e2e-small/by_noise"
+    yield Stage("noise", f"benchmarks/classifiers.py --source {plan.data / 'e2e'} {noise}", OURS)
 
 
 def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[Stage]:
@@ -161,13 +156,13 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
         )
     pplm = f"{out}/models/pplm"
     yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes / 2:g} --out {pplm}", PPLM)
-    few = fewer(on_targets, plan)
+    few = fewer(on_targets, plan, 2)
     yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm", PPLM)
 
 
-def fewer(on_targets: str, plan: Plan) -> str:
-    """The same on half of the targets, for what is by far the slowest; on all where all are wanted."""
-    return f"{on_targets} --limit_targets {max(1, plan.targets // 2)}" if plan.targets else on_targets
+def fewer(on_targets: str, plan: Plan, share: int) -> str:
+    """The same on one in `share` of the targets, for what is by far the slowest; on all where all are wanted."""
+    return f"{on_targets} --limit_targets {max(1, plan.targets // share)}" if plan.targets else on_targets
 
 
 def _trained_ablations(plan: Plan) -> Iterator[Stage]:
@@ -221,18 +216,24 @@ def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> 
         f"train {corpus} {recipe} {how} --run.steps {plan.paper_steps} --run.out {model}",
         PAPER,
     )
-    few = f"{corpus} --model {model} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048"
-    yield Stage("paper-attribute", f"train-control attribute {few}", PAPER)
+    few = f"{corpus} --model {model}"
+    yield Stage(
+        "paper-attribute",
+        f"train-control attribute {few} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048",
+        PAPER,
+    )
+    # Fewer and smaller steps: a chart of 64 x 64 spans is most of their cost.
     yield Stage(
         "paper-syntax",
-        f"train-control syntax {few} {labels} --dev_labels {plan.out}/labels-dev.jsonl",
+        f"train-control syntax {few} --steps {max(1, plan.paper_steps // 10)} --batch_tokens 1024 {labels} "
+        f"--dev_labels {plan.out}/labels-dev.jsonl",
         PAPER,
     )
     sampled = f"--model {model} --steps 200 --clamp hard --label 'paper recipe, tiny'"
     guided = "--guidance paper --syntax_by classifier --attribute_by classifier"
     yield Stage(
         "paper",
-        f"{fewer(on_targets, plan)} --tasks [{','.join(TASKS)}] {sampled} {guided} --out {plan.out}/paper",
+        f"{fewer(on_targets, plan, 4)} --tasks [{','.join(TASKS)}] {sampled} {guided} --out {plan.out}/paper",
         PAPER,
     )
     yield Stage("paper-free", f"{free} {sampled} --out {plan.out}/paper-free", PAPER)
