@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAPER = "#1c2127", "#68727d", "#d9dee4", "#a9b2bc"
-SERIES = ("#2261a9", "#c0561c", "#1d8a60", "#8b4a9f", "#a68415", "#b2344b")
+SERIES = ("#2261a9", "#c0561c", "#1d8a60", "#8b4a9f", "#a68415", "#b2344b", "#3a8796", "#7a5c44")
 COLOURS = {
     "ink": (INK, "#e6e9ec"),
     "muted": (MUTED, "#98a3ae"),
@@ -29,6 +29,8 @@ COLOURS = {
     "s4": (SERIES[3], "#cf9be0"),
     "s5": (SERIES[4], "#dcc05c"),
     "s6": (SERIES[5], "#f1899b"),
+    "s7": (SERIES[6], "#80cbd9"),
+    "s8": (SERIES[7], "#c9a88e"),
 }
 """Name in the style sheet: light, and dark. A figure is drawn in the light ones; in its SVG each becomes the name."""
 
@@ -90,7 +92,7 @@ def png(chart: Chart) -> bytes:
     rows = [chart.panels[i : i + columns] for i in range(0, len(chart.panels), columns)]
     heights = [max(panel.height for panel in row) for row in rows]
     with _style(chart.name):
-        figure = _figure(WIDTH * columns, sum(heights) + (0.35 if len(chart.legend) > 1 else 0))
+        figure = _figure(WIDTH * columns, sum(heights) + _legend_height(chart, columns))
         grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
         for row, line in zip(rows, grid, strict=True):
             for i, axes in enumerate(line):
@@ -98,7 +100,7 @@ def png(chart: Chart) -> bytes:
                     _draw(row[i], axes)
                 else:
                     axes.remove()
-        _legend(chart, figure)
+        _legend(chart, figure, columns)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return file.getvalue()
@@ -149,7 +151,17 @@ def _draw(panel: Panel, axes: Axes) -> None:
     axes.set_title(panel.title)
 
 
-def _legend(chart: Chart, figure: Figure) -> None:
+def _legend_columns(columns: int) -> int:
+    """Names side by side under so many panels: in one panel's width a long name has no room for another."""
+    return 1 if columns == 1 else 4
+
+
+def _legend_height(chart: Chart, columns: int) -> float:
+    """Inches."""
+    return 0.13 + 0.22 * -(-len(chart.legend) // _legend_columns(columns)) if len(chart.legend) > 1 else 0
+
+
+def _legend(chart: Chart, figure: Figure, columns: int) -> None:
     from matplotlib.lines import Line2D
 
     if len(chart.legend) > 1:
@@ -157,7 +169,9 @@ def _legend(chart: Chart, figure: Figure) -> None:
             Line2D([], [], marker="o", linestyle="", color=colour, label=name)
             for name, colour in chart.legend
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=_legend_columns(columns), frameon=False
+        )
 
 
 def _inline(svg: str, name: str, title: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from diffusion_lm.report.read import Row, Run, Text, shown
@@ -93,7 +93,9 @@ def numeric(points: Sequence[Point]) -> bool:
 def _add(out: Collection, run: Run) -> None:
     yardstick = _yardstick(run)
     known = {row.task: row for row in run.rows if row.task in REFERENCES}
-    out.references.setdefault(yardstick, {}).update(known)
+    references = out.references.setdefault(yardstick, {})
+    for task, row in known.items():
+        references[task] = _joined(references.get(task), row)
     if run.point is not None:
         _add_point(out, run, *run.point)
         return
@@ -103,6 +105,14 @@ def _add(out: Collection, run: Run) -> None:
             del out.measured[row.system, row.task]
         texts = tuple(text for text in run.texts if text.task == row.task)
         out.measured[row.system, row.task] = Measured(row, yardstick, texts)
+
+
+def _joined(before: Row | None, row: Row) -> Row:
+    """A reference as two runs measured it: what the later did not measure is taken from the earlier."""
+    if before is None:
+        return row
+    measured = {name: value for name, value in row.figures.items() if value is not None}
+    return replace(row, figures={**before.figures, **measured})
 
 
 def _add_point(out: Collection, run: Run, figure: str, name: str) -> None:

@@ -115,6 +115,14 @@ def test_free_text_stands_beside_human_text_without_columns_that_nobody_measured
     assert line_of(table, "ours").cells[1].main == "+0.100"
 
 
+def test_a_reference_keeps_what_only_one_of_several_runs_measured(runs: Any) -> None:
+    first = runs.evaluation("a", runs.row("judge", "judge", mauve=0.5), runs.row("ours", "unconditional"))
+    second = runs.evaluation("b", runs.row("judge", "judge", mauve=None), runs.row("FT", "pos", success=0.9))
+    for folders in ((first, second), (second, first)):
+        references = next(iter(found(*folders).references.values()))
+        assert references["judge"].number("mauve") == 0.5
+
+
 def test_nothing_measured_is_no_table(runs: Any) -> None:
     empty = found(runs.extra("a", "likelihood.json", {}))
     made = (table2, table4, table5, free, ablations)
