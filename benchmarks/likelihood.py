@@ -14,30 +14,36 @@ from diffusion_lm.text.encoded import encode_corpus
 
 
 def main() -> None:
-    """Measure both on the same sentences, in the diffusion model's vocabulary; a folder each, for the report."""
+    """Measure on the same sentences, in the diffusion model's vocabulary; a folder each, for the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", help="the corpus")
     parser.add_argument("--model", default="e2e-small")
-    parser.add_argument("--judge", required=True)
+    parser.add_argument("--label", help="what the report calls the model; default: its name")
+    parser.add_argument("--judge", help="folder of the judge; without it, the model alone")
     parser.add_argument("--n", type=int, default=1000, help="dev sentences")
     parser.add_argument("--out", type=Path, required=True, help="beginning of the folders' names")
     flags = parser.parse_args()
-    lm, judge = DiffusionLM.from_pretrained(flags.model, "cpu"), JudgeLM.from_pretrained(flags.judge)
+    lm = DiffusionLM.from_pretrained(flags.model, "cpu")
     corpus, cache = open_corpus(CorpusConfig(flags.source)), Path(f"{flags.out}-cache")
     dev = encode_corpus(corpus, "dev", lm.tokenizer, lm.config.max_length, cache)
-    ours = likelihood(lm, dev, flags.n)
-    step = max(1, len(dev) // flags.n)
-    texts = [lm.tokenizer.decode(dev[i].tolist()) for i in range(0, len(dev), step)][: flags.n]
-    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
-    exact = Likelihood(float(nats.sum()) / int(tokens.sum()), 0.0, len(texts))
-    for name, system, found in (
-        ("diffusion", flags.model, ours),
-        ("judge", "the judge (autoregressive)", exact),
-    ):
+    found = [("diffusion", flags.label or flags.model, likelihood(lm, dev, flags.n))]
+    if flags.judge:
+        step = max(1, len(dev) // flags.n)
+        texts = [lm.tokenizer.decode(dev[i].tolist()) for i in range(0, len(dev), step)][: flags.n]
+        found.append(
+            ("judge", "the judge (autoregressive)", exact(JudgeLM.from_pretrained(flags.judge), texts))
+        )
+    for name, system, figures in found:
         folder = Path(f"{flags.out}-{name}")
         folder.mkdir(parents=True, exist_ok=True)
-        record = {"system": system, **found._asdict(), "split": "dev"}
+        record = {"system": system, **figures._asdict(), "split": "dev"}
         (folder / "likelihood.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def exact(judge: JudgeLM, texts: list[str]) -> Likelihood:
+    """An autoregressive model's own likelihood, which is no bound."""
+    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
+    return Likelihood(float(nats.sum()) / int(tokens.sum()), 0.0, len(texts))
 
 
 if __name__ == "__main__":

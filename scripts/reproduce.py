@@ -229,7 +229,8 @@ def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> 
         f"--dev_labels {plan.out}/labels-dev.jsonl",
         PAPER,
     )
-    sampled = f"--model {model} --steps 200 --clamp hard --label 'paper recipe, tiny'"
+    label = "--label 'paper recipe, tiny'"
+    sampled = f"--model {model} --steps 200 --clamp hard {label}"
     guided = "--guidance paper --syntax_by classifier --attribute_by classifier"
     yield Stage(
         "paper",
@@ -237,6 +238,16 @@ def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> 
         PAPER,
     )
     yield Stage("paper-free", f"{free} {sampled} --out {plan.out}/paper-free", PAPER)
+    yield Stage(
+        "likelihood-paper",
+        f"benchmarks/likelihood.py {plan.data / 'e2e'} --model {model} {label} --out {plan.out}/likelihood-paper",
+        PAPER,
+    )
+    yield Stage(
+        "paper-both",
+        f"{fewer(on_targets, plan, 12)} --tasks [{','.join(COMPOSED)}] {sampled} {guided} --out {plan.out}/paper-both",
+        PAPER,
+    )
 
 
 def stop(message: str) -> NoReturn:
