@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from diffusion_lm.evaluation.judge import JudgeLM
+from diffusion_lm.evaluation.judge import JudgeLM, fluency
 from diffusion_lm.evaluation.likelihood import Likelihood, likelihood
 from diffusion_lm.model.diffusion_lm import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
@@ -30,20 +30,13 @@ def main() -> None:
     if flags.judge:
         step = max(1, len(dev) // flags.n)
         texts = [lm.tokenizer.decode(dev[i].tolist()) for i in range(0, len(dev), step)][: flags.n]
-        found.append(
-            ("judge", "the judge (autoregressive)", exact(JudgeLM.from_pretrained(flags.judge), texts))
-        )
+        exact = fluency(JudgeLM.from_pretrained(flags.judge), texts).nats_per_token
+        found.append(("judge", "the judge (autoregressive)", Likelihood(exact, 0.0, len(texts))))
     for name, system, figures in found:
         folder = Path(f"{flags.out}-{name}")
         folder.mkdir(parents=True, exist_ok=True)
         record = {"system": system, **figures._asdict(), "split": "dev"}
         (folder / "likelihood.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def exact(judge: JudgeLM, texts: list[str]) -> Likelihood:
-    """An autoregressive model's own likelihood, which is no bound."""
-    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
-    return Likelihood(float(nats.sum()) / int(tokens.sum()), 0.0, len(texts))
 
 
 if __name__ == "__main__":

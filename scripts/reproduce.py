@@ -216,16 +216,16 @@ def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> 
         f"train {corpus} {recipe} {how} --run.steps {plan.paper_steps} --run.out {model}",
         PAPER,
     )
-    few = f"{corpus} --model {model}"
+    controls = f"{corpus} --model {model}"
     yield Stage(
         "paper-attribute",
-        f"train-control attribute {few} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048",
+        f"train-control attribute {controls} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048",
         PAPER,
     )
     # Fewer and smaller steps: a chart of 64 x 64 spans is most of their cost.
     yield Stage(
         "paper-syntax",
-        f"train-control syntax {few} --steps {max(1, plan.paper_steps // 10)} --batch_tokens 1024 {labels} "
+        f"train-control syntax {controls} --steps {max(1, plan.paper_steps // 10)} --batch_tokens 1024 {labels} "
         f"--dev_labels {plan.out}/labels-dev.jsonl",
         PAPER,
     )
@@ -256,10 +256,19 @@ def stop(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def spent(stage: Stage, plan: Plan) -> float | None:
+    """The seconds that a stage took, if it is done: its marker holds the command and them."""
+    marker = plan.out / "done" / stage.name
+    if not marker.exists():
+        return None
+    command, seconds = marker.read_text().splitlines()
+    return float(seconds) if command == stage.command else None
+
+
 def run(stage: Stage, plan: Plan) -> None:
-    """Run a stage unless it is done; its marker holds the command."""
+    """Run a stage unless it is done."""
     marker, log = plan.out / "done" / stage.name, plan.out / "logs" / f"{stage.name}.log"
-    if marker.exists() and marker.read_text().split("\n")[0] == stage.command:
+    if spent(stage, plan) is not None:
         logger.info("%s: done before", stage.name)
         return
     logger.info("%s: diffusion-lm %s", stage.name, stage.command)
@@ -284,11 +293,9 @@ def times(plan: Plan) -> None:
     """Write what the stages that are done took, by part and by kind of work, where the report finds it."""
     parts: dict[str, dict[str, float]] = {}
     for stage in stages(plan):
-        marker = plan.out / "done" / stage.name
-        if marker.exists() and marker.read_text().split("\n")[0] == stage.command:
+        if (seconds := spent(stage, plan)) is not None:
             kind = "making" if stage.command.startswith(("train", "annotate")) else "measuring"
-            spent = parts.setdefault(stage.part, {"making": 0.0, "measuring": 0.0})
-            spent[kind] += float(marker.read_text().split("\n")[1])
+            parts.setdefault(stage.part, {"making": 0.0, "measuring": 0.0})[kind] += seconds
     folder = plan.out / "time"
     folder.mkdir(exist_ok=True)
     write_whole(folder / "time.json", json.dumps(parts, indent=2) + "\n")
@@ -346,9 +353,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(**{name: getattr(flags, name) for name in Plan._fields})
     known = {stage.name: stage for stage in stages(plan)}
-    chosen = (
-        list(known.values()) if flags.only is None else [known[name] for name in known if name in flags.only]
-    )
+    chosen = [stage for stage in known.values() if flags.only is None or stage.name in flags.only]
     if unknown := sorted(set(flags.only or ()) - set(known)):
         stop(f"There is no stage {unknown[0]}; the stages are {', '.join(known)}.")
     if flags.list:
