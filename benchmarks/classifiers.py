@@ -10,11 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig
-from diffusion_lm.training.attribute import attribute_accuracy
-from diffusion_lm.training.latent import CENTRES
-from diffusion_lm.training.syntax import syntax_accuracy
+from diffusion_lm.training.classifiers import CENTRES, attribute_accuracy, syntax_accuracy
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from diffusion_lm.evaluation.judge import JudgeLM, fluency
-from diffusion_lm.evaluation.likelihood import Likelihood, likelihood
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.evaluation.metrics import Likelihood, likelihood
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 

@@ -15,16 +15,14 @@ from pathlib import Path
 import torch
 from points import Point
 
-from diffusion_lm.commands.parser import parse
+from diffusion_lm.commands import parse
 from diffusion_lm.control import Attribute
-from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.text.corpus import ToyCorpus
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
 from diffusion_lm.text.tokenizer import WordTokenizer, build_word_tokenizer
-from diffusion_lm.text.toy import ToyCorpus
-from diffusion_lm.training.config import TrainConfig
-from diffusion_lm.training.data import Data, batches_from
-from diffusion_lm.training.loop import Trainer
+from diffusion_lm.training.lm import Data, TrainConfig, Trainer, batches_from
 
 WORDS = 820
 """Size of E2E's vocabulary (words seen more than 10 times)."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusion_lm.annotate import backends
-from diffusion_lm.annotate.base import Parser
-from diffusion_lm.annotate.our_parser import OurParser
+from diffusion_lm.annotate import parser as backends
+from diffusion_lm.annotate.parser import OurParser
+from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import CHAIN, bracket_f1, chart_of, word_of
 from diffusion_lm.training.parser import read_treebank
 

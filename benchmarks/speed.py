@@ -84,13 +84,9 @@ def main() -> None:
     root = HERE.parent
     parser = argparse.ArgumentParser(description="Speed and memory of training and generation.")
     parser.add_argument("--config", nargs="+", default=[str(root / "configs" / "e2e-small.yaml")])
-    parser.add_argument(
-        "--out", type=Path, default=root / "docs" / "img", help="for speed-RECIPE.png and .json"
-    )
+    parser.add_argument("--out", type=Path, default=root / "docs" / "img", help="for speed-RECIPE.png and .json")
     parser.add_argument("--quick", action="store_true", help="tiny models, a minute: tries the benchmark")
-    parser.add_argument(
-        "--no_sweeps", action="store_true", help="each recipe's own setting alone, and no plot"
-    )
+    parser.add_argument("--no_sweeps", action="store_true", help="each recipe's own setting alone, and no plot")
     parser.add_argument("--steps", type=int, default=Sweeps.most_steps, help="generate: denoising steps")
     parser.add_argument("--batch", type=int, default=Sweeps.batch, help="generate: sentences a batch")
     arguments = parser.parse_args()

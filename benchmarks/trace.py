@@ -9,8 +9,8 @@ from typing import Any
 
 from diffusion_lm.control import Length, Said
 from diffusion_lm.diffusion.clamp import SoftClamp
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.model.generate import Step
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import Step
 
 
 def main() -> None:

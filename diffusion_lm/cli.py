@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from diffusion_lm import __doc__ as about
 from diffusion_lm import __version__
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13
 """Exit codes of a process that SIGINT or SIGPIPE ends, as a shell reports them."""
@@ -36,84 +36,84 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(
-        "training.run:train",
-        "training.config:TrainConfig",
+        "training.lm:train",
+        "training.lm:TrainConfig",
         "train a language model; without flags, one on the built-in toy corpus",
     ),
     "train-control attribute": Command(
-        "commands.train_attribute:run",
-        "training.attribute_config:AttributeTrainConfig",
+        "commands:train_attribute_run",
+        "training.classifiers:AttributeTrainConfig",
         "train the classifier behind --attribute",
     ),
     "train-control pos": Command(
-        "commands.train_tags:run",
-        "training.tags_config:TagTrainConfig",
+        "commands:train_tags_run",
+        "training.tables:TagTrainConfig",
         "count the tags of words behind --pos",
     ),
     "train-control tree": Command(
-        "commands.train_trees:run",
-        "training.trees_config:TreeTrainConfig",
+        "commands:train_trees_run",
+        "training.tables:TreeTrainConfig",
         "count what the trees of sentences say of their words, behind --tree and --span",
     ),
     "train-control syntax": Command(
-        "commands.train_syntax:run",
-        "training.syntax_config:SyntaxTrainConfig",
+        "commands:train_syntax_run",
+        "training.classifiers:SyntaxTrainConfig",
         "train the classifiers of tags and constituents behind --syntax_by classifier",
     ),
     "annotate": Command(
-        "commands.annotate:run",
-        "annotate.config:AnnotateConfig",
+        "commands:annotate_run",
+        "annotate.labels:AnnotateConfig",
         "give the sentences of a corpus their tags and trees",
     ),
     "train-parser": Command(
-        "commands.train_parser:run",
-        "training.parser_config:ParserTrainConfig",
+        "commands:train_parser_run",
+        "training.parser:ParserTrainConfig",
         "train the parser that finds the trees of sentences",
     ),
     "train-judge": Command(
-        "commands.train_judge:run",
-        "commands.configs:TrainJudgeConfig",
+        "commands:train_judge_run",
+        "commands:TrainJudgeConfig",
         "train the judge that measures fluency",
     ),
     "train-baseline ft": Command(
-        "commands.train_baseline:ft",
-        "baselines.fine_tune_config:FineTuneConfig",
+        "commands:ft",
+        "baselines.fine_tuned:FineTuneConfig",
         "fine-tune an autoregressive language model to one control, to compare with",
     ),
     "train-baseline fudge": Command(
-        "commands.train_baseline:fudge",
-        "baselines.fudge_config:FudgeConfig",
+        "commands:fudge",
+        "baselines.fudge:FudgeConfig",
         "train discriminators that reweight an autoregressive model's next words (FUDGE), to compare with",
     ),
     "train-baseline pplm": Command(
-        "commands.train_baseline:pplm",
-        "baselines.pplm_config:PplmConfig",
+        "commands:pplm",
+        "baselines.pplm:PplmConfig",
         "train the attribute model that an autoregressive model's activations follow (PPLM), to compare with",
     ),
     "generate": Command(
-        "commands.generate:run",
-        "commands.configs:GenerateConfig",
+        "commands:run",
+        "commands:GenerateConfig",
         "write sentences, free or held to controls",
     ),
     "evaluate": Command(
-        "commands.evaluate:run",
-        "evaluation.config:EvaluateConfig",
+        "commands:evaluate_run",
+        "evaluation.tasks:EvaluateConfig",
         "measure fluency, success and diversity beside human text",
     ),
     "report": Command(
-        "commands.report:run",
-        "report.config:ReportConfig",
+        "commands:report_run",
+        "report.page:ReportConfig",
         "put evaluations together: the paper's tables and figures on one page",
         positional=True,
     ),
     "make-targets": Command(
-        "commands.make_targets:run",
-        "evaluation.make_targets_config:MakeTargetsConfig",
+        "commands:make_targets_run",
+        "evaluation.targets:MakeTargetsConfig",
         "draw targets of tags, trees and spans from an annotated corpus",
     ),
     "info": Command(
-        "commands.info:run",
-        "commands.configs:InfoConfig",
+        "commands:info_run",
+        "commands:InfoConfig",
         "say what a model is and what it can be held to",
         positional=True,
     ),
@@ -155,7 +155,7 @@ def _run(words: list[str]) -> None:
 
 def _start(name: str, flags: list[str]) -> None:
     # As late as can be: the general help needs none of it, and a command's help not what the command needs.
-    from diffusion_lm.commands.parser import parse
+    from diffusion_lm.commands import parse
 
     command = COMMANDS[name]
     config, verbose = parse(name, command.help, load(command.config), flags, positional=command.positional)

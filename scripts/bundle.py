@@ -6,8 +6,7 @@ import argparse
 
 import torch
 
-from diffusion_lm.model.checkpoint import BUNDLED
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.generation.pipeline import BUNDLED, DiffusionLM
 
 
 def main() -> None:

@@ -22,12 +22,11 @@ import torch
 import yaml
 
 from diffusion_lm.diffusion.clamp import SampledClamp
-from diffusion_lm.evaluation.diversity import distinct, self_bleu, verbatim_share
-from diffusion_lm.evaluation.judge import JudgeLM, fluency
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.evaluation.metrics import distinct, self_bleu, verbatim_share
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
-from diffusion_lm.training.config import TrainConfig
-from diffusion_lm.training.run import train
+from diffusion_lm.training.lm import TrainConfig, train
 
 logger = logging.getLogger("gpu_job")
 SCORED = ((200, 1.0), (50, 0.9), (20, 0.8))
@@ -51,9 +50,7 @@ def tiny(config: TrainConfig) -> TrainConfig:
         corpus=CorpusConfig("toy"),
         tokenizer=replace(config.tokenizer, min_count=1),
         model=replace(config.model, size="tiny"),
-        run=replace(
-            config.run, steps=60, batch_tokens=1024, validate_every=30, sample_every=60, log_every=10
-        ),
+        run=replace(config.run, steps=60, batch_tokens=1024, validate_every=30, sample_every=60, log_every=10),
     )
 
 
@@ -96,9 +93,7 @@ def write_weights(lm: DiffusionLM, out: Path, pieces_mib: int | None) -> None:
 
 def main() -> None:
     """Train, sample, score, save."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--corpus", default="toy", help="folder of the corpus, or toy")
     parser.add_argument("--judge", type=Path, help="folder of a judge; without one, fluency is not scored")
@@ -110,9 +105,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     started = time.perf_counter()
     config = from_mapping(TrainConfig, yaml.safe_load(arguments.config.read_text()))
-    config = replace(
-        config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out))
-    )
+    config = replace(config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out)))
     if arguments.tiny:
         config = tiny(config)
     train(config)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from diffusion_lm.files import write_whole
+from diffusion_lm.store import write_whole
 
 logger = logging.getLogger("reproduce")
 
@@ -151,9 +151,7 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
     yield Stage("fudge", f"{on_targets} --tasks [{every}] --baseline [{fudge}] --out {out}/fudge", FUDGE)
     for task in COMPOSED:
         both = ",".join(f"{out}/models/ft-{part}" for part in task.split("+"))
-        yield Stage(
-            f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}", FT
-        )
+        yield Stage(f"poe-{task}", f"{on_targets} --tasks [{task}] --baseline [{both}] --out {out}/poe-{task}", FT)
     pplm = f"{out}/models/pplm"
     yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes / 2:g} --out {pplm}", PPLM)
     few = fewer(on_targets, plan, 2)
@@ -273,11 +271,7 @@ def run(stage: Stage, plan: Plan) -> None:
         return
     logger.info("%s: diffusion-lm %s", stage.name, stage.command)
     words = shlex.split(stage.command)
-    command = (
-        [sys.executable, *words]
-        if words[0].endswith(".py")
-        else [sys.executable, "-m", "diffusion_lm", *words]
-    )
+    command = [sys.executable, *words] if words[0].endswith(".py") else [sys.executable, "-m", "diffusion_lm", *words]
     started = time.monotonic()
     with log.open("w") as file:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
@@ -313,28 +307,18 @@ def report(plan: Plan, into: Path | None) -> None:
 
 def arguments() -> argparse.Namespace:
     """The flags."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with e2e and control_targets")
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"))
-    parser.add_argument(
-        "--into", type=Path, help="a Markdown file with the report's markers, docs/results.md"
-    )
+    parser.add_argument("--into", type=Path, help="a Markdown file with the report's markers, docs/results.md")
     parser.add_argument("--samples", type=int, default=10, help="texts for each target (paper: 50)")
     parser.add_argument("--targets", type=int, default=24, help="targets of each task; 0: all")
     parser.add_argument("--free", type=int, default=300, help="free texts")
-    parser.add_argument(
-        "--minutes", type=float, default=4, help="training of each FT; FUDGE twice that, PPLM half"
-    )
+    parser.add_argument("--minutes", type=float, default=4, help="training of each FT; FUDGE twice that, PPLM half")
     parser.add_argument("--judge-minutes", type=float, default=11, help="training of the judge")
-    parser.add_argument(
-        "--judge-shape", default=SMALL_JUDGE, help="flags of train-judge that change its size"
-    )
+    parser.add_argument("--judge-shape", default=SMALL_JUDGE, help="flags of train-judge that change its size")
     parser.add_argument("--ablation-steps", type=int, default=600, help="training of each ablation")
-    parser.add_argument(
-        "--ablation-samples", type=int, default=100, help="texts of each ablation (paper: 500)"
-    )
+    parser.add_argument("--ablation-samples", type=int, default=100, help="texts of each ablation (paper: 500)")
     parser.add_argument("--paper-steps", type=int, default=6000, help="training of the paper's recipe")
     parser.add_argument(
         "--outside",
@@ -361,9 +345,7 @@ def main() -> None:
         return
     for folder in ("e2e", "control_targets"):
         if not (plan.data / folder).is_dir():
-            stop(
-                f"{plan.data} has no folder {folder}; give --data the folder that holds e2e and control_targets."
-            )
+            stop(f"{plan.data} has no folder {folder}; give --data the folder that holds e2e and control_targets.")
     for name in ("done", "logs", "models"):
         (plan.out / name).mkdir(parents=True, exist_ok=True)
     for stage in chosen:

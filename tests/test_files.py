@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_lm.files import write_whole
+from diffusion_lm.store import write_whole
 
 
 def test_a_file_is_as_it_was_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

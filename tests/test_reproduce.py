@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from diffusion_lm.cli import COMMANDS, _choose, load
-from diffusion_lm.commands.parser import parse
+from diffusion_lm.commands import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,9 +24,7 @@ def script() -> dict[str, Any]:
 
 @pytest.fixture
 def plan(script: dict[str, Any], tmp_path: Path) -> Any:
-    return script["Plan"](
-        tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, 7, True
-    )
+    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, 7, True)
 
 
 def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], plan: Any) -> None:
@@ -42,15 +40,11 @@ def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str,
         parse(name, command.help, load(command.config), flags, positional=command.positional)
 
 
-def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(
-    script: dict[str, Any], plan: Any
-) -> None:
+def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(script: dict[str, Any], plan: Any) -> None:
     made: set[str] = set()
     for stage in script["stages"](plan):
         words = shlex.split(stage.command)
-        named = {
-            word.strip("[]") for word in words for word in word.strip("[]").split(",") if "/models/" in word
-        }
+        named = {word.strip("[]") for word in words for word in word.strip("[]").split(",") if "/models/" in word}
         outs = {word for flag, word in itertools.pairwise(words) if flag in ("--out", "--run.out")}
         assert named <= made | outs, stage.name
         made |= outs
@@ -73,9 +67,7 @@ def test_what_is_done_is_not_run_again_unless_its_command_changes(
     assert [command[-2:] for command in ran] == [["info", "e2e-small"], ["info", "other"]]
 
 
-def test_times_are_those_of_the_stages_that_are_done_with_this_command(
-    script: dict[str, Any], plan: Any
-) -> None:
+def test_times_are_those_of_the_stages_that_are_done_with_this_command(script: dict[str, Any], plan: Any) -> None:
     (plan.out / "done").mkdir(parents=True)
     known = {stage.name: stage.command for stage in script["stages"](plan)}
     for name, command, seconds in (

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from diffusion_lm.baselines import attribute_lm, discriminator, prompted_lm
+from diffusion_lm.baselines import fine_tuned as prompted_lm
+from diffusion_lm.baselines import fudge as discriminator
+from diffusion_lm.baselines import pplm as attribute_lm
+from diffusion_lm.baselines.common import kind_of
 from diffusion_lm.baselines.fine_tuned import FineTuned
-from diffusion_lm.baselines.folder import kind_of
 from diffusion_lm.baselines.fudge import Fudge
 from diffusion_lm.baselines.pplm import Pplm
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.writer import Writer
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.systems import Writer
 
 KINDS: dict[str, Callable[[str], Writer]] = {discriminator.KIND: Fudge, attribute_lm.KIND: Pplm}
 """What opens a folder, by its kind, of baselines other than fine-tuned models."""
@@ -32,9 +34,7 @@ def open_baseline(folders: Sequence[str], beams: int | None = None) -> Writer:
     if unknown := [
         folder for folder, kind in zip(folders, kinds, strict=True) if kind not in (prompted_lm.KIND, *KINDS)
     ]:
-        raise UserError(
-            f"{unknown[0]} is no folder of a baseline; make one with diffusion-lm train-baseline."
-        )
+        raise UserError(f"{unknown[0]} is no folder of a baseline; make one with diffusion-lm train-baseline.")
     if len(folders) > 1:
         raise UserError("Of several baselines only fine-tuned models make a product; give one folder.")
     if beams is not None:

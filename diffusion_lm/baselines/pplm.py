@@ -2,23 +2,120 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_lm.baselines.asked import asked_of
-from diffusion_lm.baselines.attribute_lm import AttributeLM
-from diffusion_lm.baselines.past import Past, read_all, read_word
-from diffusion_lm.baselines.softmaxes import Wanted
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.decode import Ends, sample
-from diffusion_lm.evaluation.fingerprint import weights_hash
-from diffusion_lm.evaluation.judge import JudgeLM
-from diffusion_lm.evaluation.writer import Writer, Written
+from diffusion_lm.baselines.common import (
+    BaselineTrainConfig,
+    Past,
+    Report,
+    Softmaxes,
+    Wanted,
+    asked_of,
+    fit,
+    load_baseline,
+    padded,
+    read_all,
+    read_word,
+    save_baseline,
+)
+from diffusion_lm.baselines.questions import SaidFields
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.scores import weights_hash
+from diffusion_lm.evaluation.systems import Writer, Written
+from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, sample
+from diffusion_lm.text.corpus import open_corpus
+from diffusion_lm.text.tokenizer import Tokenizer
+
+KIND = "language model with an attribute model"
+
+
+@dataclass(frozen=True)
+class AttributeLMConfig:
+    """What the attribute model knows; saved as `config.json`."""
+
+    lm: JudgeConfig
+    """Shape of the language model."""
+    fields: dict[str, list[str]]
+    """The values of each field that texts say."""
+
+
+class AttributeLM(nn.Module):
+    """A frozen language model, and for each field p(value or none | mean of the last hidden states)."""
+
+    def __init__(self, config: AttributeLMConfig, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.config = config
+        self.lm = JudgeLM(config.lm, tokenizer).requires_grad_(False)
+        self.questions = SaidFields(config.fields)
+        self.head = Softmaxes(config.lm.width, self.questions.sizes)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write both models into `folder`, made if need be."""
+        save_baseline(folder, KIND, dataclasses.asdict(self.config), self, self.lm.tokenizer)
+
+    @staticmethod
+    def from_pretrained(folder: str | Path) -> AttributeLM:
+        """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Raises:
+            UserError: the folder is missing, holds something else, or is damaged.
+        """
+
+        def build(config: dict[str, Any], tokenizer: Tokenizer) -> AttributeLM:
+            return AttributeLM(AttributeLMConfig(JudgeConfig(**config["lm"]), config["fields"]), tokenizer)
+
+        return load_baseline(folder, KIND, build, "train-baseline pplm")
+
+
+@dataclass(frozen=True)
+class PplmConfig(BaselineTrainConfig):
+    """How the attribute model is trained; the language model that it reads stays as it is."""
+
+    epochs: float = 2.0
+    """Passes over the training sentences."""
+    lr: float = 1e-2
+    """Highest learning rate, after the warm-up; it then falls along half a cosine to zero."""
+    out: str = "runs/pplm"
+    """Folder of the result, which holds the language model too."""
+
+
+def train_pplm(config: PplmConfig, progress: Report | None = None) -> AttributeLM:
+    """Train the attribute model, save it with its language model and return both in evaluation mode.
+
+    Raises:
+        UserError: the judge or the corpus cannot be used, or its texts have no fields.
+    """
+    torch.manual_seed(config.seed)
+    judge = JudgeLM.from_pretrained(config.judge)
+    read = [
+        (each, judge.tokenizer.encode_sentence(each.text)) for each in open_corpus(config.corpus).documents("train")
+    ]
+    read = [(document, ids) for document, ids in read if len(ids) <= judge.config.max_length]
+    fields = SaidFields.names(document for document, _ in read)
+    if not fields:
+        raise UserError("No text of the corpus says a value of a field; PPLM needs a corpus with fields.")
+    model = AttributeLM(AttributeLMConfig(judge.config, fields), judge.tokenizer)
+    model.lm.load_state_dict(judge.state_dict())
+    classes = torch.tensor([model.questions.classes(document) for document, _ in read])
+
+    def loss(rows: list[int]) -> Tensor:
+        """Of whole sentences; END is never read."""
+        ids = padded([read[i][1][:-1] for i in rows], -1)
+        real = (ids >= 0)[..., None]
+        with torch.no_grad():
+            hidden = model.lm.eval().hidden(ids.clamp(min=0))
+        return model.head.nll((hidden * real).sum(1) / real.sum(1), classes[rows])
+
+    fit(model, [len(ids) for _, ids in read], loss, config, progress)
+    model.save_pretrained(config.out)
+    return model
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,10 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.leaves import Leaf, leaves_of
-from diffusion_lm.annotate.trees import read_tree
-from diffusion_lm.baselines.sentences import Sentence
-from diffusion_lm.baselines.softmaxes import Wanted
-from diffusion_lm.errors import UserError
-from diffusion_lm.text.document import Document
-from diffusion_lm.text.fields import says
+from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree
+from diffusion_lm.baselines.common import Sentence, Wanted
+from diffusion_lm.common import UserError
+from diffusion_lm.text.fields import Document, says
 
 OTHER, ENDED = 0, 1
 """Classes of what was too rare to have its own, and of all places after the last word."""
@@ -144,9 +141,7 @@ class SymbolsAhead(Questions):
 
     def classes(self, symbols: Sequence[tuple[str, ...]]) -> Tensor:
         """The classes at each of n words and at END, [n + 1, S]."""
-        rows = [
-            [index.get(name, OTHER) for index, name in zip(self.index, row, strict=True)] for row in symbols
-        ]
+        rows = [[index.get(name, OTHER) for index, name in zip(self.index, row, strict=True)] for row in symbols]
         rows += [[ENDED] * len(self.index)] * AHEAD
         return torch.tensor(rows).unfold(0, AHEAD, 1).transpose(1, 2).flatten(1)
 

@@ -9,7 +9,7 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 BANNED = -1e4
 """Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
@@ -152,9 +152,7 @@ def between(mask: Tensor) -> Tensor:
     return inner
 
 
-def explore(
-    start: State, step: Callable[[State, int], State], classes: int, what: str
-) -> tuple[list[State], Tensor]:
+def explore(start: State, step: Callable[[State, int], State], classes: int, what: str) -> tuple[list[State], Tensor]:
     """All states that can be reached from `start`, and which follows which.
 
     Args:

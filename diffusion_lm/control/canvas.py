@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 UNKNOWN = -1
 
@@ -75,9 +75,7 @@ class Canvas:
         given = self._given()
         for word, ids in self.named:
             if word in given and given[word] not in ids:
-                raise UserError(
-                    f"Word {word + 1} of the infill is not the one that another control names there."
-                )
+                raise UserError(f"Word {word + 1} of the infill is not the one that another control names there.")
         return self
 
     def _given(self) -> dict[int, int]:
@@ -119,9 +117,7 @@ class Canvas:
             UserError: if it is out of range or contradicts what is known.
         """
         if not 1 <= words <= self.max_words:
-            raise UserError(
-                f"The length {words} is out of range; this model writes 1 to {self.max_words} words."
-            )
+            raise UserError(f"The length {words} is out of range; this model writes 1 to {self.max_words} words.")
         if self.words not in (None, words):
             raise UserError(f"Two lengths contradict each other: {self.words} and {words} words.")
         return replace(self, words=words)._checked()

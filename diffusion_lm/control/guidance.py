@@ -10,11 +10,10 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control, Latents
-from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.diffusion.process import Gaussian, per_sentence
+from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
-from diffusion_lm.errors import UserError
 
 
 class Slope(NamedTuple):

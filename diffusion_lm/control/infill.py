@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control
+from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
-from diffusion_lm.errors import UserError
+from diffusion_lm.control.control import Control
 from diffusion_lm.text.spacing import bare, split_words
 from diffusion_lm.text.tokenizer import UNK
 
 if TYPE_CHECKING:
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
 _FIRST_LETTER = 0xF0000
@@ -33,9 +33,7 @@ class WordLetters:
     def spell(self, text: str) -> str:
         """The words of a text, marks included, as one letter each."""
         words = map(bare, split_words(text))
-        return "".join(
-            self._letters.setdefault(word, chr(_FIRST_LETTER + len(self._letters))) for word in words
-        )
+        return "".join(self._letters.setdefault(word, chr(_FIRST_LETTER + len(self._letters))) for word in words)
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -12,15 +13,16 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.automaton import Automaton, combine, complement
-from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.common import UserError
+from diffusion_lm.control.automaton import NEVER, Automaton, combine, complement, explore
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.errors import UserError
-from diffusion_lm.text.spacing import bare
+from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.text.fields import canonical_field, canonical_value, says
+from diffusion_lm.text.spacing import bare, join_words, split_words
 from diffusion_lm.text.tokenizer import SPECIALS, WordTokenizer
 
 if TYPE_CHECKING:
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 class Language(Control):
@@ -149,3 +151,163 @@ def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
             raise UserError(
                 f"{word!r} in {what}: not in the model's vocabulary of {len(words)} words{hint}; use other words."
             )
+
+
+def phrase_automaton(phrase: str, tokens: Sequence[str], what: str, *, said: bool = True) -> Automaton:
+    """The sentences whose text says a phrase in any case of letters, by `diffusion_lm.text.fields.says`.
+
+    Every token that spells a word of the phrase in other letters or with other joiners counts, as far as the text
+    then still says the phrase: "kid-friendly" is not said by "kid -friendly".
+
+    Args:
+        phrase: a word or more, punctuation marks included.
+        tokens: the vocabulary with joiners, special tokens empty.
+        what: names the control in an error.
+        said: False for the sentences that do not say it.
+
+    Raises:
+        UserError: if there is no word in the phrase, or one that the vocabulary lacks.
+    """
+    pieces = split_words(phrase)
+    if not pieces:
+        raise UserError(f"{what} is empty; give a word or a phrase.")
+    folded = [bare(token).casefold() for token in tokens]
+    check_known([bare(piece).casefold() for piece in pieces], folded, what)
+    match = torch.tensor([[word == bare(piece).casefold() for word in folded] for piece in pieces], device="cpu")
+    breaks = torch.zeros(len(tokens), dtype=torch.bool, device="cpu")
+    if said:
+        for i in range(len(pieces)):
+            for v in match[i].nonzero().flatten().tolist():
+                match[i, v] = says(join_words(["x", *pieces[:i], tokens[v], *pieces[i + 1 :], "x"]), phrase)
+        # "does" is no whole word in "doesn't".
+        broken = [bool(token) and not says(join_words([*pieces, token]), phrase) for token in tokens]
+        breaks = torch.tensor(broken, device="cpu")
+        if not bool(match.any(1).all()):
+            raise UserError(f"{what} cannot stand in a text as words of its own; use other words.")
+    else:
+        # "20.00" says 20, though it is one word; of a phrase, the first and the last word may be such.
+        for i in {0, len(pieces) - 1}:
+            around = [bare(piece) for piece in pieces]
+            match[i] |= torch.tensor(
+                [
+                    bool(token) and says(join_words([*around[:i], bare(token), *around[i + 1 :]]), phrase)
+                    for token in tokens
+                ]
+            )
+    automaton = _build(match, breaks, what)
+    if said:
+        return automaton
+    return Automaton(automaton.classes, automaton.next, ~automaton.accept)
+
+
+def _build(match: Tensor, breaks: Tensor, what: str) -> Automaton:
+    """The automaton of match [m, V] (which tokens are word i of the phrase) and breaks [V] (which undo its end).
+
+    A state is the set of prefixes that the last words end with, as the Knuth-Morris-Pratt automaton has it where no two
+    words of the phrase share a token; the whole phrase is final once a word that does not break it has followed.
+    """
+    length, columns = len(match), torch.cat([match, breaks[None]])
+    kinds, classes = columns.unique(dim=1, return_inverse=True)
+    of = kinds.T.tolist()
+    final = frozenset([length + 1])
+
+    def step(state: frozenset[int], c: int) -> frozenset[int]:
+        if state == final or (length in state and not of[c][length]):
+            return final
+        return frozenset([0, *(i + 1 for i in state if i < length and of[c][i])])
+
+    states, follow = explore(frozenset([0]), step, len(of), what)
+    accept = torch.tensor([max(state) >= length for state in states], device="cpu")
+    return Automaton(classes, follow, accept)
+
+
+def without_specials(automaton: Automaton, tokens: Sequence[str]) -> Automaton:
+    """The automaton with the special tokens, which are empty in `tokens`, banned."""
+    words = torch.tensor([bool(token) for token in tokens], device="cpu")
+    return Automaton(torch.where(words, automaton.classes, NEVER), automaton.next, automaton.accept)
+
+
+def phrase_language(lm: DiffusionLM, phrase: str, what: str, *, said: bool = True) -> Automaton:
+    """The sentences of a model's words that say a phrase, or do not; `what` names the control in an error."""
+    tokens = vocabulary(lm, what)
+    return without_specials(phrase_automaton(phrase, tokens, what, said=said), tokens)
+
+
+def _said(texts: Sequence[str], phrase: str) -> Tensor:
+    return torch.tensor([float(says(text, phrase)) for text in texts])
+
+
+@final
+@dataclass(frozen=True)
+class Keyword(Language):
+    """The text says a word or a phrase, in any case of letters, as whole words."""
+
+    phrase: str
+    automaton: Automaton | None = field(default=None, repr=False, compare=False)
+
+    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
+        return replace(self, automaton=phrase_language(lm, self.phrase, f"The keyword {self.phrase!r}"))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return _said(texts, self.phrase)
+
+    def __invert__(self) -> Control:
+        """The texts that do not say it; not the complement, since some say it in a way that the automaton never writes."""
+        return Avoid(self.phrase)
+
+    def __str__(self) -> str:
+        return f"keyword={self.phrase}"
+
+
+@final
+@dataclass(frozen=True)
+class Avoid(Language):
+    """The text does not say a word or a phrase."""
+
+    phrase: str
+    automaton: Automaton | None = field(default=None, repr=False, compare=False)
+
+    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
+        what = f"The word to avoid, {self.phrase!r},"
+        return replace(self, automaton=phrase_language(lm, self.phrase, what, said=False))
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return 1 - _said(texts, self.phrase)
+
+    def __invert__(self) -> Control:
+        """The texts that say it."""
+        return Keyword(self.phrase)
+
+    def __str__(self) -> str:
+        return f"avoid={self.phrase}"
+
+
+@final
+@dataclass(frozen=True)
+class Said(Language):
+    """The text says the value itself, as the paper counts success: exact, without a classifier.
+
+    `Attribute` knows that a value has many surface forms; this one has one, and never misses it.
+    """
+
+    field: str
+    value: str
+    automaton: Automaton | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def bind(self, lm: DiffusionLM) -> Language:
+        """Look the field and the value up in the model's attribute classifier, which is not run.
+
+        Raises:
+            UserError: if the field or value is unknown, or its words are not in the vocabulary.
+        """
+        fields = lm.attribute_model().config.fields
+        name = canonical_field(self.field, fields)
+        value = canonical_value(name, self.value, fields[name])
+        automaton = phrase_language(lm, value, f"{name}={value}")
+        return dataclasses.replace(self, field=name, value=value, automaton=automaton)
+
+    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+        return torch.tensor([float(says(text, self.value)) for text in texts])
+
+    def __str__(self) -> str:
+        return f"{self.field}={self.value}"

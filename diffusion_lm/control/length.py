@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.control import Control, Latents
 from diffusion_lm.text.spacing import split_words
 
 if TYPE_CHECKING:
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 def _matches(texts: Sequence[str], words: int, split: Callable[[str], Sequence[object]]) -> Tensor:

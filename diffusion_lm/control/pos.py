@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control, Latents
+from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.tag_table import TagTable
+from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.control.tables import TagTable
 from diffusion_lm.control.tree import Held, evidence_of_words, reweight_words
-from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
 if TYPE_CHECKING:
-    from diffusion_lm.annotate.base import Tagger
-    from diffusion_lm.control.leaf_table import LeafTable
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.annotate.tagger import Tagger
+    from diffusion_lm.control.tables import LeafTable
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 def spacy_tagger() -> Tagger:
     """The tagger that comes with the package."""
-    from diffusion_lm.annotate.spacy_tagger import SpacyTagger
+    from diffusion_lm.annotate.tagger import SpacyTagger
 
     return SpacyTagger()
 
@@ -100,9 +100,7 @@ class Pos(Control):
         return reweight_words(logits, self.weight * self._columns)
 
     def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
-        return (
-            self.evidence * evidence_of_words(logits, self.weight * self._columns) if self.evidence else None
-        )
+        return self.evidence * evidence_of_words(logits, self.weight * self._columns) if self.evidence else None
 
     @cached_property
     def _columns(self) -> Tensor:

@@ -9,8 +9,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from diffusion_lm.control.base import Control
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Control
 
 
 @final

@@ -13,15 +13,15 @@ from torch import Tensor
 
 from diffusion_lm.annotate import trees
 from diffusion_lm.annotate.trees import spans_of, split_chain
-from diffusion_lm.control.base import Control
+from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.control import Control
 from diffusion_lm.control.tree import WEIGHT, Held, Tree, longer, our_parser, parsed
-from diffusion_lm.errors import UserError
 
 if TYPE_CHECKING:
-    from diffusion_lm.annotate.base import Parser
-    from diffusion_lm.control.leaf_table import LeafTable
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.annotate.tagger import Parser
+    from diffusion_lm.control.tables import LeafTable
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 _FORM = re.compile(r"(\d+):(\d+):([^\s:]+)")
 USUAL = 1 / 3
@@ -174,10 +174,7 @@ class Span(Control):
         """1 where the parse has all constituents, chains whole, [B]."""
         wanted = set(self.wanted())
         return torch.tensor(
-            [
-                float(found is not None and wanted <= set(spans_of(found)))
-                for found in parsed(self.parser(), texts)
-            ]
+            [float(found is not None and wanted <= set(spans_of(found))) for found in parsed(self.parser(), texts)]
         )
 
     def __str__(self) -> str:

@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.leaves import Leaf, leaves_of, spans_of_leaves
-from diffusion_lm.annotate.trees import ANY_WORD, bracket_f1, read_tree, tree_of, word_of
+from diffusion_lm.annotate.trees import (
+    ANY_WORD,
+    Leaf,
+    bracket_f1,
+    leaves_of,
+    read_tree,
+    spans_of_leaves,
+    tree_of,
+    word_of,
+)
+from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import BANNED
-from diffusion_lm.control.base import Control, Latents
 from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.control import Control, Latents
 from diffusion_lm.control.language import check_known, vocabulary
-from diffusion_lm.errors import UserError
 from diffusion_lm.text.spacing import bare, split_words
 
 if TYPE_CHECKING:
     from nltk import Tree as Brackets
 
-    from diffusion_lm.annotate.base import Parser
-    from diffusion_lm.control.leaf_table import LeafTable
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.annotate.tagger import Parser
+    from diffusion_lm.control.tables import LeafTable
+    from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 WEIGHT = 0.8
@@ -33,7 +41,7 @@ though they overlap, so the whole counts too much at 1: less success and less fl
 
 def our_parser() -> Parser:
     """The parser that comes with the package."""
-    from diffusion_lm.annotate.backends import parser
+    from diffusion_lm.annotate.parser import parser
 
     return parser()
 
@@ -57,9 +65,7 @@ def evidence_of_words(logits: Tensor, columns: Tensor) -> Tensor:
     return (log_p + columns.to(log_p)).logsumexp(-1).sum(-1)
 
 
-def named_words(
-    given: Sequence[str], words: Sequence[str], what: str
-) -> tuple[tuple[int, frozenset[int]], ...]:
+def named_words(given: Sequence[str], words: Sequence[str], what: str) -> tuple[tuple[int, frozenset[int]], ...]:
     """Place and token ids of the leaves that are a certain word; `words` is the vocabulary.
 
     Raises:
@@ -175,10 +181,7 @@ class Tree(Control):
         labels = [leaf.tag or ANY_WORD for leaf in leaves]
         wanted = tree_of(labels, labels, {span[:2]: span.label for span in spans_of_leaves(leaves)})
         return torch.tensor(
-            [
-                0.0 if found is None else bracket_f1([wanted], [found])
-                for found in parsed(self.parser(), texts)
-            ]
+            [0.0 if found is None else bracket_f1([wanted], [found]) for found in parsed(self.parser(), texts)]
         )
 
     def __str__(self) -> str:
@@ -192,9 +195,7 @@ def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
         UserError: if it does not; those that it knows are listed.
     """
     if not leaves[0].opens:
-        raise UserError(
-            f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _))."
-        )
+        raise UserError(f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _)).")
     labels = {label for leaf in leaves for label in leaf.opens}
     unknown = sorted(labels - set(table.labels))
     if unknown:

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.diffusion.process import per_sentence
-from diffusion_lm.model.embedding import nearest
+from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
+
+
+def nearest(x: Tensor, vectors: Tensor) -> Tensor:
+    """Index of the nearest row of `vectors` [V, D] to each position of x [B, L, D] in Euclidean distance, [B, L]."""
+    # |x - e|^2 = |x|^2 - 2 x.e + |e|^2, and |x|^2 is the same for every word.
+    return (x @ vectors.T - vectors.square().sum(-1) / 2).argmax(-1)
 
 
 def _probabilities(prediction: Prediction, temperature: float, dtype: torch.dtype) -> Tensor:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.diffusion.prediction import Prediction
-from diffusion_lm.diffusion.process import diffuse, per_sentence
+from diffusion_lm.diffusion.process import Prediction, diffuse, per_sentence
 from diffusion_lm.diffusion.schedule import NoiseSchedule
 
 Terms = dict[str, Tensor]

@@ -6,9 +6,26 @@ beside latents [B, L, D].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Prediction(NamedTuple):
+    """What a denoiser says of z_t.
+
+    Attributes:
+        x0: the predicted clean latents x0_hat, [B, L, D].
+        logits: of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none.
+    """
+
+    x0: Tensor
+    logits: Tensor | None = None
+
+
+Denoise = Callable[[Tensor, Tensor], Prediction]
+"""(z_t [B, L, D], t [B]) -> Prediction. Clamping, self-conditioning, infilling and control are wrappers around it."""
 
 
 class Gaussian(NamedTuple):
@@ -46,8 +63,7 @@ def posterior(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor) -> 
     """
     alpha = alpha_bar / alpha_bar_s
     mean = (
-        alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0
-        + alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar) * z
+        alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0 + alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar) * z
     )
     return Gaussian(mean, ((1 - alpha_bar_s) * (1 - alpha) / (1 - alpha_bar)).sqrt())
 

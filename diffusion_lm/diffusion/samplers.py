@@ -13,10 +13,9 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.diffusion.process import Gaussian, ddim, posterior, renoise
+from diffusion_lm.common import UserError
+from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction, ddim, posterior, renoise
 from diffusion_lm.diffusion.schedule import NoiseSchedule
-from diffusion_lm.errors import UserError
 
 Guide = Callable[[Tensor, Gaussian, Tensor], Tensor]
 """(z_s [B, L, D], the Gaussian that it was drawn from, s [B]) -> a better z_s."""

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 # alpha_bar is kept away from 0 and 1 so that log_snr stays finite at both ends.
 _EPS = 1e-6
@@ -74,9 +74,7 @@ class Cosine(NoiseSchedule):
         return torch.cos(math.pi / 2 * (t + self.s) / (1 + self.s)) ** 2 / self._top
 
     def _time(self, alpha_bar: Tensor) -> Tensor:
-        return (
-            torch.acos(torch.sqrt(alpha_bar * self._top).clamp(max=1.0)) * 2 / math.pi * (1 + self.s) - self.s
-        )
+        return torch.acos(torch.sqrt(alpha_bar * self._top).clamp(max=1.0)) * 2 / math.pi * (1 + self.s) - self.s
 
 
 @final

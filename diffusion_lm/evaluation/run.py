@@ -3,49 +3,254 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 
 from diffusion_lm.baselines.load import open_baseline
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.collect import collected, write_missing
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.encoder import SentenceEncoder
-from diffusion_lm.evaluation.fingerprint import settings_hash, weights_hash
-from diffusion_lm.evaluation.infill_scores import infill_scores
-from diffusion_lm.evaluation.judge import JudgeLM, fluency
-from diffusion_lm.evaluation.notes import notes, versus_originals, versus_references
-from diffusion_lm.evaluation.optional import ENCODER, MAUVE, OUTSIDE, REFERENCES, require
-from diffusion_lm.evaluation.outside import OutsideJudge
-from diffusion_lm.evaluation.outside_rows import OutsideRows
-from diffusion_lm.evaluation.references import ReferenceScores
-from diffusion_lm.evaluation.report import Row, print_rows
-from diffusion_lm.evaluation.results import Results, Sample
-from diffusion_lm.evaluation.rows import (
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.metrics import ReferenceScores, TokenVectors, choose, reference_scores, remembered
+from diffusion_lm.evaluation.pretrained import (
+    ENCODER,
+    MAUVE,
+    OUTSIDE,
+    REFERENCES,
+    OutsideJudge,
+    SentenceEncoder,
+    mauve,
+    outside_fluency,
+    require,
+)
+from diffusion_lm.evaluation.scores import (
     EvaluationRow,
+    Results,
+    Row,
+    Sample,
     copied,
     diversity_of,
     make_row,
     nats_per_token,
+    notes,
     originals,
+    print_rows,
+    settings_hash,
+    some_of,
     target_scores,
+    versus_originals,
+    versus_references,
+    weights_hash,
 )
 from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, reservoir, target_seed
-from diffusion_lm.evaluation.tasks import InfillTask, find_tasks
-from diffusion_lm.files import write_whole
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.evaluation.targets import InfillTarget
+from diffusion_lm.evaluation.tasks import EvaluateConfig, InfillTask, find_tasks
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeLM, fluency
+from diffusion_lm.store import write_whole
 from diffusion_lm.text.corpus import Corpus, open_corpus
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from diffusion_lm.evaluation.writer import Writer
+    from diffusion_lm.evaluation.systems import Writer
+
+
+def write_missing(
+    system: System,
+    results: Results,
+    judge: JudgeLM,
+    seed: int,
+    console: Console | None,
+    processes: PartialState,
+) -> None:
+    """Write the texts of this process's share of the targets that are not in the results yet.
+
+    The seed of a target does not depend on who writes it, so any number of processes writes the same texts.
+    """
+    done, config = collected(system, results), _hash(system, results)
+    share = [target for target in system.targets if target not in done]
+    share = share[processes.process_index :: processes.num_processes]
+    with _Progress(console, system.label, system.work * len(share)) as tick:
+        for target in share:
+            seed_here = target_seed(seed, system.name, target)
+            results.add(_write(system, target, judge, seed_here, config, tick))
+
+
+def collected(system: System, results: Results) -> dict[str, list[Sample]]:
+    """The samples of every target of a system that is in the results whole."""
+    config = _hash(system, results)
+    found = {target: results.get(system.name, target, system.samples, config) for target in system.targets}
+    return {target: samples for target, samples in found.items() if samples is not None}
+
+
+def _hash(system: System, results: Results) -> str:
+    return f"{results.config}-{settings_hash(system.settings)}" if system.settings else results.config
+
+
+def _write(
+    system: System, target: str, judge: JudgeLM, seed: int, config: str, tick: Callable[[], None]
+) -> list[Sample]:
+    """Let a system write, and score what it wrote."""
+    written = system.write(target, seed, tick)
+    nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in written.texts])
+    return [
+        Sample(
+            task=system.name,
+            target=target,
+            index=i,
+            text=text,
+            success=None if written.success is None else written.success[i],
+            parts={name: values[i] for name, values in written.parts.items()},
+            paper={name: values[i] for name, values in written.paper.items()},
+            nats=float(nats[i]),
+            tokens=int(tokens[i]),
+            seed=seed,
+            seconds=None if written.seconds is None else written.seconds / len(written.texts),
+            network_evaluations=written.network_evaluations,
+            config=config,
+        )
+        for i, text in enumerate(written.texts)
+    ]
+
+
+class _Progress:
+    """A bar on a terminal; its `tick` is called once a step of a batch."""
+
+    def __init__(self, console: Console | None, label: str, total: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f} %"),
+            TimeRemainingColumn(),
+        )
+        hidden = console is None or not console.is_terminal or total == 0
+        self.bar = Progress(*columns, console=console, transient=True, disable=hidden)
+        self.task = self.bar.add_task(label, total=total)
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar.start()
+        return lambda: self.bar.advance(self.task)
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+
+DRAWS = 5
+"""Samples of each target whose figures are averaged; the texts of a target are alike but for chance."""
+
+
+def infill_scores(
+    groups: Mapping[str, Sequence[Sample]], asked: Mapping[str, InfillTarget], token_vectors: TokenVectors
+) -> dict[str, ReferenceScores]:
+    """Figures of the gaps alone, the context left out.
+
+    Args:
+        groups: the samples by the name of their target; each has as many.
+        asked: the targets by their name.
+        token_vectors: of the BERTScore.
+
+    Returns:
+        mbr: of each target the sample of least risk by sentence BLEU, as in the paper.
+        sample: the mean over the first `DRAWS` samples of each target.
+        human: the first reference against the others, of the targets that have several; absent where none has.
+    """
+    token_vectors = remembered(token_vectors)
+    targets = [asked[name] for name in groups]
+    references = [target.references for target in targets]
+    gaps = [
+        [target.middle(sample.text) for sample in samples]
+        for target, samples in zip(targets, groups.values(), strict=True)
+    ]
+    chosen = [middles[choose(middles)] for middles in gaps]
+    draws = [reference_scores(texts, references, token_vectors) for texts in list(zip(*gaps, strict=True))[:DRAWS]]
+    scores = {"mbr": reference_scores(chosen, references, token_vectors), "sample": _mean(draws)}
+    several = [each for each in references if len(each) > 1]
+    if several:
+        first, others = [each[0] for each in several], [each[1:] for each in several]
+        scores["human"] = reference_scores(first, others, token_vectors)
+    return scores
+
+
+def _mean(draws: Sequence[ReferenceScores]) -> ReferenceScores:
+    """The mean of each figure; all are of as many texts."""
+    figures = [asdict(draw) for draw in draws]
+    means = {name: sum(each[name] for each in figures) / len(figures) for name in figures[0]}
+    return ReferenceScores(**{**means, "n": draws[0].n})
+
+
+@final
+class OutsideRows:
+    """Fluency under the outside judge of every row, and MAUVE of the rows of free text.
+
+    A corpus's dev split may differ from its training split in what is talked about, as E2E's does in the names of restaurants,
+    and a model can only be like what it has read. So MAUVE is taken against both.
+
+    Args:
+        corpus: where human text comes from.
+        human: texts of the dev split that rows are compared with.
+        judge: of fluency.
+        encoder: of the features of MAUVE.
+        n: the most texts of a row whose fluency is measured.
+        seed: of the choice of texts and of k-means.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        human: Sequence[str],
+        judge: OutsideJudge,
+        encoder: SentenceEncoder,
+        n: int,
+        seed: int,
+    ) -> None:
+        self.judge, self.encoder, self.n, self.seed = judge, encoder, n, seed
+        known = set(human)
+        dev = (document.text for document in corpus.documents("dev") if document.text not in known)
+        others = reservoir(dev, len(human), seed)
+        train = reservoir((document.text for document in corpus.documents("train")), 2 * len(human), seed)
+        self.human = encoder.sentences(human)
+        # Of fewer texts MAUVE would be lower for that alone.
+        self.others = encoder.sentences(others) if len(others) == len(human) else None
+        self.train, self.more_train = encoder.sentences(train).tensor_split(2)
+
+    def rows(self, rows: Sequence[EvaluationRow], texts: Mapping[str, Sequence[str]]) -> list[EvaluationRow]:
+        """The same rows, with the outside figures of those whose texts are given by the row's task."""
+        return [self._measured(row, texts[row.task]) if row.task in texts else row for row in rows]
+
+    def _measured(self, row: EvaluationRow, texts: Sequence[str]) -> EvaluationRow:
+        chosen = [text for text in some_of(texts, self.n, self.seed) if text.strip()]
+        if chosen:
+            nats = outside_fluency(self.judge, chosen).nats_per_token
+            row = replace(row, outside_nats=nats, outside_n=len(chosen))
+        if row.success is not None:
+            return row
+        human = row.task == Human.name
+        features = self.human if human else self.encoder.sentences(texts)
+        return replace(
+            row,
+            mauve=self._mauve(features, self.others if human else self.human),
+            mauve_train=self._mauve(features, self.train),
+        )
+
+    def _mauve(self, features: Tensor, others: Tensor | None) -> float | None:
+        return None if others is None else mauve(features, others, self.seed)
+
+    def remark(self) -> str:
+        """What to hold the figures of MAUVE against."""
+        ceiling = mauve(self.train, self.more_train, self.seed)
+        return (
+            "MAUVE is on MiniLM's features, not the paper's: read it beside human text. Against dev the human row's own figure, "
+            "which is of other dev texts, is the ceiling; against train it is "
+            f"{ceiling:.3f}, of other training texts. Outside nats are of at most {self.n:,} texts a row, a token of SmolLM2's."
+        )
+
 
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "pos_targets", "tree_targets",
@@ -57,9 +262,7 @@ NOT_IN_HASH = {
 IN_VOCABULARY = "human (dev), model's vocabulary"
 
 
-def evaluate(
-    config: EvaluateConfig, console: Console | None = None, writer: Writer | None = None
-) -> list[Row]:
+def evaluate(config: EvaluateConfig, console: Console | None = None, writer: Writer | None = None) -> list[Row]:
     """Run the tasks of the config, print the table, and return its rows.
 
     Under `accelerate launch` or `torchrun` each process calls this and writes the texts of its share of the targets.
@@ -82,9 +285,7 @@ def evaluate(
     corpus = open_corpus(config.corpus)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no CUDA device here; take --device auto or --device cpu.")
-    processes = PartialState(
-        cpu=config.device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(hours=12)
-    )
+    processes = PartialState(cpu=config.device == "cpu" or not torch.cuda.is_available(), timeout=timedelta(hours=12))
     judge = JudgeLM.from_pretrained(config.judge)
     lm = DiffusionLM.from_pretrained(config.model, processes.device)
     judge.to(lm.device)

@@ -8,21 +8,54 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import torch
 
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.paper_judges import PAPER_JUDGES
-from diffusion_lm.evaluation.sampling import clamp_of, guidance_of, sampler_of
-from diffusion_lm.evaluation.tasks import Task
+from diffusion_lm.evaluation.tasks import PAPER_JUDGES, EvaluateConfig, Task
+from diffusion_lm.generation.settings import clamp_of, guidance_of, sampler_of
 
 if TYPE_CHECKING:
-    from diffusion_lm.evaluation.judge import JudgeLM
-    from diffusion_lm.evaluation.writer import Writer
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.generation.pipeline import DiffusionLM
+    from diffusion_lm.model.causal import JudgeLM
     from diffusion_lm.text.corpus import Corpus
+
+
+class Written(NamedTuple):
+    """The texts for a target, and what they cost."""
+
+    texts: list[str]
+    network_evaluations: int | None = None
+
+
+class Writer(ABC):
+    """A method that `evaluate` holds against the model's targets and scores as it scores the model.
+
+    Attributes:
+        name: what stands in the table.
+        settings: what the texts depend on beyond target and seed; results of other settings are not continued.
+    """
+
+    name: str
+    settings: dict[str, str]
+
+    def check(self, task: str) -> None:
+        """See that it can be asked for a task.
+
+        Raises:
+            UserError: if it cannot.
+        """
+        return
+
+    def samples(self, wanted: int) -> int:
+        """How many texts it writes for a target where `wanted` are asked for."""
+        return wanted
+
+    @abstractmethod
+    def write(self, target: Any, n: int, seed: int) -> Written:
+        """N texts for a target of `evaluation.tasks`; the same seed gives the same texts."""
+
 
 JUDGE_BATCH = 256
 
@@ -118,9 +151,7 @@ class JudgeSamples(System):
 class Model(System):
     """The model on a task, or a writer in its place; every control is checked before the first text is written."""
 
-    def __init__(
-        self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig, writer: Writer | None = None
-    ) -> None:
+    def __init__(self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig, writer: Writer | None = None) -> None:
         super().__init__()
         self.writer = writer
         if writer is not None:
@@ -171,9 +202,7 @@ class Model(System):
             tick()
         return self._scored(target, texts, time.perf_counter() - started, evaluations)
 
-    def _generated(
-        self, target: str, seed: int, tick: Callable[[], None]
-    ) -> tuple[list[str], float, int | None]:
+    def _generated(self, target: str, seed: int, tick: Callable[[], None]) -> tuple[list[str], float, int | None]:
         generation = self.lm.generate(
             self.samples,
             self.controls[target],
@@ -196,9 +225,7 @@ class Model(System):
         if len(wanted) > 1:
             controls = zip(wanted, control.parts(), strict=True)
             parts = {name: part.success(texts).tolist() for name, part in controls}
-        paper = {
-            name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items() if name in PAPER_JUDGES
-        }
+        paper = {name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items() if name in PAPER_JUDGES}
         return Texts(texts, control.success(texts).tolist(), parts, paper, seconds, evaluations)
 
 

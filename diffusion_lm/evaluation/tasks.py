@@ -3,35 +3,117 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
+from diffusion_lm.annotate.trees import bracket_f1, read_tree
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Control, Infill, Length
 from diffusion_lm.control.guidance import COMPOSITION
+from diffusion_lm.control.pos import spacy_tagger
+from diffusion_lm.control.span import Span
 from diffusion_lm.control.tree import our_parser
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.fingerprint import tensors_hash, weights_hash
-from diffusion_lm.evaluation.infill_targets import InfillTarget, read_infill_targets
-from diffusion_lm.evaluation.sampling import attribute_of, pos_of, span_of, tree_of
-from diffusion_lm.evaluation.sentence_targets import (
+from diffusion_lm.evaluation.scores import tensors_hash, weights_hash
+from diffusion_lm.evaluation.targets import (
     POS_EXAMPLE,
     SPAN_EXAMPLE,
     TREE_EXAMPLE,
+    AttributeTarget,
+    InfillTarget,
     Record,
     SentenceTarget,
+    parse_attribute,
     pos_target,
+    read_attribute_targets,
+    read_infill_targets,
     read_records,
     span_target,
     tree_target,
     with_trees,
 )
-from diffusion_lm.evaluation.targets import AttributeTarget, parse_attribute, read_attribute_targets
+from diffusion_lm.generation.settings import SamplingConfig, attribute_of, pos_of, span_of, tree_of
+from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.spacing import words_of
 
 if TYPE_CHECKING:
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from nltk import Tree
+
+    from diffusion_lm.generation.pipeline import DiffusionLM
+
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(SamplingConfig):
+    """A whole evaluation: which model does which tasks, and who judges."""
+
+    model: str = "e2e-small"
+    """Name of a bundled model, folder of a model, or hub id."""
+    judge: str = "runs/judge"
+    """Folder of the judge, as train-judge writes it."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
+    tasks: list[str] = field(default_factory=lambda: ["unconditional"])
+    """What the model has to do: unconditional, attribute, length, pos, tree, span, pos+attribute, tree+attribute, infill;
+    may be repeated."""
+    n: int = 1000
+    """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
+    of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
+    samples_per_target: int = 50
+    """Number of samples for each target of a control (paper: 50)."""
+    targets: str | None = None
+    """File of attribute targets, a JSON list such as ["food", ":", "Fast", "food"] on every line;
+    without one, every value that the model's classifier knows."""
+    pos_targets: str | None = None
+    """File of tag sequences, {"pos": ["DET", "NOUN", ...]} on every line; START and END, and a last word that
+    is a line break, are dropped."""
+    tree_targets: str | None = None
+    """File of trees, {"tree": "(S ...)"} with _ for any word, or of sentences whose trees are wanted,
+    {"words_": ["The", ...]}, on every line."""
+    span_targets: str | None = None
+    """File of spans, {"spans": [[3, 5, "PP"]]} on every line: words 3 to 5, counted from 0."""
+    compose_targets: str | None = None
+    """File of two targets on every line, an attribute under "attr" beside "pos" or "words_"."""
+    infill_targets: str | None = None
+    """File of gaps, {"left": "...", "right": "...", "references": ["..."]} on every line, or aNLG's dev.json."""
+    lengths: tuple[int, int] = (10, 40)
+    """Shortest and longest target of the length task, in words between START and END (paper: 10 to 40)."""
+    limit_targets: int | None = None
+    """Try so many targets of each task instead of all, spread evenly over the list; the table says so."""
+    baseline: list[str] = field(default_factory=list)
+    """Folder of a baseline, as train-baseline makes it, that writes the texts in the model's place; the model still says what
+    the targets are. Folders of several fine-tuned models are their product."""
+    baseline_beams: int | None = None
+    """Width of the baseline's beam search, which writes its best text alone; null: it samples."""
+    outside: bool = False
+    """Measure with pretrained models too, which make metrics installs: MAUVE against human text, and fluency under a language
+    model that never read the corpus."""
+    outside_n: int = 200
+    """The most texts of a row whose fluency that model measures; it is slow on a CPU."""
+    label: str | None = None
+    """Who wrote, as tables and figures say it; "FIGURE: POINT" puts the run into the report's figure FIGURE; null: the name of
+    the model or of the baseline."""
+    out: str = "runs/evaluation"
+    """Folder for results.jsonl and summary.json; the same command continues what was begun there."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        super().__post_init__()
+        if not self.baseline and self.baseline_beams is not None:
+            raise UserError("baseline_beams belongs to --baseline FOLDER.")
+        for name in ("n", "samples_per_target", "limit_targets", "baseline_beams", "outside_n"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}.")
+        if self.n < 2:
+            raise UserError("n must be at least 2: diversity compares texts with each other.")
+        if Path(self.out).is_file():
+            raise UserError(f"{self.out} is a file; give --out a folder.")
+        if not 1 <= self.lengths[0] <= self.lengths[1]:
+            raise UserError(f"lengths must be the shortest and the longest, not {list(self.lengths)}.")
 
 
 class Task(ABC, Generic[T]):
@@ -338,3 +420,70 @@ def find_tasks(names: list[str]) -> list[type[Task[Any]]]:
         wrong = f"There is no task {unknown[0]!r}" if unknown else "No task is given"
         raise UserError(f"{wrong}; the tasks are {', '.join(TASKS)}.")
     return [TASKS[name] for name in dict.fromkeys(names)]
+
+
+PADDING = "."
+"""The word that the original pads a text with before it parses it."""
+TOLERANCE = 2
+"""Words by which a length may be missed (paper section 6.1; the original's code asks for the exact one)."""
+
+
+def attribute(value: Sequence[str], words: Sequence[str]) -> float:
+    """1 where the value is a substring of the joined words, in their case, be it within a longer word."""
+    return float(" ".join(value) in " ".join(words))
+
+
+def pos(wanted: Sequence[str], tags: Sequence[str]) -> float:
+    """Share of the wanted tags that stand in their place; tags beyond the wanted number are cut off."""
+    return sum(a == b for a, b in zip(wanted, tags, strict=False)) / max(1, len(wanted))
+
+
+def fitted(words: Sequence[str], length: int) -> list[str]:
+    """The words cut to a length, or padded to it with full stops, as the original does before it parses them."""
+    return [*words[:length], *[PADDING] * (length - len(words))]
+
+
+def tree(wanted: Tree, found: Tree) -> float:
+    """Labelled bracket F1 of the wanted tree and the parse of the fitted words; tags do not count."""
+    return bracket_f1([wanted], [found])
+
+
+def length(wanted: int, words: Sequence[str]) -> float:
+    """1 where the text has the wanted number of words, or up to two more or fewer."""
+    return float(abs(len(words) - wanted) <= TOLERANCE)
+
+
+def _attribute(target: AttributeTarget, texts: Sequence[str]) -> list[float]:
+    value = words_of(target.value)
+    return [attribute(value, words_of(text)) for text in texts]
+
+
+def _pos(target: SentenceTarget, texts: Sequence[str]) -> list[float]:
+    wanted = target.value.split()
+    tags = spacy_tagger().tag([words_of(text) for text in texts])
+    return [pos(wanted, found) for found in tags]
+
+
+def _tree(target: SentenceTarget, texts: Sequence[str]) -> list[float]:
+    wanted = read_tree(target.value)
+    length = len(wanted.leaves())
+    trees = our_parser().parse([fitted(words_of(text), length) for text in texts])
+    return [tree(wanted, found) for found in trees]
+
+
+def _span(target: SentenceTarget, texts: Sequence[str]) -> list[float]:
+    return Span(target.value).success(texts).tolist()
+
+
+def _length(target: int, texts: Sequence[str]) -> list[float]:
+    return [length(target, words_of(text)) for text in texts]
+
+
+PAPER_JUDGES: dict[str, Callable[[Any, Sequence[str]], list[float]]] = {
+    "attribute": _attribute,
+    "pos": _pos,
+    "tree": _tree,
+    "span": _span,
+    "length": _length,
+}
+"""(target, texts) to the success of each text in [0, 1], by the name of the task; infilling has none."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from diffusion_lm.model.config import ModelConfig
+from diffusion_lm.model.denoiser import ModelConfig
 
 TIME_FEATURES = 128
 

@@ -40,9 +40,7 @@ def token_batches(lengths: Tensor, budget: int, generator: torch.Generator | Non
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def gather(
-    corpus: EncodedCorpus, indices: Tensor, pad_id: int, canvas: int | None = None
-) -> tuple[Tensor, Tensor]:
+def gather(corpus: EncodedCorpus, indices: Tensor, pad_id: int, canvas: int | None = None) -> tuple[Tensor, Tensor]:
     """The sentences with these indices as one padded batch.
 
     Args:

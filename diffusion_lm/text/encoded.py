@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import torch
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.text.reader import Corpus
+from diffusion_lm.common import UserError
+from diffusion_lm.text.corpus import Corpus
 
 if TYPE_CHECKING:
     from diffusion_lm.text.tokenizer import Tokenizer
@@ -106,9 +106,7 @@ class EncodedCorpus:
 
     def to(self, device: torch.device | str) -> EncodedCorpus:
         """The same corpus with its tensors on a device, read into memory unless they are there already."""
-        return replace(
-            self, ids=self.ids.to(device), offsets=self.offsets.to(device), rows=self.rows.to(device)
-        )
+        return replace(self, ids=self.ids.to(device), offsets=self.offsets.to(device), rows=self.rows.to(device))
 
     @classmethod
     def load(cls, folder: Path) -> EncodedCorpus:
@@ -214,9 +212,7 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
                 offsets.extend([count["tokens"]])
                 rows.extend([row])
     if not count["documents"]:
-        raise UserError(
-            f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it."
-        )
+        raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
     meta = EncodedMeta(**{**asdict(key), **count, "unreadable": corpus.unreadable[key.split]})
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n", encoding="utf-8")
     return meta

@@ -1,13 +1,34 @@
-"""Names of fields, and whether a text says a value."""
+"""A document, its fields, and whether a text says a value."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.text.document import FIELDS
+from diffusion_lm.common import UserError
+
+FIELDS = ("name", "Type", "area", "customer rating", "near", "family friendly", "food", "price")
+"""The canonical names of E2E's eight fields, as the paper's attribute targets spell them."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text of a corpus and its gold annotation, as far as the corpus has any.
+
+    Attributes:
+        text: The text, with every run of white space made one space and none at either end.
+        fields: Values by canonical field name (see `FIELDS`); a field that is not given is absent.
+        tags: One universal part-of-speech tag (UPOS) a word, or None.
+        tree: A bracketed constituency tree in the Penn Treebank's notation, or None.
+    """
+
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] | None = None
+    tree: str | None = None
+
 
 ALIASES = {"eattype": "Type", "pricerange": "price", "familyfriendly": "family friendly"}
 """E2E's own names of fields whose canonical name is another, in lower case."""
@@ -22,9 +43,9 @@ def canonical_field(name: str, known: Iterable[str] = FIELDS) -> str:
     known = tuple(known)
     wanted = " ".join(name.replace("_", " ").split()).lower()
     wanted = ALIASES.get(wanted.replace(" ", ""), wanted)
-    for field in known:
-        if field.lower() == wanted.lower():
-            return field
+    for each in known:
+        if each.lower() == wanted.lower():
+            return each
     raise UserError(f"There is no field {name!r}; the known fields are {', '.join(known)}.")
 
 

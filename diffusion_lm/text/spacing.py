@@ -90,3 +90,8 @@ def join_words(words: list[str]) -> str:
         text += bare(word) if glue or not text else " " + bare(word)
         previous_right = right
     return text
+
+
+def words_of(text: str) -> list[str]:
+    """The words and marks of a text, whatever the model's tokens are."""
+    return [bare(word) for word in split_words(text)]

@@ -13,8 +13,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.files import write_whole
+from diffusion_lm.common import UserError
+from diffusion_lm.store import write_whole
 from diffusion_lm.text.spacing import bare, join_words, split_words
 
 START, END, UNK, PAD = SPECIALS = ("START", "END", "UNK", "PAD")

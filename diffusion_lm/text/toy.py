@@ -6,14 +6,12 @@ with gold annotation for every control.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterator
 from itertools import islice
 
-from diffusion_lm.text.document import Document
-from diffusion_lm.text.reader import Corpus, Unreadable
+from diffusion_lm.text.fields import Document
 
 # A value of a field is written as it is parsed: a constituent, or the words that a rule wraps in one.
 _VALUES: dict[str, tuple[str, ...]] = {
@@ -101,7 +99,7 @@ _UPOS = {
 _SLOT = re.compile(r"<([^<>]+)>")
 _LEAF = re.compile(r"\((\S+) ([^\s()]+)\)")
 _SHORTEST, _LONGEST = 5, 20
-_SIZES = {"train": 4000, "dev": 400, "test": 400}
+SIZES = {"train": 4000, "dev": 400, "test": 400}
 
 
 def sample_toy(n: int, seed: int) -> list[Document]:
@@ -114,10 +112,11 @@ def sample_toy(n: int, seed: int) -> list[Document]:
         n: Number of sentences.
         seed: The same seed gives the same sentences, and a larger `n` only adds to them.
     """
-    return list(islice(_documents(random.Random(seed)), n))
+    return list(islice(toy_documents(random.Random(seed)), n))
 
 
-def _documents(rng: random.Random) -> Iterator[Document]:
+def toy_documents(rng: random.Random) -> Iterator[Document]:
+    """Sentences without end."""
     while True:
         tree, fields = _derive(rng)
         leaves = _LEAF.findall(tree)
@@ -145,16 +144,6 @@ def _derive(rng: random.Random) -> tuple[str, dict[str, str] | None]:
     return tree, fields
 
 
-class ToyCorpus(Corpus):
-    """The grammar as a corpus: 4000 sentences to train on, 400 to develop on, 400 to test on."""
-
-    def __init__(self) -> None:
-        """Name the corpus."""
-        super().__init__("toy")
-
-    def _rows(self, split: str) -> Iterator[tuple[int, Document | Unreadable]]:
-        seed = self.splits.index(split)
-        return enumerate(islice(_documents(random.Random(seed)), _SIZES[split]), start=1)
-
-    def _fingerprint(self, split: str) -> str:
-        return hashlib.blake2b(repr((_VALUES, _RULES, _UPOS, _SIZES)).encode()).hexdigest()
+def toy_description() -> str:
+    """All that the sentences depend on."""
+    return repr((_VALUES, _RULES, _UPOS, SIZES))

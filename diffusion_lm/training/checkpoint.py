@@ -19,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from diffusion_lm.training.disk import explain_full_disk
+from diffusion_lm.store import explain_full_disk
 
 if TYPE_CHECKING:
-    from diffusion_lm.model.diffusion_lm import DiffusionLM
+    from diffusion_lm.generation.pipeline import DiffusionLM
+
 
 logger = logging.getLogger(__name__)
 

@@ -10,18 +10,55 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
-from diffusion_lm.hardware import autocast
+from diffusion_lm.common import UserError, autocast, check_seed
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 from diffusion_lm.text.batches import gather, token_batches
-from diffusion_lm.training.clock import Clock
-from diffusion_lm.training.judge_config import JudgeTrainConfig
+from diffusion_lm.training.trainer import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from diffusion_lm.text.encoded import EncodedCorpus
     from diffusion_lm.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class JudgeTrainConfig:
+    """How a judge is trained; the corpus is the caller's."""
+
+    width: int = 256
+    """Width of the residual stream; a multiple of `heads`."""
+    layers: int = 4
+    """Number of transformer blocks."""
+    heads: int = 4
+    """Attention heads a block."""
+    max_length: int = 128
+    """Longest sentence in tokens, START and END included."""
+    dropout: float = 0.15
+    """Dropout on the embedding and on every residual branch."""
+    epochs: float = 12.0
+    """Passes over the training sentences; the learning rate reaches zero at the end of the last."""
+    minutes: float | None = None
+    """Time limit; where it comes before the last epoch, the learning rate reaches zero with it."""
+    batch_tokens: int = 4096
+    """Positions a step, padding included."""
+    lr: float = 1.5e-3
+    """Highest learning rate, after the warm-up; it then falls along half a cosine to zero."""
+    warmup: int = 200
+    """Steps over which the learning rate rises from zero."""
+    weight_decay: float = 0.1
+    """AdamW's decoupled weight decay of the matrices; embeddings, gains and biases have none."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
+    seed: int = 0
+    """Seed of the initial weights, the dropout and the order of the batches."""
+    out: str | None = None
+    """Folder that always holds the best judge so far; None keeps it in memory only."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant."""
+        check_seed(self.seed)
+
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +124,7 @@ def train_judge(
             best_nats, best_weights = dev_nats, _copy(model)
             if config.out is not None:
                 model.save_pretrained(config.out)
-        report = JudgeProgress(
-            epoch, clock.steps, clock.seconds(), clock.fraction(), train_nats, dev_nats, best_nats
-        )
+        report = JudgeProgress(epoch, clock.steps, clock.seconds(), clock.fraction(), train_nats, dev_nats, best_nats)
         logger.info("%s", report)
         if progress is not None:
             progress(report)
@@ -101,7 +136,7 @@ def train_judge(
 def corpus_nats(model: JudgeLM, encoded: EncodedCorpus, batch_tokens: int = 8192) -> float:
     """Return the nats a token, END counted, over all of `encoded`, in the precision of training: for watching a training.
 
-    Reported figures come from `diffusion_lm.evaluation.judge.fluency`, which is float32.
+    Reported figures come from `diffusion_lm.model.causal.fluency`, which is float32.
     """
     device = model.embedding.weight.device
     model.eval()

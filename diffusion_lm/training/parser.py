@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +14,73 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.annotate.features import FeatureVocabulary, Words, equal_length_batches, features
-from diffusion_lm.annotate.our_parser import charts
-from diffusion_lm.annotate.span_parser import NULL, SpanParser, SpanParserConfig, span_index
+from diffusion_lm.annotate.parser import (
+    NULL,
+    FeatureVocabulary,
+    SpanParser,
+    SpanParserConfig,
+    Words,
+    charts,
+    equal_length_batches,
+    features,
+    span_index,
+)
 from diffusion_lm.annotate.trees import bracket_f1, chart_of, read_tree, tree_of, word_of
-from diffusion_lm.errors import UserError
-from diffusion_lm.training.config import OptimizerConfig
-from diffusion_lm.training.ema import EMA
-from diffusion_lm.training.optimizer import build_optimizer, learning_rate
-from diffusion_lm.training.parser_config import ParserTrainConfig
+from diffusion_lm.common import UserError, check_seed
+from diffusion_lm.training.trainer import EMA, OptimizerConfig, build_optimizer, learning_rate
 
 if TYPE_CHECKING:
     from nltk import Tree
+
+
+@dataclass(frozen=True)
+class ParserTrainConfig:
+    """How the constituency parser is trained."""
+
+    train: list[str] = field(default_factory=list)
+    """Files of trees in Penn Treebank brackets, one a line."""
+    dev: str | None = None
+    """File of trees that decide which epoch is kept; without one the last is."""
+    out: str = "runs/parser"
+    """Where the parser goes: a folder."""
+    epochs: int = 16
+    """Times that every tree is seen."""
+    batch_tokens: int = 1024
+    """Words a step."""
+    lr: float = 2e-3
+    """Highest learning rate; warm-up over the first 5 %, then half a cosine to 0."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay of matrices."""
+    ema: float = 0.998
+    """Decay of the average of the weights that is kept."""
+    width: int = 256
+    """Width of the LSTM in each direction, and of the perceptron."""
+    dropout: float = 0.35
+    """Dropout at the LSTM's input, between its layers and at its output."""
+    word_dropout: float = 0.1
+    """How often a word loses its tags and dependency, and how often its vector."""
+    min_label_count: int = 5
+    """A label, or chain of labels, is learned if the training trees have it so often; a span with a rarer one is passed
+    over."""
+    max_words: int = 100
+    """Longer sentences are skipped and counted."""
+    seed: int = 0
+    """Seed of weights, batches and dropout."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not self.train:
+            raise UserError("Training a parser needs trees; name at least one file with --train.")
+        for name in ("epochs", "batch_tokens", "width", "min_label_count", "max_words"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("dropout", "word_dropout", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
+        check_seed(self.seed)
+        if self.lr <= 0:
+            raise UserError(f"lr must be above 0, not {self.lr}.")
+
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +114,7 @@ def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
     try:
         lines = Path(path).read_text(encoding="utf8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read as a treebank ({error}); give a text file of trees."
-        ) from None
+        raise UserError(f"{path} cannot be read as a treebank ({error}); give a text file of trees.") from None
     trees, skipped, broken = [], 0, []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -80,9 +133,7 @@ def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
         problem = f" ({broken[0]})" if broken else ""
         raise UserError(f"{path} holds no tree of at most {max_words} words{problem}; give one tree a line.")
     if broken:
-        logger.warning(
-            "%s: %d lines are no trees and are left out; the first is %s", path, len(broken), broken[0]
-        )
+        logger.warning("%s: %d lines are no trees and are left out; the first is %s", path, len(broken), broken[0])
     logger.info("%s: %d trees, %d skipped as too long or without a phrase.", path, len(trees), skipped)
     return trees
 
@@ -94,13 +145,9 @@ def known_labels(trees: Sequence[Tree], min_count: int) -> list[str]:
         UserError: if there are none.
     """
     counts = Counter(label for tree in trees for label in chart_of(tree).values())
-    labels = [
-        label for label, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count
-    ]
+    labels = [label for label, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
     if not labels:
-        raise UserError(
-            f"The trees have no label {min_count} times; lower min_label_count or give more trees."
-        )
+        raise UserError(f"The trees have no label {min_count} times; lower min_label_count or give more trees.")
     return labels
 
 
@@ -121,9 +168,7 @@ def _words(tree: Tree) -> list[str]:
     return [word_of(leaf) for leaf in tree.leaves()]
 
 
-def train_parser(
-    config: ParserTrainConfig, progress: Callable[[ParserProgress], None] | None = None
-) -> float | None:
+def train_parser(config: ParserTrainConfig, progress: Callable[[ParserProgress], None] | None = None) -> float | None:
     """Train the parser; the best epoch so far always stands in the folder, whole.
 
     Args:
@@ -141,9 +186,7 @@ def train_parser(
     dev = read_treebank(config.dev, config.max_words) if config.dev else []
     labels = known_labels(trees, config.min_label_count)
     vocabulary = FeatureVocabulary.of_spacy()
-    model = SpanParser(
-        SpanParserConfig(labels, vocabulary, config.width, config.dropout, config.word_dropout)
-    )
+    model = SpanParser(SpanParserConfig(labels, vocabulary, config.width, config.dropout, config.word_dropout))
     logger.info("%d labels, %d parameters.", len(labels), sum(p.numel() for p in model.parameters()))
     seen = list(features(map(_words, trees), vocabulary))
     dev_seen = list(features(map(_words, dev), vocabulary))

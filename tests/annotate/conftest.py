@@ -1,7 +1,6 @@
 import pytest
 
-from diffusion_lm.annotate.features import FeatureVocabulary
-from diffusion_lm.annotate.span_parser import SpanParser, SpanParserConfig
+from diffusion_lm.annotate.parser import FeatureVocabulary, SpanParser, SpanParserConfig
 
 
 @pytest.fixture(scope="session")

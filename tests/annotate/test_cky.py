@@ -3,7 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from diffusion_lm.annotate.cky import best_spans
+from diffusion_lm.annotate.parser import best_spans
 
 
 def _trees(start, stop):

@@ -2,11 +2,12 @@ import importlib
 
 import pytest
 
-from diffusion_lm.annotate import backends, corpus_labels
-from diffusion_lm.annotate.corpus_labels import annotate, read_annotations
-from diffusion_lm.annotate.spacy_tagger import SpacyTagger
+from diffusion_lm.annotate import labels as corpus_labels
+from diffusion_lm.annotate import parser as backends
+from diffusion_lm.annotate.labels import annotate, read_annotations
+from diffusion_lm.annotate.tagger import SpacyTagger
 from diffusion_lm.annotate.trees import read_tree
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 LINES = [["The", "pub", "serves", "food", "."], ["Yes"], ["Near", "the", "river", "(", "cheap", ")", "."]]
 
@@ -69,9 +70,7 @@ def test_backends_are_chosen_by_name(monkeypatch):
         backends.parser("mine")
 
 
-@pytest.mark.parametrize(
-    ("choose", "name"), [("tagger", "stanza"), ("parser", "stanza"), ("parser", "benepar")]
-)
+@pytest.mark.parametrize(("choose", "name"), [("tagger", "stanza"), ("parser", "stanza"), ("parser", "benepar")])
 def test_a_backend_that_is_not_installed_says_how_to_get_it(choose, name, monkeypatch):
     def refuse(module):
         raise ImportError(module)

@@ -2,11 +2,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_lm.annotate.features import FARTHEST, VECTOR, equal_length_batches, features
-from diffusion_lm.annotate.our_parser import OurParser
-from diffusion_lm.annotate.span_parser import SpanParser, span_index
+from diffusion_lm.annotate.parser import (
+    FARTHEST,
+    VECTOR,
+    OurParser,
+    SpanParser,
+    equal_length_batches,
+    features,
+    span_index,
+)
 from diffusion_lm.annotate.trees import chart_of
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 LINES = [
     ["The", "Eagle", "is", "a", "family", "-", "friendly", "pub", "."],

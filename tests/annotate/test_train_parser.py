@@ -1,10 +1,9 @@
 import pytest
 
-from diffusion_lm.annotate.our_parser import OurParser
+from diffusion_lm.annotate.parser import OurParser
 from diffusion_lm.annotate.trees import bracket_f1, read_tree
-from diffusion_lm.errors import UserError
-from diffusion_lm.training.parser import read_treebank, train_parser
-from diffusion_lm.training.parser_config import ParserTrainConfig
+from diffusion_lm.common import UserError
+from diffusion_lm.training.parser import ParserTrainConfig, read_treebank, train_parser
 
 TREES = [
     "(S (NP (DT The) (NN pub)) (VP (VBZ serves) (NP (NN food))) (. .))",

@@ -13,7 +13,7 @@ from diffusion_lm.annotate.trees import (
     word_of,
     write_tree,
 )
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 PUB = "(S (NP (DT the) (NN pub)) (VP (VBZ closes)) (. .))"
 CHAINS = st.lists(st.sampled_from(["S", "NP", "VP"]), min_size=1, max_size=3).map("+".join)

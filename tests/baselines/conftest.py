@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.corpus_labels import Annotation
-from diffusion_lm.baselines.config import BaselineTrainConfig
-from diffusion_lm.baselines.fit import fit
-from diffusion_lm.baselines.padded import padded
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
-from diffusion_lm.text.document import Document
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.baselines.common import BaselineTrainConfig, fit, padded
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
+from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 NAMES, PRICES = ("The Mill", "Aromi"), ("cheap", "dear")
@@ -49,7 +47,7 @@ def corpus() -> Corpus:
 def labelled(corpus: Corpus) -> Iterator[None]:
     """Trainings read these sentences, many times over, whatever corpus they are told."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion_lm.baselines.sentences.labelled_documents", lambda *_: corpus * 8)
+        patch.setattr("diffusion_lm.baselines.common.labelled_documents", lambda *_: corpus * 8)
         yield
 
 

@@ -6,19 +6,25 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from diffusion_lm.annotate.corpus_labels import Annotation
-from diffusion_lm.baselines.fine_tune import PADDING, Example, fine_tune, prompted
-from diffusion_lm.baselines.fine_tune_config import FineTuneConfig
-from diffusion_lm.baselines.fine_tuned import FineTuned, product
-from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
-from diffusion_lm.baselines.prompts import PROMPTS, Symbol
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.decode import Ends, beam_search, sample
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
-from diffusion_lm.evaluation.sentence_targets import SentenceTarget
-from diffusion_lm.evaluation.targets import AttributeTarget
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.baselines.fine_tuned import (
+    PADDING,
+    PROMPTS,
+    Example,
+    FineTuneConfig,
+    FineTuned,
+    PromptedConfig,
+    PromptedLM,
+    Symbol,
+    fine_tune,
+    product,
+    prompted,
+)
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
 from diffusion_lm.evaluation.tasks import Composed
-from diffusion_lm.text.document import Document
+from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, sample
+from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import split_words
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 

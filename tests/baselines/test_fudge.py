@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from diffusion_lm.annotate.trees import Span
-from diffusion_lm.baselines.discriminator import Discriminator
-from diffusion_lm.baselines.fudge import WEIGHTS, Fudge, reweighted
-from diffusion_lm.baselines.fudge_config import FudgeConfig
+from diffusion_lm.baselines.common import Sentence, Softmaxes
+from diffusion_lm.baselines.fudge import (
+    WEIGHTS,
+    Discriminator,
+    Fudge,
+    FudgeConfig,
+    SpanHead,
+    corrupted,
+    reweighted,
+    train_fudge,
+)
 from diffusion_lm.baselines.questions import (
     ENDED,
     OTHER,
@@ -18,16 +26,11 @@ from diffusion_lm.baselines.questions import (
     TagsAhead,
     WordsToCome,
 )
-from diffusion_lm.baselines.sentences import Sentence
-from diffusion_lm.baselines.softmaxes import Softmaxes
-from diffusion_lm.baselines.span_head import SpanHead, corrupted
-from diffusion_lm.baselines.train_fudge import train_fudge
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.fingerprint import weights_hash
-from diffusion_lm.evaluation.judge import JudgeLM
-from diffusion_lm.evaluation.sentence_targets import SentenceTarget
-from diffusion_lm.evaluation.targets import AttributeTarget
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.scores import weights_hash
+from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
 from diffusion_lm.evaluation.tasks import Composed
+from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.spacing import split_words
 
 

@@ -2,14 +2,11 @@
 
 import pytest
 
-from diffusion_lm.baselines.attribute_lm import AttributeLM, AttributeLMConfig
-from diffusion_lm.baselines.discriminator import Discriminator, DiscriminatorConfig
-from diffusion_lm.baselines.fine_tuned import FineTuned
-from diffusion_lm.baselines.fudge import Fudge
+from diffusion_lm.baselines.fine_tuned import FineTuned, PromptedConfig, PromptedLM
+from diffusion_lm.baselines.fudge import Discriminator, DiscriminatorConfig, Fudge
 from diffusion_lm.baselines.load import open_baseline
-from diffusion_lm.baselines.pplm import Pplm
-from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
-from diffusion_lm.errors import UserError
+from diffusion_lm.baselines.pplm import AttributeLM, AttributeLMConfig, Pplm
+from diffusion_lm.common import UserError
 
 
 @pytest.fixture

@@ -3,15 +3,22 @@
 import pytest
 import torch
 
-from diffusion_lm.baselines.attribute_lm import AttributeLM, AttributeLMConfig
-from diffusion_lm.baselines.past import read_all, read_word
-from diffusion_lm.baselines.pplm import Ascent, Pplm, Prefix, fused, perturbed
-from diffusion_lm.baselines.pplm_config import PplmConfig
-from diffusion_lm.baselines.train_pplm import train_pplm
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.fingerprint import weights_hash
-from diffusion_lm.evaluation.judge import JudgeLM
+from diffusion_lm.baselines.common import read_all, read_word
+from diffusion_lm.baselines.pplm import (
+    Ascent,
+    AttributeLM,
+    AttributeLMConfig,
+    Pplm,
+    PplmConfig,
+    Prefix,
+    fused,
+    perturbed,
+    train_pplm,
+)
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.targets import AttributeTarget
+from diffusion_lm.model.causal import JudgeLM
 
 IDS = torch.tensor([[0, 4, 5, 6], [0, 7, 7, 4], [0, 6, 8, 9]])
 CHEAP = [(0, 1)]
@@ -42,8 +49,7 @@ def test_without_updates_it_is_the_language_model(model):
 def test_updates_raise_the_attribute_and_longer_ones_more(model):
     prefix = Prefix(model.lm, IDS)
     found = [
-        model.head.log_p(prefix.read(perturbed(model, prefix, CHEAP, Ascent(updates=n)))[1], CHEAP)
-        for n in (0, 3, 30)
+        model.head.log_p(prefix.read(perturbed(model, prefix, CHEAP, Ascent(updates=n)))[1], CHEAP) for n in (0, 3, 30)
     ]
     assert (found[0] < found[1]).all() and (found[1] < found[2]).all()
 
@@ -92,7 +98,7 @@ def trained(corpus, learned, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("pplm"))
     rates = {"epochs": 150, "lr": 0.3, "warmup": 5}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion_lm.baselines.train_pplm.open_corpus", lambda config: Corpus())
+        patch.setattr("diffusion_lm.baselines.pplm.open_corpus", lambda config: Corpus())
         train_pplm(PplmConfig(judge=learned, out=out, **rates))
     return out
 

@@ -2,13 +2,12 @@
 
 import torch
 
-from diffusion_lm.baselines.fine_tuned import FineTuned
-from diffusion_lm.baselines.prompted_lm import PromptedConfig, PromptedLM
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
+from diffusion_lm.baselines.fine_tuned import FineTuned, PromptedConfig, PromptedLM
 from diffusion_lm.evaluation.run import evaluate
-from diffusion_lm.evaluation.writer import Writer, Written
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.evaluation.systems import Writer, Written
+from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 
 
 def config(tmp_path, **values):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 from diffusion_lm.text.toy import sample_toy
 

@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import NEVER, Automaton, combine, complement
-from diffusion_lm.errors import UserError
 
 V, WORDS = 6, 4
 """Two tokens that are no words, and four that are."""

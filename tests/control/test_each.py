@@ -3,10 +3,9 @@
 import pytest
 import torch
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Attribute, Infill, Keyword, Length
-from diffusion_lm.control.base import Control, Latents
-from diffusion_lm.control.each import Each
-from diffusion_lm.errors import UserError
+from diffusion_lm.control.control import Control, Each, Latents
 
 
 def test_every_sentence_does_what_its_own_control_wants(lm):

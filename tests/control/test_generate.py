@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Attribute, Control, Guidance, Infill, Latents, Length
 from diffusion_lm.control.canvas import UNKNOWN
 from diffusion_lm.control.guidance import InnerLoop, Pull, Steered, adagrad_step, sgd_step
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SoftClamp
-from diffusion_lm.diffusion.prediction import Prediction
+from diffusion_lm.diffusion.process import Prediction
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.model.generate import lay_out
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import lay_out
 
 
 @dataclass(frozen=True)

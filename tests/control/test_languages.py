@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 import torch
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Avoid, Infill, Keyword, Length, Regex, Said
-from diffusion_lm.control.word_regex import word_graph
-from diffusion_lm.errors import UserError
+from diffusion_lm.control.regex import word_graph
 
 
 @pytest.mark.parametrize(

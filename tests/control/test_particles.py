@@ -3,8 +3,8 @@
 import torch
 
 from diffusion_lm.control import Length, Pos, Reward, Span
-from diffusion_lm.control.each import Each
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.control import Each
+from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 def brevity(texts):

@@ -6,21 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffusion_lm.annotate.base import Tagger
+from diffusion_lm.annotate.tagger import Tagger
 from diffusion_lm.cli import main
-from diffusion_lm.control.base import Latents
-from diffusion_lm.control.counts import smoothed
+from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Latents
 from diffusion_lm.control.pos import Pos
-from diffusion_lm.control.tag_table import TagTable
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.sentence_targets import (
+from diffusion_lm.control.tables import TagTable, smoothed
+from diffusion_lm.evaluation.targets import (
     POS_EXAMPLE,
     SPAN_EXAMPLE,
     pos_target,
     read_records,
     span_target,
 )
-from diffusion_lm.training.tags import count_tags
+from diffusion_lm.training.tables import count_tags
 
 
 class ByCase(Tagger):
@@ -38,9 +37,7 @@ class ByCase(Tagger):
 def counted(texts, lm, fingerprint="x"):
     words = [text.split() for text in texts]
     sentences = zip(map(lm.tokenizer.encode, texts), ByCase().tag(words), strict=True)
-    return count_tags(
-        sentences, ByCase.labels, lm.vocab_size, tagger="by case", smoothing=0.1, lm=fingerprint
-    )
+    return count_tags(sentences, ByCase.labels, lm.vocab_size, tagger="by case", smoothing=0.1, lm=fingerprint)
 
 
 def test_reweighting_is_bayes_rule_at_the_words_and_nothing_elsewhere(lm):
@@ -90,9 +87,7 @@ def test_counts_know_the_tags_on_both_sides(lm):
 def test_a_model_with_a_table_writes_as_many_words_as_tags(lm, tmp_path):
     folder = tmp_path / "lm"
     lm.save_pretrained(folder)
-    counted(["the food is cheap .", "a pub ."], lm, lm.fingerprint).save_pretrained(
-        folder / "controls" / "pos"
-    )
+    counted(["the food is cheap .", "a pub ."], lm, lm.fingerprint).save_pretrained(folder / "controls" / "pos")
     loaded = type(lm).from_pretrained(folder, "cpu")
     out = loaded.generate(2, Pos("NOUN NOUN PUNCT"), steps=2)
     assert [len(words) for words in out.words] == [3, 3]
@@ -123,9 +118,7 @@ def test_targets_drop_start_end_and_the_line_break(tmp_path):
     assert (first.value, first.words, str(second)) == ("DET NOUN", ("The", "pub"), "3: NOUN PUNCT")
 
 
-@pytest.mark.parametrize(
-    "line", ["[]", '{"pos": "NOUN"}', "{", '{"pos": ["END"]}', '{"pos": ["X"], "words_": []}']
-)
+@pytest.mark.parametrize("line", ["[]", '{"pos": "NOUN"}', "{", '{"pos": ["END"]}', '{"pos": ["X"], "words_": []}'])
 def test_a_broken_line_of_targets_is_named(tmp_path, line):
     path = tmp_path / "pos.jsonl"
     path.write_text('{"pos": ["NOUN"]}\n' + line)
@@ -135,9 +128,7 @@ def test_a_broken_line_of_targets_is_named(tmp_path, line):
 
 def test_spans_of_a_file_count_from_1_and_end_before_the_line_break(tmp_path):
     path = tmp_path / "spans.jsonl"
-    path.write_text(
-        '{"spans": [[0, 1, "NP"], [1, 2, "S::VP"]], "words_": ["START", "The", "pub", "\\n", "END"]}\n'
-    )
+    path.write_text('{"spans": [[0, 1, "NP"], [1, 2, "S::VP"]], "words_": ["START", "The", "pub", "\\n", "END"]}\n')
     (target,) = read_records(path, span_target, SPAN_EXAMPLE)
     assert target.value == "1:2:NP 2:2:S+VP"
     path.write_text('{"spans": [[0, "NP"]]}')

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Keyword, Length, Reward
 from diffusion_lm.diffusion.samplers import DDIM, DPMSolverPP2M
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.model.particles import Particles, systematic
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import Particles, systematic
 
 
 def vowels(texts):

@@ -6,22 +6,19 @@ import pytest
 import torch
 from hypothesis import given
 
-from diffusion_lm.annotate.base import Parser
-from diffusion_lm.annotate.leaves import Leaf, leaves_of, spans_of_leaves
-from diffusion_lm.annotate.spacy_tagger import UPOS
+from diffusion_lm.annotate.tagger import UPOS, Parser
+from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree, spans_of, spans_of_leaves, tree_of
 from diffusion_lm.annotate.trees import Span as Constituent
-from diffusion_lm.annotate.trees import read_tree, spans_of, tree_of
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Guidance, Infill, Length, Pos, Span, Tree
-from diffusion_lm.control.base import Latents
-from diffusion_lm.control.by_classifier import PosByClassifier, SpanByClassifier, TreeByClassifier
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.leaf_chain import LeafChain
-from diffusion_lm.control.syntax_model import SyntaxConfig, SyntaxModel
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.control import Latents
+from diffusion_lm.control.syntax import PosByClassifier, SpanByClassifier, SyntaxConfig, SyntaxModel, TreeByClassifier
+from diffusion_lm.control.tables import LeafChain
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.spacing import split_words
 from diffusion_lm.text.toy import sample_toy
-from diffusion_lm.training.trees import Sentence, count_leaves
+from diffusion_lm.training.tables import Sentence, count_leaves
 from tests.annotate.test_trees import charts
 
 
@@ -45,9 +42,7 @@ def parsed_lm(lm, tmp_path_factory):
         for d in sample_toy(300, seed=1)
         if not lm.tokenizer.unknown_words(d.text)
     ]
-    table = count_leaves(
-        sentences, UPOS, lm.vocab_size, parser="gold", smoothing=0.1, min_count=1, lm=lm.fingerprint
-    )
+    table = count_leaves(sentences, UPOS, lm.vocab_size, parser="gold", smoothing=0.1, min_count=1, lm=lm.fingerprint)
     table.save_pretrained(folder / "controls" / "tree")
     table.tags.save_pretrained(folder / "controls" / "pos")
     torch.manual_seed(0)
@@ -167,9 +162,7 @@ def test_parts_of_speech_lean_on_leaves_that_have_them(parsed_lm, monkeypatch):
     index = torch.tensor([table.config.universal.index(tag) for tag in tags.split()])
     drawn = table.chain.sample(index, 20, 0.3, torch.Generator().manual_seed(0))
     kinds = {(kind, tag) for kind, tag, _ in table.emits.tolist()}
-    assert all(
-        (kind, tag) in kinds for row in drawn.tolist() for kind, tag in zip(row, index.tolist(), strict=True)
-    )
+    assert all((kind, tag) in kinds for row in drawn.tolist() for kind, tag in zip(row, index.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(

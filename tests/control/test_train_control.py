@@ -3,10 +3,10 @@
 import pytest
 
 from diffusion_lm.cli import main
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Pos, Span, Tree
-from diffusion_lm.control.by_classifier import SpanByClassifier
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.syntax import SpanByClassifier
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.toy import sample_toy
 
 SMALL = ["--steps", "2", "--width", "16", "--layers", "1", "--heads", "2", "--batch_tokens", "256"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_lm.diffusion.clamp import CLAMPS, Clamp, HardClamp, NoClamp, SampledClamp, SoftClamp, clamped
-from diffusion_lm.diffusion.prediction import Prediction
+from diffusion_lm.diffusion.process import Prediction
 
 VECTORS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-3.0, -3.0]])
 T = torch.full((2,), 0.5)
@@ -36,9 +36,7 @@ def test_soft_is_the_mean_vector_and_hardens_as_it_cools() -> None:
     p = prediction()
     assert p.logits is not None
     assert torch.allclose(SoftClamp()(p, VECTORS, T).x0, p.logits.softmax(-1) @ VECTORS)
-    assert torch.allclose(
-        SoftClamp(temperature=1e-3)(p, VECTORS, T).x0, VECTORS[p.logits.argmax(-1)], atol=1e-3
-    )
+    assert torch.allclose(SoftClamp(temperature=1e-3)(p, VECTORS, T).x0, VECTORS[p.logits.argmax(-1)], atol=1e-3)
     assert torch.allclose(SoftClamp(temperature=1e6)(p, VECTORS, T).x0, VECTORS.mean(0), atol=1e-3)
 
 

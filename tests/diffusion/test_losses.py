@@ -16,8 +16,7 @@ from diffusion_lm.diffusion.losses import (
     cross_entropy,
     token_mean,
 )
-from diffusion_lm.diffusion.prediction import Prediction
-from diffusion_lm.diffusion.process import posterior
+from diffusion_lm.diffusion.process import Prediction, posterior
 from diffusion_lm.diffusion.schedule import SCHEDULES, NoiseSchedule, Sqrt
 
 PRIOR = torch.tensor([0.5, 0.3, 0.2])
@@ -30,9 +29,7 @@ Predict = Callable[[Tensor, Tensor], Prediction]
 class Words:
     """Words drawn from `prior`, each alone: Bayes' rule makes the denoiser and the rounding exact."""
 
-    def __init__(
-        self, table: Tensor = TABLE, prior: Tensor = PRIOR, schedule: NoiseSchedule | None = None
-    ) -> None:
+    def __init__(self, table: Tensor = TABLE, prior: Tensor = PRIOR, schedule: NoiseSchedule | None = None) -> None:
         self.table, self.prior, self.schedule = table, prior, schedule or Sqrt()
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -94,13 +91,9 @@ def test_token_mean_counts_the_positions_that_exist() -> None:
 def test_cross_entropy_by_hand() -> None:
     logits = torch.tensor([[[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [9.0, 9.0, 9.0]]])
     mask = torch.tensor([[True, True, False]])
-    by_hand = [
-        math.log(sum(math.exp(x) for x in row)) - row[i] for row, i in (([2, 0, -1], 1), ([0.5, 0.5, 0], 2))
-    ]
+    by_hand = [math.log(sum(math.exp(x) for x in row)) - row[i] for row, i in (([2, 0, -1], 1), ([0.5, 0.5, 0], 2))]
     assert cross_entropy(logits, torch.tensor([[1, 2, 0]]), mask).item() == pytest.approx(sum(by_hand) / 2)
-    got = CrossEntropy()(
-        Told(lambda z, t: Prediction(z, logits)), torch.tensor([[1, 2, 0]]), mask, torch.tensor([0.5])
-    )
+    got = CrossEntropy()(Told(lambda z, t: Prediction(z, logits)), torch.tensor([[1, 2, 0]]), mask, torch.tensor([0.5]))
     assert list(got) == ["words"] and got["words"].item() == pytest.approx(sum(by_hand) / 2)
 
 
@@ -181,9 +174,7 @@ def test_prior_and_rounding_of_simple() -> None:
     assert terms["prior"][1].item() == pytest.approx(last * 39**2, rel=0.02)
     assert terms["rounding"].max() < 1e-6
     # The rounding term is -log p(w | x0) of x0 = Emb(w) + sigma_0 noise, with two words 0.2 apart.
-    close = Simple()(
-        Words(torch.tensor([[0.0], [0.2], [9.0]])), ids * 0, torch.ones_like(ids), torch.rand(1000)
-    )
+    close = Simple()(Words(torch.tensor([[0.0], [0.2], [9.0]])), ids * 0, torch.ones_like(ids), torch.rand(1000))
     x0 = 0.1 * torch.randn(100_000, 1, 1)
     expected = -Words(torch.tensor([[0.0], [0.2], [9.0]])).rounding_logits(x0).log_softmax(-1)[..., 0].mean()
     assert close["rounding"].mean().item() == pytest.approx(expected.item(), rel=0.1)
@@ -250,9 +241,7 @@ def test_the_prior_of_the_bound_is_the_divergence_from_a_standard_gaussian() -> 
         torch.distributions.Normal,
     )
     ids = torch.arange(3)[None]
-    terms = VariationalBound()(
-        Words(table, schedule=Gentle(0.4)), ids, torch.ones_like(ids), torch.tensor([0.9])
-    )
+    terms = VariationalBound()(Words(table, schedule=Gentle(0.4)), ids, torch.ones_like(ids), torch.tensor([0.9]))
     kl = torch.distributions.kl_divergence(normal(last.sqrt() * table, (1 - last).sqrt()), normal(0.0, 1.0))
     assert terms["prior"].item() == pytest.approx(kl.sum(-1).mean().item(), rel=1e-5)
 
@@ -274,9 +263,7 @@ def exact_nll(model: Words, steps: int) -> Tensor:
     alpha_bar = model.schedule.alpha_bar(model.schedule.grid(steps).double())
     p = torch.softmax(-z.square() / 2, 0)
     for i in range(steps):
-        x0 = model.predict(
-            z[None, :, None], model.schedule.grid(steps)[i : i + 1].double(), torch.ones(1, 601)
-        ).x0
+        x0 = model.predict(z[None, :, None], model.schedule.grid(steps)[i : i + 1].double(), torch.ones(1, 601)).x0
         mean, std = posterior(z, x0[0, :, 0], alpha_bar[i], alpha_bar[i + 1])
         p = p @ torch.softmax(-(z - mean[:, None]).square() / (2 * std**2), 1)
     words = model.rounding_logits((z / alpha_bar[-1].sqrt())[None, :, None]).softmax(-1)[0]
@@ -292,9 +279,7 @@ def test_the_bound_is_above_the_exact_likelihood_and_near_it(prior: list[float])
         nll = exact_nll(model, steps)
         assert (-nll).exp().sum().item() == pytest.approx(1)
         ids = torch.arange(3).repeat_interleave(4_000)[:, None]
-        total = sum(
-            VariationalBound(steps)(model, ids, torch.ones_like(ids), even_times(4_000).repeat(3)).values()
-        )
+        total = sum(VariationalBound(steps)(model, ids, torch.ones_like(ids), even_times(4_000).repeat(3)).values())
         assert isinstance(total, Tensor)
         gap = total.reshape(3, -1).mean(-1) - nll
         assert (gap > 0).all()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp, clamped
-from diffusion_lm.diffusion.prediction import Denoise, Prediction
-from diffusion_lm.diffusion.process import Gaussian
+from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
 from diffusion_lm.diffusion.samplers import (
     DDIM,
     SAMPLERS,
@@ -18,7 +18,6 @@ from diffusion_lm.diffusion.samplers import (
     Sampler,
 )
 from diffusion_lm.diffusion.schedule import SCHEDULES, Linear, Sqrt, Tan
-from diffusion_lm.errors import UserError
 
 EVERY = pytest.mark.parametrize("sampler", [s() for s in SAMPLERS.values()], ids=list(SAMPLERS))
 MU, SIGMA = 0.7, 0.5
@@ -108,9 +107,7 @@ def test_deterministic_samplers_draw_nothing(sampler: Sampler) -> None:
 def test_the_callback_sees_every_step(sampler: Sampler) -> None:
     history: list[tuple[int, float, Tensor, Prediction]] = []
     z = torch.randn(2, 3, 4)
-    result = sampler(
-        crooked, Sqrt(), z, 4, callback=lambda i, t, z, p: history.append((i, t[0].item(), z, p))
-    )
+    result = sampler(crooked, Sqrt(), z, 4, callback=lambda i, t, z, p: history.append((i, t[0].item(), z, p)))
     assert [(i, t) for i, t, _, _ in history] == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]
     assert history[0][2] is z and history[-1][3] is result
     for _, t, at, prediction in history:
@@ -251,9 +248,7 @@ def word_denoiser(schedule: Sqrt, vectors: Tensor, prior: Tensor) -> Denoise:
 
     def denoise(z: Tensor, t: Tensor) -> Prediction:
         a = schedule.alpha_bar(t).reshape(-1, 1, 1)
-        logits = prior.log() - (z[..., None, :] - a.sqrt()[..., None] * vectors).square().sum(-1) / (
-            2 * (1 - a)
-        )
+        logits = prior.log() - (z[..., None, :] - a.sqrt()[..., None] * vectors).square().sum(-1) / (2 * (1 - a))
         return Prediction(logits.softmax(-1) @ vectors, logits)
 
     return denoise

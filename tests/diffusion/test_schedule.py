@@ -58,9 +58,7 @@ def test_times_beyond_the_ends_are_the_ends(schedule: NoiseSchedule) -> None:
 def test_closed_forms() -> None:
     t = torch.tensor(0.25, dtype=torch.float64)
     assert Sqrt(0.0).alpha_bar(t).item() == pytest.approx(0.5)
-    assert Sqrt().alpha_bar(t * 0).item() == pytest.approx(
-        0.99
-    )  # appendix A: an initial standard deviation of 0.1
+    assert Sqrt().alpha_bar(t * 0).item() == pytest.approx(0.99)  # appendix A: an initial standard deviation of 0.1
     assert Cosine(0.0).alpha_bar(2 * t).item() == pytest.approx(0.5)
     assert Linear(0.0, 8.0).log_snr(t * 2).item() == pytest.approx(-torch.log(torch.expm1(t * 4)).item())
     assert Tan(1.0).log_snr(2 * t).item() == pytest.approx(0.0)

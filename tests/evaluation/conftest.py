@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.control.attribute_model import AttributeConfig, AttributeModel
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
+from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
@@ -35,9 +35,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_word_tokenizer(TRAIN, min_count=1)
     counts = torch.zeros(17)
     counts[5:9] = 1
-    lm = DiffusionLM(
-        ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts
-    )
+    lm = DiffusionLM(ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts)
     lm.save_pretrained(folder / "lm")
     shape = AttributeConfig(FIELDS, 4, 16, lm.config.schedule, lm.fingerprint, width=16, layers=1, heads=2)
     AttributeModel(shape).save_pretrained(folder / "lm" / "controls" / "attribute")

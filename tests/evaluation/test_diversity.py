@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.diversity import Distinct, distinct, self_bleu, verbatim_share
-from diffusion_lm.evaluation.report import Row, append_jsonl, print_rows
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.metrics import Distinct, distinct, self_bleu, verbatim_share
+from diffusion_lm.evaluation.scores import Row, append_jsonl, print_rows
 
 A = ["the", "cat", "sat", "on", "the", "mat"]
 SENTENCES = st.lists(st.lists(st.sampled_from("abc"), max_size=7), min_size=2, max_size=6)
@@ -75,9 +75,7 @@ def test_table_shows_what_was_measured() -> None:
     stream = io.StringIO()
     rows = [
         Row(name="human", nats_per_token=1.6, human_nats_per_token=1.6, n=500),
-        Row(
-            name="ours", nats_per_token=1.75, human_nats_per_token=1.6, success=0.987, self_bleu=41.23, n=500
-        ),
+        Row(name="ours", nats_per_token=1.75, human_nats_per_token=1.6, success=0.987, self_bleu=41.23, n=500),
     ]
     print_rows(Console(file=stream, width=200), rows, title="Length")
     text = stream.getvalue()

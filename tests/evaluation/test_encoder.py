@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.encoder import SentenceEncoder
-from diffusion_lm.evaluation.optional import ENCODER, quiet_loading, require
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.pretrained import ENCODER, SentenceEncoder, quiet_loading, require
 
 CLS, SEP = 1, 2
 
@@ -67,9 +66,7 @@ def test_missing_packages_are_one_sentence(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.skipif(not all(map(find_spec, ENCODER)), reason="make metrics installs the encoder")
 def test_the_real_encoder_knows_what_is_alike() -> None:
     encoder = SentenceEncoder.from_package()
-    vectors = encoder.sentences(
-        ["A cheap pub by the river.", "An inexpensive riverside bar.", "He broke his arm."]
-    )
+    vectors = encoder.sentences(["A cheap pub by the river.", "An inexpensive riverside bar.", "He broke his arm."])
     assert vectors.shape == (3, 384) and torch.allclose(vectors.norm(dim=1), torch.ones(3))
     alike, unlike = float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
     assert alike > 0.6 > 0.3 > unlike

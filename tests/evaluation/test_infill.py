@@ -13,15 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_lm.common import UserError
 from diffusion_lm.control import Infill
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.encoder import SentenceEncoder
-from diffusion_lm.evaluation.infill_scores import infill_scores
-from diffusion_lm.evaluation.infill_targets import InfillTarget, read_infill_targets
-from diffusion_lm.evaluation.results import Sample
-from diffusion_lm.evaluation.rows import words_of
-from diffusion_lm.evaluation.run import evaluate
+from diffusion_lm.evaluation.pretrained import SentenceEncoder
+from diffusion_lm.evaluation.run import evaluate, infill_scores
+from diffusion_lm.evaluation.scores import Sample
+from diffusion_lm.evaluation.targets import InfillTarget, read_infill_targets
+from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.text.spacing import words_of
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 GAP = {"left": "Pavo is", "right": "Thai food.", "references": ["a pub. It serves", "cheap. It serves"]}
@@ -45,8 +44,7 @@ def test_lines_and_anlg_s_object_are_read_alike(tmp_path: Path) -> None:
     anlg = {"obs1": GAP["left"], "obs2": GAP["right"], "gold_labels": GAP["references"]}
     lines = read_infill_targets(write(tmp_path / "lines.jsonl", GAP, anlg))
     assert lines == [
-        InfillTarget(line, "Pavo is", "Thai food.", ("a pub. It serves", "cheap. It serves"))
-        for line in (1, 2)
+        InfillTarget(line, "Pavo is", "Thai food.", ("a pub. It serves", "cheap. It serves")) for line in (1, 2)
     ]
     assert read_infill_targets(write(tmp_path / "dev.json", {"a-1": anlg, "b-1": anlg})) == lines
     assert read_infill_targets(write(tmp_path / "one.jsonl", {**GAP, "words_": ["Pavo", "is"]}))[0].words
@@ -109,9 +107,7 @@ def test_unknown_words_of_the_context_are_unk_and_may_stand_in_an_infill() -> No
 def test_figures_are_of_the_gaps_and_by_least_risk() -> None:
     pytest.importorskip("pycocoevalcap")
     asked = {
-        "a": InfillTarget(
-            1, "Ann was late.", "She missed it.", ("She ran to the bus.", "She ran for the train.")
-        ),
+        "a": InfillTarget(1, "Ann was late.", "She missed it.", ("She ran to the bus.", "She ran for the train.")),
         "b": InfillTarget(2, "It rained.", "They were wet.", ("We forgot the big umbrella.",)),
     }
     groups = {
@@ -130,9 +126,7 @@ def test_figures_are_of_the_gaps_and_by_least_risk() -> None:
     assert set(infill_scores({"b": groups["b"][:1]}, only, lengths)) == {"mbr", "sample"}
 
 
-def test_an_evaluation_scores_the_gaps(
-    config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_scores_the_gaps(config: EvaluateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pycocoevalcap")
     monkeypatch.setattr("diffusion_lm.evaluation.run.require", lambda *modules: None)
     stand_in = SimpleNamespace(tokens=lengths)
@@ -154,7 +148,7 @@ def test_an_evaluation_scores_the_gaps(
 def test_what_is_missing_is_said_before_anything_is_written(
     config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("diffusion_lm.evaluation.optional.find_spec", lambda name: None)
+    monkeypatch.setattr("diffusion_lm.evaluation.pretrained.find_spec", lambda name: None)
     for wanting in (replace(config, tasks=["infill"]), replace(config, outside=True)):
         with pytest.raises(UserError, match="run: make metrics"):
             evaluate(wanting)

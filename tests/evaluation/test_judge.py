@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM, fluency
+from diffusion_lm.common import UserError
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, fluency
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
 from diffusion_lm.text.tokenizer import Tokenizer, build_word_tokenizer
-from diffusion_lm.training.judge import JudgeProgress, corpus_nats, train_judge
-from diffusion_lm.training.judge_config import JudgeTrainConfig
+from diffusion_lm.training.judge import JudgeProgress, JudgeTrainConfig, corpus_nats, train_judge
 
 
 @pytest.fixture
@@ -63,9 +62,7 @@ def test_padding_changes_nothing(judge: JudgeLM) -> None:
 def test_score_is_nll_summed_in_the_order_given_for_any_batch_size(judge: JudgeLM) -> None:
     t = judge.tokenizer
     sentences = [[t.start_id, *[4 + i % 3 for i in range(n)], t.end_id] for n in (3, 1, 5, 0, 2)]
-    each = [
-        judge.nll(torch.tensor([s]), torch.ones(1, len(s), dtype=torch.bool)).sum().item() for s in sentences
-    ]
+    each = [judge.nll(torch.tensor([s]), torch.ones(1, len(s), dtype=torch.bool)).sum().item() for s in sentences]
     for batch_tokens in (1, 8, 1000):
         assert judge.score(sentences, batch_tokens)[0].tolist() == pytest.approx(each, rel=1e-5)
     nats, counts = judge.score([])
@@ -102,9 +99,7 @@ def test_fluency_is_total_nats_over_total_tokens(judge: JudgeLM) -> None:
 def test_samples_follow_the_judge_s_probabilities(judge: JudgeLM) -> None:
     t, n = judge.tokenizer, 4000
     found = judge.sample(n, torch.Generator().manual_seed(0), max_length=4)
-    assert all(
-        s[0] == t.start_id and s.count(t.end_id) == 1 and s[-1] == t.end_id and len(s) <= 4 for s in found
-    )
+    assert all(s[0] == t.start_id and s.count(t.end_id) == 1 and s[-1] == t.end_id and len(s) <= 4 for s in found)
     short = [[t.start_id, t.end_id], *([t.start_id, w, t.end_id] for w in (t.unk_id, 4, 5, 6))]
     for sentence, nats in zip(short, judge.score(short)[0].tolist(), strict=True):
         p = math.exp(-nats)
@@ -177,9 +172,7 @@ def test_the_longest_sentence_is_scored_and_a_longer_one_refused(judge: JudgeLM)
         judge.score([[0]])
 
 
-@pytest.mark.parametrize(
-    "bad", [{"width": 9, "heads": 2}, {"layers": 0}, {"dropout": 1.0}, {"max_length": 1}]
-)
+@pytest.mark.parametrize("bad", [{"width": 9, "heads": 2}, {"layers": 0}, {"dropout": 1.0}, {"max_length": 1}])
 def test_impossible_shapes_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(UserError):
         JudgeConfig(7, **bad)  # type: ignore[arg-type]

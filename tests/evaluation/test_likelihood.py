@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.evaluation.likelihood import likelihood
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.evaluation.metrics import likelihood
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 
@@ -15,9 +15,7 @@ from diffusion_lm.text.encoded import encode_corpus
 def test_the_whole_is_the_words_given_their_number_and_their_number(parts: Path, tmp_path: Path) -> None:
     lm = DiffusionLM.from_pretrained(parts / "lm", "cpu")
     lm.length_counts.copy_(torch.arange(1, 18))
-    corpus = encode_corpus(
-        open_corpus(CorpusConfig(str(parts / "corpus"))), "dev", lm.tokenizer, 16, tmp_path
-    )
+    corpus = encode_corpus(open_corpus(CorpusConfig(str(parts / "corpus"))), "dev", lm.tokenizer, 16, tmp_path)
     found = likelihood(lm, corpus, n=4)
     assert found.n == 4 and found == likelihood(lm, corpus, n=4)
     lengths = corpus.lengths.tolist()

@@ -4,23 +4,23 @@ import json
 
 import pytest
 
-from diffusion_lm.annotate.corpus_labels import FORMAT
+from diffusion_lm.annotate.labels import FORMAT
 from diffusion_lm.annotate.trees import read_tree, spans_of
+from diffusion_lm.common import UserError
 from diffusion_lm.control.span import read_span
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.infill_targets import read_infill_targets
-from diffusion_lm.evaluation.make_targets import make_targets
-from diffusion_lm.evaluation.make_targets_config import MakeTargetsConfig
-from diffusion_lm.evaluation.rows import words_of
-from diffusion_lm.evaluation.sentence_targets import (
+from diffusion_lm.evaluation.targets import (
     POS_EXAMPLE,
     SPAN_EXAMPLE,
     TREE_EXAMPLE,
+    MakeTargetsConfig,
+    make_targets,
     pos_target,
+    read_infill_targets,
     read_records,
     span_target,
     tree_target,
 )
+from diffusion_lm.text.spacing import words_of
 
 TREES = [
     "(S (NP (DT The) (NN pub)) (VP (VBZ closes)))",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.mauve import curve_area
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.pretrained import curve_area
 
 
 def test_area_of_equal_and_of_disjoint_histograms() -> None:
@@ -31,7 +31,7 @@ def test_area_is_symmetric_and_falls_with_distance() -> None:
 
 def test_mauve_of_sets_of_features() -> None:
     pytest.importorskip("sklearn")
-    from diffusion_lm.evaluation.mauve import mauve
+    from diffusion_lm.evaluation.pretrained import mauve
 
     generator = torch.Generator().manual_seed(0)
     # Directions of two clusters: lengths do not count.
@@ -47,7 +47,7 @@ def test_mauve_of_sets_of_features() -> None:
 
 def test_few_and_repeated_texts_are_no_error() -> None:
     pytest.importorskip("sklearn")
-    from diffusion_lm.evaluation.mauve import mauve
+    from diffusion_lm.evaluation.pretrained import mauve
 
     one = torch.ones(3, 4)
     assert mauve(one, one) == pytest.approx(1)

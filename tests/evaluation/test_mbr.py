@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.mbr import choose, mean_utilities, sentence_bleu
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.metrics import choose, mean_utilities, sentence_bleu
 
 
 def nearness(hypothesis: str, reference: str) -> float:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.optional import OUTSIDE
-from diffusion_lm.evaluation.outside import OutsideJudge, outside_fluency
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.pretrained import OUTSIDE, OutsideJudge, outside_fluency
 
 BOS = 1
 
@@ -64,6 +63,6 @@ def test_no_token_is_one_sentence(judge: OutsideJudge) -> None:
 
 
 def test_weights_that_are_not_installed_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffusion_lm.evaluation.optional.find_spec", lambda name: None)
+    monkeypatch.setattr("diffusion_lm.evaluation.pretrained.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"needs {', '.join(OUTSIDE)}, not installed here; run: make metrics"):
         OutsideJudge.from_package()

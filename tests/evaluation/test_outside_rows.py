@@ -12,12 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.encoder import SentenceEncoder
-from diffusion_lm.evaluation.outside import OutsideJudge
-from diffusion_lm.evaluation.outside_rows import OutsideRows
-from diffusion_lm.evaluation.rows import EvaluationRow, some_of
-from diffusion_lm.evaluation.run import evaluate
+from diffusion_lm.evaluation.pretrained import OutsideJudge, SentenceEncoder
+from diffusion_lm.evaluation.run import OutsideRows, evaluate
+from diffusion_lm.evaluation.scores import EvaluationRow, some_of
+from diffusion_lm.evaluation.tasks import EvaluateConfig
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 
 
@@ -83,9 +81,7 @@ def test_some_texts_are_a_seeded_choice_in_their_order() -> None:
     assert list(map(int, some_of(texts, 5, 1))) == sorted(map(int, some_of(texts, 5, 1)))
 
 
-def test_an_evaluation_is_measured_from_outside(
-    config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_is_measured_from_outside(config: EvaluateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn")
     monkeypatch.setattr("diffusion_lm.evaluation.run.require", lambda *modules: None)
     stand_ins: dict[Any, Any] = {SentenceEncoder: FirstLetter(), OutsideJudge: Letters()}

@@ -7,10 +7,9 @@ import pytest
 from diffusion_lm.annotate.trees import read_tree
 from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
-from diffusion_lm.evaluation import paper_success
-from diffusion_lm.evaluation.paper_judges import PAPER_JUDGES
-from diffusion_lm.evaluation.sentence_targets import SentenceTarget
-from diffusion_lm.evaluation.targets import AttributeTarget
+from diffusion_lm.evaluation import tasks as paper_success
+from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
+from diffusion_lm.evaluation.tasks import PAPER_JUDGES
 from diffusion_lm.text.fields import says
 
 WANTED = read_tree("(S (NP (DT _) (NN _)) (VP (VBZ _)) (. _))")
@@ -27,9 +26,7 @@ def test_tags_beyond_the_wanted_number_are_cut_off_and_missing_ones_are_wrong() 
     assert paper_success.pos(["DET", "NOUN", "VERB", "PUNCT"], ["DET", "NOUN", "ADJ"]) == 0.5
 
 
-@pytest.mark.parametrize(
-    "words, wanted", [(["a", "b", "c"], ["a", "b"]), (["a"], ["a", "."]), ([], [".", "."])]
-)
+@pytest.mark.parametrize("words, wanted", [(["a", "b", "c"], ["a", "b"]), (["a"], ["a", "."]), ([], [".", "."])])
 def test_words_are_cut_or_padded_to_the_length(words: list[str], wanted: list[str]) -> None:
     assert paper_success.fitted(words, 2) == wanted
 
@@ -37,9 +34,9 @@ def test_words_are_cut_or_padded_to_the_length(words: list[str], wanted: list[st
 def test_the_brackets_of_a_tree_count_and_its_tags_do_not() -> None:
     other_tags = read_tree("(S (NP (JJ the) (JJ pub)) (VP (JJ closes)) (JJ .))")
     assert paper_success.tree(WANTED, other_tags) == 1
-    assert paper_success.tree(
-        WANTED, read_tree("(S (NP (DT the) (NN pub)) (ADJP (JJ x)) (. .))")
-    ) == pytest.approx(2 / 3)
+    assert paper_success.tree(WANTED, read_tree("(S (NP (DT the) (NN pub)) (ADJP (JJ x)) (. .))")) == pytest.approx(
+        2 / 3
+    )
 
 
 @pytest.mark.parametrize("words, wanted", [(7, 0), (8, 1), (10, 1), (12, 1), (13, 0)])
@@ -56,11 +53,7 @@ def test_a_text_that_is_too_long_is_right_for_the_paper_and_wrong_as_it_stands()
 
 def test_a_text_of_the_right_length_has_the_same_success_both_ways() -> None:
     text, target = "The pub is cheap.", SentenceTarget(1, "DET NOUN AUX NOUN PUNCT")
-    assert (
-        PAPER_JUDGES["pos"](target, [text])[0]
-        == pytest.approx(0.8)
-        == float(Pos(target.value).success([text])[0])
-    )
+    assert PAPER_JUDGES["pos"](target, [text])[0] == pytest.approx(0.8) == float(Pos(target.value).success([text])[0])
 
 
 def test_each_task_has_its_judge() -> None:

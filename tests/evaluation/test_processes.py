@@ -9,8 +9,8 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from diffusion_lm.evaluation.config import EvaluateConfig
 from diffusion_lm.evaluation.run import evaluate
+from diffusion_lm.evaluation.tasks import EvaluateConfig
 
 
 def texts(out: str) -> list[tuple[str, str, int, str]]:

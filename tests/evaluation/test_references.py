@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.references import (
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.metrics import (
     bert_score,
     bleu_4,
     matching,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from diffusion_lm.evaluation.results import Sample
-from diffusion_lm.evaluation.rows import bootstrap, make_row, nats_interval, nats_per_token
+from diffusion_lm.evaluation.scores import Sample, bootstrap, make_row, nats_interval, nats_per_token
 
 
 def scored(nats: float, tokens: int, **parts: float) -> Sample:
@@ -45,8 +44,6 @@ def test_fluency_is_drawn_anew_by_targets_or_else_by_texts() -> None:
 
 def test_each_of_several_controls_has_an_interval() -> None:
     groups = {"a": [scored(2.0, 2, pos=1.0, attribute=0.0)], "b": [scored(2.0, 2, pos=1.0, attribute=1.0)]}
-    row = make_row(
-        "ours", groups, task="pos+attribute", system="ours", of=2, human=1.0, copies=set(), most=10, seed=0
-    )
+    row = make_row("ours", groups, task="pos+attribute", system="ours", of=2, human=1.0, copies=set(), most=10, seed=0)
     assert row.parts == {"pos": 1.0, "attribute": 0.5}
     assert row.parts_interval == {"pos": (1.0, 1.0), "attribute": (0.0, 1.0)}

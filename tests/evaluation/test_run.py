@@ -11,19 +11,19 @@ import pytest
 import torch
 from rich.console import Console
 
-from diffusion_lm.control.attribute_model import AttributeModel
+from diffusion_lm.common import UserError
+from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.control.guidance import InnerLoop, Pull
 from diffusion_lm.diffusion.clamp import SampledClamp, SoftClamp
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM, fluency
-from diffusion_lm.evaluation.report import Row
-from diffusion_lm.evaluation.rows import copied, success_of, words_of
 from diffusion_lm.evaluation.run import IN_VOCABULARY, evaluate
-from diffusion_lm.evaluation.sampling import clamp_of, guidance_of
+from diffusion_lm.evaluation.scores import Row, copied, success_of
 from diffusion_lm.evaluation.systems import reservoir, spread, target_seed
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.model.generate import Generation
+from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import Generation
+from diffusion_lm.generation.settings import clamp_of, guidance_of
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, fluency
+from diffusion_lm.text.spacing import words_of
 
 
 def read(config: EvaluateConfig) -> list[dict[str, Any]]:
@@ -144,9 +144,7 @@ def test_another_model_under_the_same_name_is_refused(config: EvaluateConfig, tm
         evaluate(config)
 
 
-def test_only_a_task_with_a_classifier_minds_another_classifier(
-    config: EvaluateConfig, tmp_path: Path
-) -> None:
+def test_only_a_task_with_a_classifier_minds_another_classifier(config: EvaluateConfig, tmp_path: Path) -> None:
     lm = DiffusionLM.from_pretrained(config.model, "cpu")
     config = replace(config, model=str(tmp_path / "lm"))
     lm.save_pretrained(config.model)

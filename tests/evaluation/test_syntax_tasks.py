@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.evaluation.config import EvaluateConfig
-from diffusion_lm.evaluation.judge import JudgeConfig, JudgeLM
+from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.run import evaluate
-from diffusion_lm.evaluation.sentence_targets import TREE_EXAMPLE, read_records, tree_target, with_trees
+from diffusion_lm.evaluation.targets import TREE_EXAMPLE, read_records, tree_target, with_trees
+from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
@@ -67,12 +67,10 @@ def test_the_gradient_of_the_classifiers_is_the_papers_way(config: EvaluateConfi
 
 
 def test_trees_are_those_given_or_the_parses_of_the_words(tmp_path: Path) -> None:
-    from diffusion_lm.annotate.backends import parser
+    from diffusion_lm.annotate.parser import parser
 
     path = tmp_path / "trees.jsonl"
-    path.write_text(
-        json.dumps(LINE) + "\n" + json.dumps({"tree": "(S (NP _ _) (VP _))"}) + "\n", encoding="utf-8"
-    )
+    path.write_text(json.dumps(LINE) + "\n" + json.dumps({"tree": "(S (NP _ _) (VP _))"}) + "\n", encoding="utf-8")
     first, second = with_trees(read_records(path, tree_target, TREE_EXAMPLE), parser())
     assert first.value.count("_") == 7 and first.value.startswith("(S (NP (DT _)")
     assert second.value == "(S (NP _ _) (VP _))"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.targets import AttributeTarget, read_attribute_targets
 
 FIELDS = {"food": ["Thai", "Fast food"], "price": ["cheap", "£20-25"]}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusion_lm.evaluation.without import Without
+from diffusion_lm.evaluation.scores import Without
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 
 

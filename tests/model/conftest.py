@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 TEXTS = ["the cat sat on the mat .", "a dog sat on a cat .", "the mat is red ."]

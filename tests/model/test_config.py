@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.config import SIZES, ModelConfig
+from diffusion_lm.common import UserError
+from diffusion_lm.model.denoiser import SIZES, ModelConfig
 
 
 def test_a_size_is_a_shape_and_each_number_can_be_set_alone() -> None:
@@ -28,9 +28,7 @@ def test_the_canvas_is_there_only_in_the_padded_layout() -> None:
         ({"max_length": 2}, "at least 3, not 2"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_in_one_sentence(
-    settings: dict[str, Any], message: str
-) -> None:
+def test_what_does_not_fit_together_is_refused_in_one_sentence(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         ModelConfig(**settings)
     assert "\n" not in str(refused.value)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.diffusion.losses import CrossEntropy, Simple, VariationalBound
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 MakeLM = Callable[..., DiffusionLM]
@@ -34,9 +34,7 @@ def batch(lm: DiffusionLM) -> tuple[Tensor, Tensor]:
 
 
 @EVERY_MODEL
-def test_a_sentence_does_not_see_the_padding_of_its_batch(
-    make_lm: MakeLM, settings: dict[str, object]
-) -> None:
+def test_a_sentence_does_not_see_the_padding_of_its_batch(make_lm: MakeLM, settings: dict[str, object]) -> None:
     lm = make_lm(**settings)
     _, mask = batch(lm)
     z, t, previous = torch.randn(3, 8, 4), torch.tensor([0.1, 0.5, 0.9]), torch.randn(3, 8, 4)
@@ -81,9 +79,7 @@ def test_what_is_masked_changes_no_term_and_no_gradient(make_lm: MakeLM, setting
 
 @EVERY_MODEL
 @pytest.mark.parametrize("autocast", [False, True])
-def test_the_loss_reaches_every_parameter(
-    make_lm: MakeLM, settings: dict[str, object], autocast: bool
-) -> None:
+def test_the_loss_reaches_every_parameter(make_lm: MakeLM, settings: dict[str, object], autocast: bool) -> None:
     # Under autocast, the pass without gradient must not leave cast weights without gradient for the second.
     lm = make_lm(**settings).train()
     ids, mask = batch(lm)
@@ -159,9 +155,7 @@ def test_an_untrained_model_starts_at_the_uniform_distribution() -> None:
 def test_base_is_the_size_of_the_papers_model() -> None:
     # The paper's denoiser is BERT-base; 821 words of dimension 16 hardly add to it.
     tokenizer = build_word_tokenizer([" ".join(f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrst")], 1)
-    config = ModelConfig(
-        size="base", objective="simple", norm="post", self_conditioning=False, layout="padded"
-    )
+    config = ModelConfig(size="base", objective="simple", norm="post", self_conditioning=False, layout="padded")
     with torch.device("meta"):
         lm = DiffusionLM(config, tokenizer, torch.ones(65))
     assert sum(p.numel() for p in lm.parameters()) == pytest.approx(87e6, rel=0.01)

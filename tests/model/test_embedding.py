@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_lm.model.embedding import WordEmbedding, nearest
+from diffusion_lm.diffusion.clamp import nearest
+from diffusion_lm.model.denoiser import WordEmbedding
 
 
 @pytest.mark.parametrize("dim", [4, 16, 128])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lm.diffusion.process import diffuse
-from diffusion_lm.model.heads import EpsHead, Head, LogitHead, X0Head
+from diffusion_lm.model.denoiser import EpsHead, Head, LogitHead, X0Head
 
 B, L, D, V, H = 2, 3, 4, 11, 8
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_lm.model.config import ModelConfig
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.model.transformer import TIME_FEATURES, Transformer, time_features
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from diffusion_lm.cli import main
-from diffusion_lm.errors import UserError
-from diffusion_lm.report.config import ReportConfig
-from diffusion_lm.report.make import make_report
+from diffusion_lm.common import UserError
+from diffusion_lm.report.page import ReportConfig, make_report
 from diffusion_lm.report.samples import samples, spread
 
 VOID = {"meta", "br", "path", "use", "rect", "stop"}
@@ -26,9 +25,7 @@ class Nested(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.loaded += [
-            value or ""
-            for name, value in attrs
-            if name in ("src", "href") and not (value or "").startswith("#")
+            value or "" for name, value in attrs if name in ("src", "href") and not (value or "").startswith("#")
         ]
         if tag not in VOID:
             self.open.append(tag)
@@ -68,9 +65,7 @@ def test_one_page_that_needs_no_other(folders: list[str], tmp_path: Path) -> Non
     assert all((markdown.parent / link).is_file() for link in links)
 
 
-def test_into_rewrites_a_file_in_place(
-    folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_into_rewrites_a_file_in_place(folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     into = tmp_path / "docs" / "results.md"
     into.parent.mkdir()
     sections = ("trace", "table7", "success")
@@ -86,9 +81,7 @@ def test_into_rewrites_a_file_in_place(
 
 
 @pytest.mark.parametrize("content", ["<!-- report:table3 -->\n", "<!-- report:table2 -->\n", None])
-def test_nothing_is_written_where_the_markers_are_wrong(
-    runs: Any, tmp_path: Path, content: str | None
-) -> None:
+def test_nothing_is_written_where_the_markers_are_wrong(runs: Any, tmp_path: Path, content: str | None) -> None:
     into = tmp_path / "results.md"
     if content is not None:
         into.write_text(content)
@@ -115,8 +108,7 @@ def test_a_report_of_nothing_is_refused() -> None:
 
 
 def test_samples_hold_the_worst_and_the_best(runs: Any) -> None:
-    from diffusion_lm.report.collection import collect
-    from diffusion_lm.report.read import read_run
+    from diffusion_lm.report.data import collect, read_run
 
     texts = [runs.text("pos", str(t), f"{t} {s}", s * t / 10) for t in range(10) for s in (1.0, 0.5, 0.0)]
     found = collect([read_run(runs.evaluation("a", runs.row("ours", "pos"), texts=tuple(texts)))])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.report.markers import marked, rewrite
+from diffusion_lm.common import UserError
+from diffusion_lm.report.page import marked, rewrite
 
 KNOWN = ["table2", "free"]
 PROSE = "# Results\n\n<!-- report:table2 -->\nold\n<!-- /report:table2 -->\nProse.\r\n\n  <!--report:free-->\n<!--/report:free-->"

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from diffusion_lm.annotate.trees import read_tree
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.report import figures
-from diffusion_lm.report.chart import COLOURS, SERIES, Chart, Panel, png, svgs
-from diffusion_lm.report.collection import Collection, collect
-from diffusion_lm.report.draw import Bar, bars
-from diffusion_lm.report.read import read_run
-from diffusion_lm.report.trees import brackets, standalone, tree_svg
+from diffusion_lm.report.data import Collection, collect, read_run
+from diffusion_lm.report.figures import COLOURS, SERIES, Bar, Chart, Panel, bars, png, svgs
+from diffusion_lm.report.samples import brackets, standalone, tree_svg
 
 TREE = read_tree("(S (NP (DT the) (NN pub)) (VP (VBZ closes)) (. .))")
 
@@ -83,9 +81,7 @@ def test_the_papers_bars_stand_below_ours(runs: Any) -> None:
 
 @pytest.mark.parametrize("points", [("20", "200"), ("soft", "hard")])
 def test_an_ablation_is_one_chart_with_human_text_as_a_line(runs: Any, points: tuple[str, str]) -> None:
-    folders = [
-        runs.evaluation(p, runs.row("x", "unconditional"), config={"label": f"number: {p}"}) for p in points
-    ]
+    folders = [runs.evaluation(p, runs.row("x", "unconditional"), config={"label": f"number: {p}"}) for p in points]
     (chart,) = figures.ablations(found(*folders))
     assert [panel.title for panel in chart.panels] == ["number: nats a token", "number: distinct words"]
     scales = [panel.draw.keywords["scales"] for panel in chart.panels]  # type: ignore[attr-defined]
@@ -122,9 +118,7 @@ def test_constituents_that_are_not_shared_are_marked() -> None:
     shared = brackets(TREE) & brackets(other)
     assert shared == {(0, 4, "S")}
     marked = [
-        t.text
-        for t in ElementTree.fromstring(tree_svg(TREE, "", shared)).iter("text")
-        if t.get("class") == "miss"
+        t.text for t in ElementTree.fromstring(tree_svg(TREE, "", shared)).iter("text") if t.get("class") == "miss"
     ]
     assert marked == ["NP", "VP"]
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.report.collection import collect, tasks_of
-from diffusion_lm.report.read import read_run
+from diffusion_lm.common import UserError
+from diffusion_lm.report.data import collect, read_run, tasks_of
 
 
 def test_a_run_says_who_did_what(runs: Any) -> None:
@@ -23,9 +20,7 @@ def test_a_run_says_who_did_what(runs: Any) -> None:
 
 
 def test_no_place_on_this_machine_is_shown(runs: Any) -> None:
-    folder = runs.evaluation(
-        "a", runs.row("/home/somebody/models/ours", "pos"), config={"judge": "/home/judge"}
-    )
+    folder = runs.evaluation("a", runs.row("/home/somebody/models/ours", "pos"), config={"judge": "/home/judge"})
     found = collect([read_run(folder)])
     assert found.systems == ["ours"] and next(iter(found.references)).judge == "judge"
 
@@ -49,9 +44,7 @@ def test_no_place_on_this_machine_is_shown(runs: Any) -> None:
         ({"trace.json": "no"}, r"trace\.json is no JSON"),
     ],
 )
-def test_a_folder_that_is_no_finished_evaluation_is_named(
-    tmp_path: Path, files: dict[str, str], message: str
-) -> None:
+def test_a_folder_that_is_no_finished_evaluation_is_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
@@ -63,9 +56,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         read_run(tmp_path / "nowhere")
 
 
-def test_the_later_of_two_runs_counts_and_a_warning_says_so(
-    runs: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_later_of_two_runs_counts_and_a_warning_says_so(runs: Any, caplog: pytest.LogCaptureFixture) -> None:
     first, second = (runs.evaluation(f"run-{s}", runs.row("ours", "pos", success=s)) for s in (0.5, 0.7))
     with caplog.at_level(logging.WARNING, "diffusion_lm"):
         found = collect(map(read_run, (first, second)))
@@ -76,9 +67,7 @@ def test_the_later_of_two_runs_counts_and_a_warning_says_so(
 
 def test_labels_of_figures_are_ablations_in_their_order(runs: Any) -> None:
     folders = [
-        runs.evaluation(
-            f"s{steps}", runs.row(f"steps: {steps}", "unconditional"), config={"label": f"steps: {steps}"}
-        )
+        runs.evaluation(f"s{steps}", runs.row(f"steps: {steps}", "unconditional"), config={"label": f"steps: {steps}"})
         for steps in (100, 20)
     ]
     found = collect(map(read_run, folders))
@@ -100,11 +89,3 @@ def test_a_point_that_is_measured_twice_is_warned_of(runs: Any, caplog: pytest.L
     (point,) = collect(map(read_run, folders)).ablations["clamp"]
     assert "x does pos in several runs" in caplog.text
     assert [row.number("success") for row in tasks_of(point.rows)] == [0.7]
-
-
-def test_reading_needs_no_torch() -> None:
-    script = (
-        "import sys, diffusion_lm.report.sections; print({'torch', 'matplotlib', 'spacy'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

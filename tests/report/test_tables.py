@@ -4,15 +4,9 @@ from typing import Any
 
 import pytest
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.report.collection import Collection, collect
-from diffusion_lm.report.control_tables import table2, table4
-from diffusion_lm.report.free_tables import ablations, free
-from diffusion_lm.report.numbers import DASH, percent
-from diffusion_lm.report.read import read_run
-from diffusion_lm.report.reference_tables import table5, table7
-from diffusion_lm.report.table import Cell, Line, Table
-from diffusion_lm.report.time_table import time_table
+from diffusion_lm.common import UserError
+from diffusion_lm.report.data import DASH, Collection, collect, percent, read_run
+from diffusion_lm.report.tables import Cell, Line, Table, ablations, free, table2, table4, table5, table7, time_table
 
 
 def found(*folders: str) -> Collection:
@@ -52,9 +46,7 @@ def test_table_2_stands_beside_the_papers_and_marks_the_best_of_each_block(runs:
     assert line_of(table, "ours").cells[0].main == DASH
     assert line_of(table, "FT-search", "paper").cells[1] == Cell("93.0", ("lm 3.31",), best=True)
     # 95 paper-compatible against the 93 of FT-search; strict success is not compared with the paper's.
-    assert (
-        line_of(table, "best measured here against the best of the paper's", "margin").cells[1].main == "+2.0"
-    )
+    assert line_of(table, "best measured here against the best of the paper's", "margin").cells[1].main == "+2.0"
 
 
 def test_one_system_alone_is_not_the_best(runs: Any) -> None:
@@ -71,9 +63,7 @@ def test_runs_of_two_judges_say_which(runs: Any) -> None:
 @pytest.mark.parametrize("names", [("pos", "attribute"), ("Pos", "Said")])
 def test_table_4_has_the_success_of_both(runs: Any, names: tuple[str, str]) -> None:
     other, semantic = names
-    row = runs.row(
-        "ours", "pos+attribute", success=0.9, parts={other: 0.96, semantic: 1.0}, parts_paper={other: 0.97}
-    )
+    row = runs.row("ours", "pos+attribute", success=0.9, parts={other: 0.96, semantic: 1.0}, parts_paper={other: 0.97})
     row["parts_interval"] = {other: [0.95, 0.98], semantic: None}
     table = table4(found(runs.evaluation("a", row)))
     cells = line_of(table, "ours").cells

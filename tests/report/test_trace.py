@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.model.generate import Step
-from diffusion_lm.report.trace import MOST_STEPS, traces_of
+from diffusion_lm.common import UserError
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import Step
+from diffusion_lm.model.denoiser import ModelConfig
+from diffusion_lm.report.samples import MOST_STEPS, traces_of
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 
@@ -27,9 +27,7 @@ def test_what_the_callback_of_a_generation_sees_makes_a_trace() -> None:
     tokenizer = build_word_tokenizer(["The pub is cheap.", "The pub is near."], min_count=1)
     counts = torch.zeros(9)
     counts[5:7] = 1
-    lm = DiffusionLM(
-        ModelConfig(width=8, layers=1, heads=2, embedding_dim=4, max_length=8), tokenizer, counts
-    )
+    lm = DiffusionLM(ModelConfig(width=8, layers=1, heads=2, embedding_dim=4, max_length=8), tokenizer, counts)
     steps: list[dict[str, Any]] = []
 
     def watch(step: Step) -> None:

@@ -8,9 +8,8 @@ from nltk import Tree
 
 from diffusion_lm.annotate.trees import read_tree
 from diffusion_lm.control import tree
-from diffusion_lm.report.collection import collect
-from diffusion_lm.report.read import read_run
-from diffusion_lm.report.tree_samples import MOST_WORDS, tree_pairs
+from diffusion_lm.report.data import collect, read_run
+from diffusion_lm.report.samples import MOST_WORDS, tree_pairs
 
 WANTED = "(S (NP (DT _) (NN _)) (VP (VBZ _)))"
 
@@ -33,9 +32,7 @@ def parser(monkeypatch: pytest.MonkeyPatch) -> Flat:
     return flat
 
 
-def test_the_lowest_the_middle_and_the_highest_are_drawn_by_the_text_that_misses_most(
-    runs: Any, parser: Flat
-) -> None:
+def test_the_lowest_the_middle_and_the_highest_are_drawn_by_the_text_that_misses_most(runs: Any, parser: Flat) -> None:
     long = "(S " + "(NN _) " * (MOST_WORDS + 1) + ")"
     texts = [
         runs.text(

@@ -12,11 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.text.corpus import Corpus, CorpusConfig, open_corpus
-from diffusion_lm.text.document import Document
-from diffusion_lm.text.e2e import parse_meaning
-from diffusion_lm.text.reader import HeldOut, Unreadable
+from diffusion_lm.common import UserError
+from diffusion_lm.text.corpus import Corpus, CorpusConfig, HeldOut, Unreadable, open_corpus, parse_meaning
+from diffusion_lm.text.fields import Document
 
 ROW = '"name[Aromi], eatType[pub], priceRange[cheap], familyFriendly[no]","Aromi is a  cheap pub."\n'
 
@@ -52,9 +50,7 @@ def test_documents_are_values() -> None:
 
 
 def test_meaning_representation_gets_canonical_names() -> None:
-    meaning = (
-        "name[The Rice Boat],eatType[pub] , priceRange[£20-25], customer rating[5 out of 5], near[Café, Rome]"
-    )
+    meaning = "name[The Rice Boat],eatType[pub] , priceRange[£20-25], customer rating[5 out of 5], near[Café, Rome]"
     assert parse_meaning(meaning) == {
         "name": "The Rice Boat",
         "Type": "pub",
@@ -85,9 +81,7 @@ def test_malformed_meaning_representations_are_refused(meaning: str) -> None:
 WORDS = st.lists(st.text("abcé£ -,'", min_size=1).filter(str.strip), min_size=1, max_size=6)
 
 
-@given(
-    names=st.lists(st.sampled_from(["name", "area", "near", "food"]), min_size=1, unique=True), values=WORDS
-)
+@given(names=st.lists(st.sampled_from(["name", "area", "near", "food"]), min_size=1, unique=True), values=WORDS)
 def test_meaning_representations_are_read_back(names: list[str], values: list[str]) -> None:
     expected = {name: " ".join(value.split()) for name, value in zip(names, values, strict=False)}
     assert parse_meaning(", ".join(f"{name}[{value}]" for name, value in expected.items())) == expected
@@ -102,9 +96,7 @@ def test_e2e_reads_fields_and_tidies_white_space(tmp_path: Path) -> None:
     assert corpus.unreadable == {"train": 0}
 
 
-def test_unreadable_rows_are_counted_and_the_first_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_rows_are_counted_and_the_first_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         ROW,
         '"name[Aromi]"," "\n',
@@ -164,9 +156,7 @@ def test_e2e_needs_its_development_file(tmp_path: Path) -> None:
 
 def test_a_split_without_any_readable_row_is_refused(tmp_path: Path) -> None:
     corpus = open_source(write_e2e(tmp_path, train='"x",""\n', test=""))
-    with pytest.raises(
-        UserError, match=r"train split .* no readable document .*line 2: the reference is empty"
-    ):
+    with pytest.raises(UserError, match=r"train split .* no readable document .*line 2: the reference is empty"):
         texts(corpus, "train")
     with pytest.raises(UserError, match=r"test split .* no readable document"):
         texts(corpus, "test")
@@ -294,7 +284,10 @@ def test_a_binary_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_the_real_stories_are_read_whole(shared_data: Path) -> None:
     corpus = open_source(shared_data / "roc")
-    assert [len(texts(corpus, split)) for split in corpus.splits] == [16278, 1000]
+    lines = [
+        len((shared_data / "roc" / name).read_text(encoding="utf8").splitlines()) for name in ("train.txt", "valid.txt")
+    ]
+    assert [len(texts(corpus, split)) for split in corpus.splits] == lines
     assert corpus.unreadable == {"train": 0, "dev": 0}
 
 

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.text import encoded as encoded_module
-from diffusion_lm.text.document import Document
+from diffusion_lm.text.corpus import Corpus, Unreadable
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta, encode_corpus
-from diffusion_lm.text.reader import Corpus, Unreadable
+from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import Tokenizer, build_word_tokenizer
 
 TEXTS = ["the cat sat", "the dog", "a cat sat on the mat by the dog", "zebra", "the end"]
@@ -83,9 +83,7 @@ def test_files_are_plain_numpy(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert loaded.meta == encoded.meta and torch.equal(loaded.ids, encoded.ids)
 
 
-def test_every_row_is_accounted_for(
-    tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_row_is_accounted_for(tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     texts: list[str | None] = ["the cat zebra", None, "the cat sat on the mat", " ", "the dog", None, "zebra"]
     with caplog.at_level(logging.INFO, logger="diffusion_lm"):
         encoded = encode_corpus(ListCorpus(texts), "dev", tokenizer, 5, tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.spacing import split_words
 from diffusion_lm.text.tokenizer import (
@@ -78,11 +78,7 @@ def test_bpe_text_comes_back(text):
 
 
 @BOTH
-@given(
-    words=st.lists(
-        st.sampled_from([*SPECIALS, "a", "the", "(", "-", "ENDEND", "xEND"]), min_size=1, max_size=8
-    )
-)
+@given(words=st.lists(st.sampled_from([*SPECIALS, "a", "the", "(", "-", "ENDEND", "xEND"]), min_size=1, max_size=8))
 def test_a_text_cannot_spell_a_special_token(tokenizer, words):
     for text in ("".join(words), " ".join(words)):
         ids = tokenizer.encode(text)

@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from diffusion_lm.text.corpus import CorpusConfig, open_corpus
-from diffusion_lm.text.document import FIELDS, Document
-from diffusion_lm.text.toy import ToyCorpus, sample_toy
+from diffusion_lm.text.corpus import CorpusConfig, ToyCorpus, open_corpus
+from diffusion_lm.text.fields import FIELDS, Document
+from diffusion_lm.text.toy import sample_toy
 
 UPOS = {"ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "NOUN", "PRON", "PROPN", "PUNCT", "VERB"}
 

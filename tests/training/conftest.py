@@ -12,11 +12,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
-from diffusion_lm.model.config import ModelConfig
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.training.config import OptimizerConfig, RunConfig, TokenizerConfig, TrainConfig
-from diffusion_lm.training.data import Data, prepare
-from diffusion_lm.training.loop import Trainer
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import ModelConfig
+from diffusion_lm.training.lm import Data, RunConfig, TokenizerConfig, TrainConfig, Trainer, prepare
+from diffusion_lm.training.trainer import OptimizerConfig
 
 
 def toy_config(out: Path | str, **settings: Any) -> TrainConfig:
@@ -81,8 +80,6 @@ def saved_tensors() -> Callable[[TrainConfig, int], dict[str, torch.Tensor]]:
     def read(config: TrainConfig, step: int) -> dict[str, torch.Tensor]:
         files = Path(config.run.out, "checkpoints", f"step-{step:08d}").glob("*.safetensors")
         # Copies, as the loaded tensors are maps of files that the test may damage.
-        return {
-            f"{file.stem}/{name}": value.clone() for file in files for name, value in load_file(file).items()
-        }
+        return {f"{file.stem}/{name}": value.clone() for file in files for name, value in load_file(file).items()}
 
     return read

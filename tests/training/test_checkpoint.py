@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.training import checkpoint as module
 from diffusion_lm.training.checkpoint import Checkpoint, export_model, latest_checkpoint, save_checkpoint
 

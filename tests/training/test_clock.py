@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.training.clock import Clock
+from diffusion_lm.common import UserError
+from diffusion_lm.training.trainer import Clock
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_along_half_a_cosine():

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 from diffusion_lm.text.corpus import CorpusConfig
-from diffusion_lm.training.config import RunConfig
-from diffusion_lm.training.data import batches_from, epoch_batches, prepare
+from diffusion_lm.training.lm import RunConfig, batches_from, epoch_batches, prepare
 
 LENGTHS = torch.randint(3, 21, (200,), generator=torch.Generator().manual_seed(0))
 
@@ -25,9 +24,7 @@ def test_an_epoch_sees_every_sentence_once(config):
 
 def test_epochs_and_seeds_differ_and_can_be_had_again():
     def epoch(seed, number):
-        return torch.cat(
-            epoch_batches(LENGTHS, RunConfig(batch_tokens=128, seed=seed), None, number)
-        ).tolist()
+        return torch.cat(epoch_batches(LENGTHS, RunConfig(batch_tokens=128, seed=seed), None, number)).tolist()
 
     assert epoch(0, 0) == epoch(0, 0)
     assert len({tuple(epoch(seed, number)) for seed in (0, 1) for number in (0, 1)}) == 4
@@ -69,7 +66,7 @@ def test_a_tokenizer_is_built_once_and_again_for_other_settings(make_config, cor
     assert first.tokenizer.id("c") is None
     assert len(first.train) == 20 and len(first.dev) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("diffusion_lm.training.data.build_tokenizer", None)  # may not be called
+        patch.setattr("diffusion_lm.training.lm.build_tokenizer", None)  # may not be called
         assert prepare(config, tmp_path).tokenizer.fingerprint == first.tokenizer.fingerprint
     other = prepare(replace(config, tokenizer=replace(config.tokenizer, min_count=5)), tmp_path)
     assert other.tokenizer.id("c") is not None

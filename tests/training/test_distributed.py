@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_lm.diffusion import losses
 from diffusion_lm.diffusion.times import Times
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.training import run
-from diffusion_lm.training.loop import Trainer
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.training import lm as run
+from diffusion_lm.training.lm import Trainer
 
 SETTINGS: dict[str, Any] = {"run_steps": 60, "optimizer_lr": 1e-2, "model_self_conditioning": False}
 BATCHES = [torch.arange(n) for n in (5, 8, 1)]
@@ -67,9 +67,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    done = subprocess.run(
-        [*launcher, __file__, str(out)], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*launcher, __file__, str(out)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -98,9 +96,7 @@ def test_both_end_with_the_same_weights(two):
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     saved = DiffusionLM.from_pretrained(two).state_dict()
-    assert all(
-        torch.equal(saved[name.removeprefix("ema/")], a[name]) for name in a if name.startswith("ema/")
-    )
+    assert all(torch.equal(saved[name.removeprefix("ema/")], a[name]) for name in a if name.startswith("ema/"))
 
 
 @pytest.mark.parametrize("batch", range(len(BATCHES)))

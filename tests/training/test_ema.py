@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lm.training.ema import EMA
+from diffusion_lm.training.trainer import EMA
 
 
 def model(value):

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion_lm.common import UserError
 from diffusion_lm.diffusion import losses
 from diffusion_lm.diffusion.times import Times
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.training import checkpoint
-from diffusion_lm.training.config import RunConfig
-from diffusion_lm.training.precision import hardware_precision
+from diffusion_lm.training.lm import RunConfig, hardware_precision
 
 
 def records(config, split):
@@ -74,9 +73,7 @@ def test_every_objective_and_layout_trains(make_config, make_trainer, settings):
         assert trainer.tokens == 2 * (config.run.batch_tokens // 24) * 24  # padding counts
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(
-    make_config, make_trainer, saved_tensors
-):
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(make_config, make_trainer, saved_tensors):
     runs = [make_config(out, run_steps=2, run_seed=seed) for out, seed in (("a", 1), ("b", 1), ("c", 2))]
     for config in runs:
         torch.manual_seed(len(config.run.out))  # what happened before does not matter
@@ -173,7 +170,7 @@ def test_a_full_disk_under_the_metrics_is_the_same_sentence(make_config, make_tr
     def full(*arguments, **values):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("diffusion_lm.training.metrics.SummaryWriter.add_scalar", full)
+    monkeypatch.setattr("diffusion_lm.training.trainer.SummaryWriter.add_scalar", full)
     with pytest.raises(UserError, match="disk is full"):
         make_trainer(make_config()).fit()
 

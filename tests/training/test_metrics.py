@@ -5,7 +5,7 @@ import math
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from diffusion_lm.training.metrics import MetricsLog, Progress, Records
+from diffusion_lm.training.trainer import MetricsLog, Progress, Records
 
 
 def lines(path):
@@ -16,9 +16,7 @@ def test_a_record_is_a_line_and_a_point(tmp_path):
     with MetricsLog(tmp_path / "run", 0, enabled=True) as log:
         log.write(1, {"words": 2.5}, "train")
         log.write(2, {"words": 1.5, "bound": math.inf}, "dev")
-        assert (
-            len(lines(tmp_path / "run" / "metrics.jsonl")) == 2
-        )  # there at once, should the process be killed
+        assert len(lines(tmp_path / "run" / "metrics.jsonl")) == 2  # there at once, should the process be killed
     first, second = lines(tmp_path / "run" / "metrics.jsonl")
     assert first["step"] == 1 and first["split"] == "train" and first["words"] == 2.5 and first["time"] > 0
     assert second["bound"] is None

@@ -31,9 +31,7 @@ def complaints(tree: ast.AST) -> Iterator[str]:
                 yield f"{called}(allow_pickle)"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_pickle(path):
     assert list(complaints(ast.parse(path.read_text(encoding="utf8")))) == []
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lm.training.config import OptimizerConfig
-from diffusion_lm.training.optimizer import (
+from diffusion_lm.training.trainer import (
+    OptimizerConfig,
     build_optimizer,
     learning_rate,
     load_optimizer_tensors,
@@ -32,9 +32,7 @@ def test_warmup_rises_in_equal_steps_to_the_peak():
     assert learning_rate(0, 100, OptimizerConfig(lr=1.0, warmup=0)) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("decay", "halfway", "end"), [("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("none", 1.0, 1.0)]
-)
+@pytest.mark.parametrize(("decay", "halfway", "end"), [("linear", 0.5, 0.0), ("cosine", 0.5, 0.0), ("none", 1.0, 1.0)])
 def test_decay_ends_at_the_last_step(decay, halfway, end):
     config = OptimizerConfig(lr=2.0, warmup=10, decay=decay)
     rates = [learning_rate(step, 110, config) for step in range(10, 111)]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_lm.errors import UserError
+from diffusion_lm.common import UserError
 
 # Trains and, when step 12 is under way, waits to be killed.
 CHILD = """
 import runpy, sys, time
-from diffusion_lm.training.loop import Trainer
-from diffusion_lm.training.run import train
+from diffusion_lm.training.lm import Trainer
+from diffusion_lm.training.lm import train
 
 step = Trainer._train_step
 def slow(self, batch):
@@ -55,9 +55,7 @@ def steps_logged(config):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(
-    make_config, make_trainer, saved_tensors, number
-):
+def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(make_config, make_trainer, saved_tensors, number):
     hard = {
         "model_dropout": 0.1,
         "run_time_sampling": "importance",
@@ -101,9 +99,7 @@ def test_a_run_that_was_killed_continues_as_if_it_had_not_been(make_config, make
     killed, whole = make_config("killed", run_steps=16), make_config("whole", run_steps=16)
     command = [sys.executable, "-c", CHILD, str(Path(__file__).with_name("conftest.py")), killed.run.out]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-    ) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as child:
         assert child.stdout is not None and child.stdout.readline() == b"ready\n"
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
@@ -139,9 +135,7 @@ def test_a_run_that_ended_before_its_model_was_written_writes_it(make_config, ma
 def test_a_run_with_other_settings_is_refused(make_config, make_trainer):
     make_trainer(make_config(run_steps=2)).fit()
     for change in ({"run_steps": 3}, {"optimizer_lr": 1e-3}, {"run_seed": 1}, {"model_dropout": 0.1}):
-        with pytest.raises(
-            UserError, match=r"run holds a run with other settings .* give --run.out another folder"
-        ):
+        with pytest.raises(UserError, match=r"run holds a run with other settings .* give --run.out another folder"):
             make_trainer(make_config(**{"run_steps": 2, **change}))
 
 
@@ -156,9 +150,7 @@ def test_what_leaves_the_weights_alone_may_change(make_config, make_trainer):
     assert make_trainer(make_config(run_steps=2, **settings)).step == 2
 
 
-def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(
-    make_config, make_trainer, saved_tensors, caplog
-):
+def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(make_config, make_trainer, saved_tensors, caplog):
     config = make_config(run_steps=6, run_checkpoint_minutes=0.0)
     make_trainer(config).fit()
     expected = saved_tensors(config, 6)
@@ -167,8 +159,6 @@ def test_a_run_falls_back_on_the_checkpoint_before_a_damaged_one(
 
     resumed = make_trainer(config)
     assert resumed.step == 5
-    assert (
-        "damaged checkpoint" in caplog.text and "model.safetensors is truncated or corrupted" in caplog.text
-    )
+    assert "damaged checkpoint" in caplog.text and "model.safetensors is truncated or corrupted" in caplog.text
     resumed.fit()
     assert_identical(saved_tensors(config, 6), expected)

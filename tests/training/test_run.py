@@ -8,11 +8,10 @@ import pytest
 import torch
 import yaml
 
-from diffusion_lm.errors import UserError
-from diffusion_lm.model.diffusion_lm import DiffusionLM
+from diffusion_lm.common import UserError
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.tokenizer import Tokenizer
-from diffusion_lm.training.run import train
-from diffusion_lm.training.settings import changed_settings, save_settings
+from diffusion_lm.training.lm import changed_settings, save_settings, train
 
 
 def test_a_run_from_settings_to_model(make_config, make_trainer, saved_tensors, caplog):
@@ -42,9 +41,7 @@ def test_a_refused_run_leaves_the_other_one_as_it_was(make_config):
     train(make_config(run_steps=1))
     out = Path(make_config().run.out)
     before = {path: path.read_bytes() for path in out.glob("*.*")}
-    with pytest.raises(
-        UserError, match=r"other settings .*optimizer.lr \(0.003 there, 0.5 here\); give --run.out"
-    ):
+    with pytest.raises(UserError, match=r"other settings .*optimizer.lr \(0.003 there, 0.5 here\); give --run.out"):
         train(make_config(run_steps=1, optimizer_lr=0.5))
     with pytest.raises(UserError, match=r"tokenizer.min_count \(1 there, 400 here\)"):
         train(make_config(run_steps=1, tokenizer_min_count=400))

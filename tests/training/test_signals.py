@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from diffusion_lm.training.signals import StopRequest
+from diffusion_lm.training.trainer import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffusion_lm.model.diffusion_lm import DiffusionLM
-from diffusion_lm.training.validate import validate
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.training.lm import validate
 
 
 @pytest.fixture
@@ -34,9 +34,7 @@ def test_it_tells_the_loss_by_noise_level_and_the_bound(lm, data):
     assert values["loss"] == values["words"]
     assert min(levels) - 1e-4 <= values["loss"] <= max(levels) + 1e-4
     # A head that is zero says that every word is as likely as any other.
-    assert values["loss"] == pytest.approx(
-        torch.tensor(float(data.tokenizer.vocab_size)).log().item(), rel=1e-3
-    )
+    assert values["loss"] == pytest.approx(torch.tensor(float(data.tokenizer.vocab_size)).log().item(), rel=1e-3)
 
 
 def test_a_band_that_no_sentence_falls_in_is_left_out(lm, data):

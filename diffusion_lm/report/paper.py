@@ -1,0 +1,76 @@
+"""What the paper reports, and the tables that stand beside it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    """Success in percent, and the lm-score (lower is more fluent)."""
+
+    success: float
+    lm: float
+
+
+TASKS = {"attribute": "Semantic", "pos": "POS", "tree": "Tree (F1)", "span": "Spans", "length": "Length"}
+"""The columns of Table 2: our name of the task, and the heading."""
+
+TABLE_2: dict[str, dict[str, Pair]] = {
+    "PPLM": {"attribute": Pair(9.9, 5.32)},
+    "FUDGE": {
+        "attribute": Pair(69.9, 2.83), "pos": Pair(27.0, 7.96), "tree": Pair(17.9, 3.39), "span": Pair(54.2, 4.03),
+        "length": Pair(46.9, 3.11),
+    },
+    "FT-sample": {
+        "attribute": Pair(72.5, 2.87), "pos": Pair(89.5, 4.72), "tree": Pair(64.8, 5.72), "span": Pair(26.3, 2.88),
+        "length": Pair(98.1, 3.84),
+    },
+    "FT-search": {
+        "attribute": Pair(89.9, 1.78), "pos": Pair(93.0, 3.31), "tree": Pair(76.4, 3.24), "span": Pair(54.4, 2.19),
+        "length": Pair(100.0, 1.83),
+    },
+    "Diffusion-LM": {
+        "attribute": Pair(81.2, 2.55), "pos": Pair(90.0, 5.16), "tree": Pair(86.0, 3.71), "span": Pair(93.8, 2.53),
+        "length": Pair(99.9, 2.16),
+    },
+}  # fmt: skip
+"""System, task: 200 targets of 50 samples."""
+
+
+class Both(NamedTuple):
+    """Success of the attribute and of the other control, both in percent, and the lm-score."""
+
+    semantic: float
+    other: float
+    lm: float
+
+
+TABLE_4: dict[str, dict[str, Both]] = {
+    "FUDGE": {"tree+attribute": Both(61.7, 15.4, 3.52), "pos+attribute": Both(64.5, 24.1, 3.52)},
+    "FT-PoE": {"tree+attribute": Both(61.7, 29.2, 2.77), "pos+attribute": Both(29.4, 10.5, 2.97)},
+    "Diffusion-LM": {"tree+attribute": Both(69.8, 74.8, 5.92), "pos+attribute": Both(63.7, 69.1, 3.46)},
+}
+"""Two controls at once."""
+
+MEASURES = {"bleu_4": "BLEU-4", "rouge_l": "ROUGE-L", "cider": "CIDEr", "bert_score": "BERTScore"}
+"""The columns of Table 5: our name of the measure in `ReferenceScores`, and the heading."""
+
+TABLE_5: dict[str, tuple[float, float, float, float]] = {
+    "Left-only": (0.9, 16.3, 3.5, 38.5),
+    "DELOREAN": (1.6, 19.1, 7.9, 41.7),
+    "COLD": (1.8, 19.5, 10.7, 42.7),
+    "AR": (6.7, 27.0, 26.9, 89.0),
+    "Diffusion-LM": (7.1, 28.3, 30.7, 89.0),
+}
+"""Infilling of aNLG, in the order of `MEASURES`, 0 to 100."""
+
+TABLE_7: tuple[tuple[str, str, float], ...] = (
+    ("autoregressive, small", "E2E", 1.77),
+    ("diffusion, small", "E2E", 2.28),
+    ("autoregressive, small", "ROCStories", 3.05),
+    ("diffusion, small", "ROCStories", 3.88),
+    ("autoregressive, small", "ROCStories + GPT-J", 2.41),
+    ("diffusion, small", "ROCStories + GPT-J", 3.59),
+    ("diffusion, medium", "ROCStories + GPT-J", 3.10),
+)
+"""System, data, nats a token. The diffusion model is that of its Appendix F, not the one of the other tables."""
