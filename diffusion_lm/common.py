@@ -1,10 +1,15 @@
-"""Bad input, seeds, and what the hardware multiplies in."""
+"""Bad input, the ranges of settings, and what the hardware multiplies in."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class UserError(ValueError):
@@ -15,6 +20,34 @@ class UserError(ValueError):
 
 
 MOST_SEED = 2**32 - 1
+RANGE = "range"
+"""Key of a field's metadata: what `check_range` is called with."""
+
+
+def check_range(
+    name: str,
+    value: float,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> None:
+    """See that a number is finite and within its range.
+
+    Raises:
+        UserError: if it is not; the message names the number, its range and the value.
+    """
+    bounds: list[tuple[str, float | None, Callable[[float, float], bool]]] = [
+        ("at least", least, lambda v, b: v >= b),
+        ("above", above, lambda v, b: v > b),
+        ("at most", most, lambda v, b: v <= b),
+        ("below", below, lambda v, b: v < b),
+    ]
+    given = [(words, bound, fits) for words, bound, fits in bounds if bound is not None]
+    if not math.isfinite(value) or not all(fits(value, bound) for _, bound, fits in given):
+        wanted = " and ".join(f"{words} {bound:g}" for words, bound, _ in given) or "finite"
+        raise UserError(f"{name} must be {wanted}, not {value}.")
 
 
 def check_seed(seed: int) -> None:
@@ -27,22 +60,50 @@ def check_seed(seed: int) -> None:
         raise UserError(f"seed must be from 0 to {MOST_SEED}, not {seed}.")
 
 
+def number(default: float | None, **bounds: float) -> Any:
+    """A field of a `Settings` dataclass with a range (see `check_range`); None is in every range."""
+    return dataclasses.field(default=default, metadata={RANGE: bounds})
+
+
+class Settings:
+    """Base of dataclasses of settings: every number that was declared with `number` is held to its range."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of range."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if RANGE in field.metadata and value is not None:
+                check_range(field.name, value, **field.metadata[RANGE])
+            if field.name == "seed":
+                check_seed(value)
+
+
 def gpu_multiplies_bf16() -> bool:
     """Whether there is a GPU that multiplies in bf16."""
+    import torch
+
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Autocast to bf16 where the device multiplies in it; elsewhere, where bf16 would be emulated and slow, it does nothing."""
-    enabled = gpu_multiplies_bf16() if device.type == "cuda" else cpu_multiplies_bf16()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def cpu_multiplies_bf16() -> bool:
     """Whether the CPU multiplies in bf16 natively."""
+    import torch
+
     if not torch.backends.mkldnn.is_available():
         return False
     if platform.machine() in ("x86_64", "AMD64"):
         # oneDNN would also take bf16 on AVX-512 without bf16 instructions, and be slow.
         return bool(torch.cpu._is_avx512_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies in bf16; elsewhere bf16 would be emulated and slow."""
+    return gpu_multiplies_bf16() if device.type == "cuda" else cpu_multiplies_bf16()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Autocast to bf16 where the device multiplies in it; elsewhere it does nothing."""
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bf16(device))
