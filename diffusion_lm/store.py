@@ -1,22 +1,44 @@
-"""What is kept in folders: config and tensors, each file whole or not at all."""
+"""The one place that reads and writes folders: config and tensors, whole or not at all, never pickled."""
 
 from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from diffusion_lm.common import UserError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left", *(f"os error {number}" for number in _FULL))
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what a full disk, a spent quota or a folder that cannot be written to raises into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # safetensors and TensorBoard wrap the operating system's error in one of their own
+        if getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL_TEXTS):
+            raise UserError(
+                f"The disk is full and {folder} could not be written; what was there before is intact, so free some "
+                "space and start the same command again."
+            ) from None
+        if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
+            raise UserError(f"{folder} cannot be written to ({error.strerror}); give another folder.") from None
+        raise
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
@@ -37,35 +59,33 @@ def write_whole(path: Path, data: str | bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
-_TEXTS = ("No space left", *(f"os error {number}" for number in _NUMBERS))
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append a record as one line of JSON to a file, made if need be; on return the line is on the disk.
 
-
-@contextmanager
-def explain_full_disk(folder: Path) -> Iterator[None]:
-    """Turn an exception that comes from a full disk or a spent quota into a UserError.
-
-    Args:
-        folder: what was written to, for the message.
+    The line is one write to a file opened for appending, so runs that share a file do not mix their lines.
 
     Raises:
-        UserError: in place of that exception; others pass.
+        ValueError: a number is not finite, which JSON cannot hold; None stands for a figure that is missing.
+    """
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        file.write(line.encode("utf-8"))
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds.
+
+    Raises:
+        UserError: if it cannot be read, or is no JSON.
     """
     try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # safetensors and TensorBoard wrap the operating system's error in one of their own
-        full = getattr(error, "errno", None) in _NUMBERS or any(text in str(error) for text in _TEXTS)
-        if not full:
-            raise
-        raise UserError(
-            f"The disk is full and {folder} could not be written; earlier checkpoints are intact, so free "
-            "some space and start the same command again."
-        ) from None
-
-
-T = TypeVar("T")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:  # brackets in thousands of brackets
+        raise UserError(f"{path} is no JSON ({error}).") from None
 
 
 @dataclass(frozen=True)
@@ -73,43 +93,91 @@ class Kind:
     """What is kept, in words for errors."""
 
     name: str
-    """Such as "attribute classifier"."""
+    """Such as "attribute classifier"; written into the config, and folders of another kind are refused."""
     train: str
     """The command that makes one."""
     format: int = 1
     """Of the files; those of another format are refused."""
 
 
-def save(folder: str | Path, kind: Kind, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write the two files into a folder, which is made if it is not there."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": kind.format, **config}, indent=2, ensure_ascii=False)
-    (folder / "config.json").write_text(text, encoding="utf8")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+def save(
+    folder: str | Path,
+    kind: Kind,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    extra: Callable[[Path], None] | None = None,
+) -> None:
+    """Write a folder aside and put it in its place: it then holds the new files, or what it held before.
+
+    Files that are not written anew stay. A process that is killed while the files change places leaves no config.json,
+    which `load` refuses, and never a mixture.
+
+    Args:
+        folder: made if it is not there.
+        kind: what it is.
+        config: what `load` hands to `build`.
+        tensors: by name.
+        extra: writes what else belongs into the folder that it is given, such as a tokenizer.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written to.
+    """
+    folder = Path(folder).absolute()
+    partial = folder.with_name(f".{folder.name}.partial")
+    with explain_full_disk(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir()
+            contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, partial / WEIGHTS, metadata={"format": "pt"})
+            if extra is not None:
+                extra(partial)
+            text = json.dumps({"kind": kind.name, "format": kind.format, **config}, indent=2, ensure_ascii=False)
+            write_whole(partial / CONFIG, f"{text}\n")
+            _change_places(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
-def load(folder: str | Path, kind: Kind, lm: str, build: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T:
+def _change_places(partial: Path, folder: Path) -> None:
+    """Move all that one folder holds into another, the config out first and in last."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        path.replace(folder / path.name)
+
+
+T = TypeVar("T")
+
+
+def load(
+    folder: str | Path, kind: Kind, build: Callable[[dict[str, Any], dict[str, Tensor]], T], lm: str | None = None
+) -> T:
     """Read what `save` wrote.
 
     Args:
         folder: where it is.
         kind: what it has to be.
-        lm: fingerprint of the language model that will be steered.
-        build: makes it of its config, where `lm` stands too, and its tensors.
+        build: makes it of its config and its tensors.
+        lm: fingerprint of the language model that it has to belong to, which stands in its config as `lm`.
 
     Raises:
-        UserError: if the folder is missing or damaged, or belongs to another language model.
+        UserError: if the folder is missing, damaged or foreign, or belongs to another language model.
     """
     folder = Path(folder)
-    if not (folder / "config.json").exists():
+    if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} holds no {kind.name}; make one with: {kind.train}.")
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf8"))
-        if config.pop("format") != kind.format:
+        config = dict(read_json(folder / CONFIG))
+        if (found := config.pop("kind", kind.name)) != kind.name:
+            raise ValueError(f"it holds a {found}")
+        if config.pop("format", 1) != kind.format:
             raise ValueError(f"not of format {kind.format}; make it anew with: {kind.train}")
-        of = config["lm"]
-        built = build(config, load_file(folder / "model.safetensors"))
+        of = None if lm is None else config["lm"]
+        built = build(config, load_file(folder / WEIGHTS))
     except Exception as error:
         raise UserError(f"The {kind.name} in {folder} is truncated or foreign ({error}).") from None
     if of != lm:
@@ -117,24 +185,3 @@ def load(folder: str | Path, kind: Kind, lm: str, build: Callable[[dict[str, Any
             f"The {kind.name} in {folder} belongs to another language model; make it for this one with: {kind.train}."
         )
     return built
-
-
-logger = logging.getLogger(__name__)
-
-
-class Savable(Protocol):
-    """Anything that writes itself into a folder."""
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors."""
-
-
-def save_control(part: Savable, out: Path) -> None:
-    """Put a control's folder in its place whole; what stood there before goes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    part.save_pretrained(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(partial, out)
-    logger.info("Saved in %s.", out)

@@ -93,7 +93,7 @@ class AttributeModel(nn.Module):
             model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
             return model.eval().requires_grad_(False)
 
-        return load(folder, KIND, lm, build)
+        return load(folder, KIND, build, lm)
 
 
 @final

@@ -115,8 +115,8 @@ class TagTable:
         return load(
             folder,
             KIND,
-            lm,
             lambda config, tensors: TagTable(TagTableConfig(**config), *(tensors[name] for name in TENSORS)),
+            lm,
         )
 
 
@@ -295,8 +295,13 @@ class LeafTable:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors, and the tags in a folder beside them."""
-        save(folder, LEAF_TABLE_KIND, asdict(self.config), self.tensors())
-        self.tags.save_pretrained(Path(folder) / "tags")
+        save(
+            folder,
+            LEAF_TABLE_KIND,
+            asdict(self.config),
+            self.tensors(),
+            extra=lambda partial: self.tags.save_pretrained(partial / "tags"),
+        )
 
     @staticmethod
     def from_pretrained(folder: str | Path, lm: str) -> LeafTable:
@@ -315,4 +320,4 @@ class LeafTable:
             tags = TagTable.from_pretrained(Path(folder) / "tags", lm)
             return LeafTable(LeafTableConfig(**config), tags, *(tensors[name] for name in LEAF_TABLE_TENSORS))
 
-        return load(folder, LEAF_TABLE_KIND, lm, build)
+        return load(folder, LEAF_TABLE_KIND, build, lm)

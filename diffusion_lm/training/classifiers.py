@@ -20,14 +20,13 @@ from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
 from diffusion_lm.control.syntax import NO_CONSTITUENT, SyntaxConfig, SyntaxModel
 from diffusion_lm.diffusion.process import diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
+from diffusion_lm.fit import OptimizerConfig, build_optimizer, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.store import save_control
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import Corpus, CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.fields import FIELDS, Document, says
 from diffusion_lm.training.tables import labelled
-from diffusion_lm.training.trainer import OptimizerConfig, build_optimizer, learning_rate
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def train_attribute(
         measure = _measure(lm, corpus, Path(cache))
         fit(model, lm, encoded, lambda rows, outputs: _loss(classes, rows, outputs), config, progress)
         accuracy = measure(model.eval())
-    save_control(model, out)
+    model.save_pretrained(out)
     return accuracy
 
 
@@ -376,7 +375,7 @@ def train_syntax(config: SyntaxTrainConfig, progress: Callable[[int, float], Non
         measure = _syntax_measure(lm, config.corpus, config.dev_labels, Path(cache))
         fit(model, lm, train, lambda rows, outputs: _syntax_loss(labels, rows, outputs), config, progress)
         accuracy = measure(model.eval())
-    save_control(model, Path(config.out) if config.out else lm.folder / "controls" / "syntax")
+    model.save_pretrained(Path(config.out) if config.out else lm.folder / "controls" / "syntax")
     return accuracy
 
 

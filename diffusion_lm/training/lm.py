@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from diffusion_lm.common import UserError, check_seed, cpu_multiplies_bf16, gpu_multiplies_bf16
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
+from diffusion_lm.fit import EMA, OptimizerConfig, build_optimizer, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.store import explain_full_disk, write_whole
@@ -32,14 +33,10 @@ from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.tokenizer import Tokenizer, build_bpe_tokenizer, build_word_tokenizer
 from diffusion_lm.training.checkpoint import Checkpoint, export_model, latest_checkpoint, save_checkpoint
 from diffusion_lm.training.trainer import (
-    EMA,
     MetricsLog,
-    OptimizerConfig,
     Progress,
     Records,
     StopRequest,
-    build_optimizer,
-    learning_rate,
     load_optimizer_tensors,
     optimizer_tensors,
 )

@@ -27,7 +27,7 @@ from diffusion_lm.annotate.parser import (
 )
 from diffusion_lm.annotate.trees import bracket_f1, chart_of, read_tree, tree_of, word_of
 from diffusion_lm.common import UserError, check_seed
-from diffusion_lm.training.trainer import EMA, OptimizerConfig, build_optimizer, learning_rate
+from diffusion_lm.fit import EMA, OptimizerConfig, build_optimizer, learning_rate
 
 if TYPE_CHECKING:
     from nltk import Tree

@@ -18,7 +18,6 @@ from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree
 from diffusion_lm.common import UserError
 from diffusion_lm.control.tables import LeafTable, LeafTableConfig, TagTable, TagTableConfig
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.store import save_control
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import bare, split_words
@@ -150,7 +149,7 @@ def train_tags(config: TagTrainConfig, progress: Progress | None = None) -> TagT
     assert lm.folder is not None
     sentences = ((ids, label.pos) for ids, label in labelled(lm, config.model, config.corpus, config.labels, progress))
     table = count_tags(sentences, UPOS, lm.vocab_size, tagger="spacy", smoothing=config.smoothing, lm=lm.fingerprint)
-    save_control(table, Path(config.out) if config.out else lm.folder / "controls" / "pos")
+    table.save_pretrained(Path(config.out) if config.out else lm.folder / "controls" / "pos")
     return table
 
 
@@ -302,5 +301,5 @@ def train_trees(config: TreeTrainConfig, progress: Progress | None = None) -> Le
         min_count=config.min_count,
         lm=lm.fingerprint,
     )
-    save_control(table, Path(config.out) if config.out else lm.folder / "controls" / "tree")
+    table.save_pretrained(Path(config.out) if config.out else lm.folder / "controls" / "tree")
     return table

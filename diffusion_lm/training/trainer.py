@@ -1,4 +1,4 @@
-"""One training loop, its optimiser, schedule and average."""
+"""What the trainings share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,50 +20,6 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError
 from diffusion_lm.store import write_whole
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and its schedule."""
-
-    lr: float = 1.5e-3
-    """Highest learning rate (paper: 1e-4)."""
-    warmup: int = 200
-    """Steps over which the learning rate rises from 0 (paper: 0)."""
-    decay: Literal["cosine", "linear", "none"] = "cosine"
-    """How it falls to 0 at the last step (paper: linear)."""
-    weight_decay: float = 0.0
-    """AdamW's decoupled weight decay (paper: 0)."""
-    beta2: float = 0.99
-    """AdamW's second-moment decay."""
-    clip: float = 1.0
-    """Largest gradient norm; 0 does not clip (paper: L_simple 0, L_vlb 1)."""
-    ema: float = 0.999
-    """Decay of the averaged weights, which are the ones that generate (paper: 0.9999)."""
-
-
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW; matrices are decayed, vectors and the word embedding are not."""
-    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for n, p in trained if p.ndim == 2 and "embedding" not in n]
-    free = [p for n, p in trained if not (p.ndim == 2 and "embedding" not in n)]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
-
-
-def learning_rate(step: int, steps: int, config: OptimizerConfig) -> float:
-    """The learning rate of a step, counted from 0."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, steps - config.warmup)
-    if config.decay == "linear":
-        return config.lr * (1 - done)
-    if config.decay == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
-    return config.lr
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -132,56 +86,6 @@ class Clock:
         optimizer.step()
         optimizer.zero_grad()
         self.steps += 1
-
-
-class EMA:
-    """shadow <- decay shadow + (1 - decay) weight, after every step.
-
-    The decay of the first steps is smaller, (1 + n) / (10 + n), so that the average forgets the initial
-    weights.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self._names = list(trained)
-        self._live: list[Tensor] = list(trained.values())
-        self._shadow = [p.detach().clone() for p in self._live]
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take the newest weights in."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self._shadow, self._live, 1 - decay)
-
-    def state(self) -> dict[str, Tensor]:
-        """The averaged weights by name."""
-        return dict(zip(self._names, self._shadow, strict=True))
-
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor], steps: int) -> None:
-        """Take up a saved average."""
-        for name, shadow in zip(self._names, self._shadow, strict=True):
-            shadow.copy_(state[name])
-        self.steps = steps
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the live and the averaged weights; a second call puts them back."""
-        for live, shadow in zip(self._live, self._shadow, strict=True):
-            kept = live.detach().clone()
-            live.copy_(shadow)
-            shadow.copy_(kept)
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The averaged weights are the model's inside the `with` block."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
 
 
 class StopRequest:

@@ -12,10 +12,10 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
+from diffusion_lm.fit import OptimizerConfig
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.training.lm import Data, RunConfig, TokenizerConfig, TrainConfig, Trainer, prepare
-from diffusion_lm.training.trainer import OptimizerConfig
 
 
 def toy_config(out: Path | str, **settings: Any) -> TrainConfig:

@@ -1,0 +1,239 @@
+"""One training loop for everything that is trained: optimiser, schedule, average, limits.
+
+The language model's run has a loop of its own (`training.lm`), which is shared by processes and can be taken up again; it
+uses the optimiser, the schedule and the average of this file.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lm.common import Settings, UserError, check_range, number
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Settings):
+    """AdamW and its schedule."""
+
+    lr: float = number(1.5e-3, above=0)
+    """Highest learning rate (paper: 1e-4)."""
+    warmup: int = number(200, least=0)
+    """Steps over which the learning rate rises from 0 (paper: 0)."""
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    """How it falls to 0 at the last step (paper: linear)."""
+    weight_decay: float = number(0.0, least=0)
+    """AdamW's decoupled weight decay (paper: 0)."""
+    beta2: float = number(0.99, least=0, below=1)
+    """AdamW's second-moment decay."""
+    clip: float = number(1.0, least=0)
+    """Largest gradient norm; 0 does not clip (paper: L_simple 0, L_vlb 1)."""
+    ema: float = number(0.999, least=0, below=1)
+    """Decay of the averaged weights, which are the ones that generate; 0 does not average (paper: 0.9999)."""
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW on what wants gradients; matrices are decayed, vectors and the word embedding are not."""
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    decayed = [p for name, p in trained if p.ndim == 2 and "embedding" not in name]
+    free = [p for name, p in trained if not (p.ndim == 2 and "embedding" not in name)]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)
+
+
+def learning_rate(step: int, steps: float, config: OptimizerConfig) -> float:
+    """The learning rate of a step, counted from 0, of `steps`."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
+    if config.decay == "linear":
+        return config.lr * (1 - done)
+    if config.decay == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return config.lr
+
+
+class EMA:
+    """shadow <- decay shadow + (1 - decay) weight, after every step.
+
+    The decay of the first steps is smaller, (1 + n) / (10 + n), so that the average forgets the initial weights.
+    Parameters that want no gradient have no average.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._names, self._live = list(trained), list[Tensor](trained.values())
+        self._shadow = [parameter.detach().clone() for parameter in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the newest weights in."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self._shadow, self._live, 1 - decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights by name."""
+        return dict(zip(self._names, self._shadow, strict=True))
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor], steps: int) -> None:
+        """Take up a saved average of so many steps."""
+        for name, shadow in zip(self._names, self._shadow, strict=True):
+            shadow.copy_(state[name])
+        self.steps = steps
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the live and the averaged weights; a second call puts them back."""
+        for live, shadow in zip(self._live, self._shadow, strict=True):
+            kept = live.detach().clone()
+            live.copy_(shadow)
+            shadow.copy_(kept)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averaged weights are the model's inside the `with` block."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a training ends: at the nearest of those that are given, at least one."""
+
+    steps: int | None = None
+    """Optimiser steps."""
+    epochs: float | None = None
+    """Passes over the batches."""
+    minutes: float | None = None
+    """Time, evaluation included."""
+
+    def __post_init__(self) -> None:
+        """Refuse a training that would have no step, or no end."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if not given:
+            raise UserError("A training needs a limit: steps, epochs or minutes.")
+        for name, value in given.items():
+            check_range(name, value, above=0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is."""
+
+    epoch: int
+    """The pass, counted from 1."""
+    steps: int
+    """Optimiser steps taken."""
+    fraction: float
+    """Share of the training done, in [0, 1], by whichever limit is nearer."""
+    seconds: float
+    """Time since the start, evaluation included."""
+    loss: float
+    """Of the step; after a pass, the mean of its steps."""
+
+
+class _Clock:
+    """How far a training is; its end is estimated from the pace where time is the limit."""
+
+    def __init__(self, limits: Limits, steps_per_epoch: int) -> None:
+        self.started, self.steps = time.monotonic(), 0
+        self.most_seconds = math.inf if limits.minutes is None else 60 * limits.minutes
+        by_epochs = math.inf if limits.epochs is None else math.ceil(limits.epochs * steps_per_epoch)
+        self.most_steps = min(by_epochs, math.inf if limits.steps is None else limits.steps)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def fraction(self) -> float:
+        return min(1.0, max(self.steps / self.most_steps, self.seconds() / self.most_seconds))
+
+    def total(self) -> float:
+        """Steps of the whole training, as it looks by now."""
+        fraction = self.fraction()
+        return self.steps / fraction if self.steps and fraction else self.most_steps
+
+
+Batch = TypeVar("Batch")
+
+
+def fit(
+    model: nn.Module,
+    batches: Callable[[], Sequence[Batch]],
+    loss_of: Callable[[Batch], Tensor],
+    limits: Limits,
+    config: OptimizerConfig,
+    *,
+    on_step: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train what of a model wants gradients; it is left in evaluation mode, with averaged weights if they are wanted.
+
+    Args:
+        model: to be trained.
+        batches: those of one pass, shuffled anew at each call; every pass has as many.
+        loss_of: from a batch to its loss, [].
+        limits: how long.
+        config: how fast.
+        on_step: called after every step.
+        on_epoch: called after every pass, or what the limits left of it, with the model as `fit` would leave it.
+
+    Raises:
+        UserError: there is no batch, or a loss is not finite.
+    """
+    optimizer = build_optimizer(model, config)
+    average = EMA(model, config.ema) if config.ema else None
+    epoch, todo = 1, batches()
+    if not todo:
+        raise UserError("There is nothing to train on; give more sentences.")
+    clock = _Clock(limits, len(todo))
+    while True:
+        model.train()
+        losses: list[float] = []
+        for batch in todo:
+            losses.append(_step(model, optimizer, loss_of(batch), clock, config))
+            if average is not None:
+                average.update()
+            if on_step is not None:
+                on_step(Progress(epoch, clock.steps, clock.fraction(), clock.seconds(), losses[-1]))
+            if clock.fraction() >= 1:
+                break
+        model.eval()
+        if on_epoch is not None:
+            mean = sum(losses) / len(losses)
+            with average.in_place() if average else nullcontext():
+                on_epoch(Progress(epoch, clock.steps, clock.fraction(), clock.seconds(), mean))
+        if clock.fraction() >= 1:
+            break
+        epoch, todo = epoch + 1, batches()
+    if average is not None:
+        average.swap()
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clock: _Clock, config: OptimizerConfig
+) -> float:
+    """Follow the gradient of a loss; return its value."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise UserError(f"The loss is not finite at step {clock.steps + 1}; take a lower lr.")
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(clock.steps, clock.total(), config)
+    optimizer.step()
+    optimizer.zero_grad()
+    clock.steps += 1
+    return value
