@@ -675,8 +675,8 @@ def train_judge_run(config: TrainJudgeConfig) -> None:
 
 def _train_judge_line(report: JudgeProgress) -> str:
     return (
-        f"epoch {report.epoch}: {report.dev_nats:.4f} nats a token on dev (best {report.best_nats:.4f}), "
-        f"{report.train_nats:.4f} on train; {report.fraction:.0%} done after {report.seconds:,.0f} s"
+        f"epoch {report.at.epoch}: {report.dev_nats:.4f} nats a token on dev (best {report.best_nats:.4f}), "
+        f"{report.at.loss:.4f} on train; {report.at.fraction:.0%} done after {report.at.seconds:,.0f} s"
     )
 
 

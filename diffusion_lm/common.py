@@ -60,7 +60,7 @@ def check_seed(seed: int) -> None:
         raise UserError(f"seed must be from 0 to {MOST_SEED}, not {seed}.")
 
 
-def number(default: float | None, **bounds: float) -> Any:
+def number(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
     """A field of a `Settings` dataclass with a range (see `check_range`); None is in every range."""
     return dataclasses.field(default=default, metadata={RANGE: bounds})
 

@@ -21,7 +21,7 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError, autocast, check_seed
 from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
 from diffusion_lm.evaluation.tasks import Composed
-from diffusion_lm.model.causal import Block, JudgeLM
+from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import token_batches
 from diffusion_lm.text.corpus import CorpusConfig
@@ -51,48 +51,6 @@ def asked_of(target: Any) -> dict[str, Any]:
             return {"tree": target}
         return {"span" if _SPAN.match(target.value) else "pos": target}
     return {}
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    """Rows of unequal length as one tensor, [B, L], filled up on the right."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
-
-
-Past = list[Tensor]
-"""For every block the keys and the values of the words read so far, [2, B, heads, L, depth]."""
-
-
-def read_all(lm: JudgeLM, ids: Tensor) -> tuple[Tensor, Past]:
-    """The last hidden states [B, L, H] of words [B, L], START the first, and their past."""
-    x, past = lm.embedding(ids) + lm.positions.weight[: ids.shape[1]], []
-    for block in lm.blocks:
-        assert isinstance(block, Block)
-        past.append(_projected(block, x)[1:])
-        x = block(x)
-    return lm.norm(x), past
-
-
-def read_word(lm: JudgeLM, vectors: Tensor, past: Past) -> tuple[Tensor, Past]:
-    """The last hidden states [B, H] of one more word, given as embeddings [B, H], and the past with it."""
-    place = past[0].shape[3]
-    x, longer = (vectors + lm.positions.weight[place])[:, None], []
-    for block, before in zip(lm.blocks, past, strict=True):
-        assert isinstance(block, Block)
-        q, k, v = _projected(block, x)
-        all_ = torch.cat([before, torch.stack([k, v])], dim=3)
-        y = F.scaled_dot_product_attention(q, all_[0], all_[1])
-        x = x + block.project(y.transpose(1, 2).flatten(2))
-        x = x + block.contract(F.gelu(block.expand(block.norm_mlp(x))))
-        longer.append(all_)
-    return lm.norm(x)[:, 0], longer
-
-
-def _projected(block: Block, x: Tensor) -> Tensor:
-    """Queries, keys and values, [3, B, heads, L, depth], of the block's input [B, L, H]."""
-    batch, length, width = x.shape
-    qkv = block.qkv(block.norm_attention(x)).view(batch, length, 3, block.heads, width // block.heads)
-    return qkv.permute(2, 0, 3, 1, 4)
 
 
 class Sentence(NamedTuple):

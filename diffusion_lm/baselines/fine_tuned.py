@@ -20,7 +20,6 @@ from diffusion_lm.baselines.common import (
     asked_of,
     fit,
     load_baseline,
-    padded,
     save_baseline,
     sentences,
 )
@@ -28,7 +27,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.span import read_span
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, sample
+from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, padded, sample
 from diffusion_lm.text.fields import says
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -217,11 +216,8 @@ class PromptedLM(nn.Module):
     def _hidden(self, prompt: Tensor, ids: Tensor) -> Tensor:
         lm, width = self.lm, prompt.shape[1]
         before = self.symbols(prompt[..., 0]) + self.places(prompt[..., 1])
-        words = lm.embedding(ids) + lm.positions.weight[: ids.shape[1]]
-        x = lm.dropout(torch.cat([before, words], dim=1))
-        for block in lm.blocks:
-            x = block(x)
-        return lm.norm(x[:, width:])
+        x = lm.dropout(torch.cat([before, lm.placed(lm.embedding(ids))], dim=1))
+        return lm.step(x)[0][:, width:]
 
     def nll(self, prompt: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Mean -log p of the words and END, in nats a token, [], of sentences [B, L] where mask [B, L] is True."""

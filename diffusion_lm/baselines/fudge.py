@@ -23,7 +23,6 @@ from diffusion_lm.baselines.common import (
     asked_of,
     fit,
     load_baseline,
-    padded,
     save_baseline,
     sentences,
 )
@@ -32,7 +31,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.span import read_span
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, sample
+from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, padded, sample
 from diffusion_lm.text.tokenizer import Tokenizer, WordTokenizer
 
 FAR = 64

@@ -13,23 +13,19 @@ from torch import Tensor, nn
 
 from diffusion_lm.baselines.common import (
     BaselineTrainConfig,
-    Past,
     Report,
     Softmaxes,
     Wanted,
     asked_of,
     fit,
     load_baseline,
-    padded,
-    read_all,
-    read_word,
     save_baseline,
 )
 from diffusion_lm.baselines.questions import SaidFields
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, sample
+from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, Past, padded, sample
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -188,10 +184,10 @@ class Prefix:
     """What has been written, [B, L] ids: a memory, `past`, of all words but the last, and the last one."""
 
     def __init__(self, lm: JudgeLM, ids: Tensor) -> None:
-        hidden, self.past = read_all(lm, ids[:, :-1])
+        hidden, self.past = lm.step(lm.placed(lm.embedding(ids[:, :-1])))
         self.lm, self.words = lm, ids.shape[1]
         self.said = hidden.sum(1)
-        self.last = lm.embedding(ids[:, -1])
+        self.last = lm.placed(lm.embedding(ids[:, -1:]), self.words - 1)
 
     def read(self, past: Past) -> tuple[Tensor, Tensor]:
         """The next word's log-probabilities [B, V], and the mean state [B, H], if the memory were `past`.
@@ -200,10 +196,10 @@ class Prefix:
         and that of the next word, which is read in expectation, as the mean of all embeddings. Without it a changed memory
         could raise the attribute's probability and leave the next word as it is.
         """
-        state, longer = read_word(self.lm, self.last, past)
+        state, longer = self.lm.step(self.last, past)
         log_p = self.lm.logits(state).log_softmax(-1)
-        ahead, _ = read_word(self.lm, log_p.exp() @ self.lm.embedding.weight, longer)
-        return log_p, (self.said + state + ahead) / (self.words + 1)
+        ahead, _ = self.lm.step(self.lm.placed(log_p.exp() @ self.lm.embedding.weight, self.words), longer)
+        return log_p[:, 0], (self.said + state[:, 0] + ahead[:, 0]) / (self.words + 1)
 
 
 def perturbed(model: AttributeLM, prefix: Prefix, wanted: Wanted, ascent: Ascent) -> Past:

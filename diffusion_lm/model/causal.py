@@ -7,7 +7,6 @@ It is independent of the diffusion model, has its own tokenizer, and can sample 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from diffusion_lm.common import UserError, autocast
-from diffusion_lm.store import write_whole
+from diffusion_lm.common import Settings, UserError, autocast, number
+from diffusion_lm.model.transformer import Block
+from diffusion_lm.store import Kind, load, save
 from diffusion_lm.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -87,34 +85,37 @@ def beam_search(next_word: NextWord, ends: Ends, beams: int) -> list[list[int]]:
     return [sentence for _, sentence in sorted(found, reverse=True)[:beams]]
 
 
-KIND = "judge"
+def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Rows of unequal length as one tensor, [B, L], filled up on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
+
+
+KIND = Kind("judge", "diffusion-lm train-judge", format=2)
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
+class JudgeConfig(Settings):
     """The shape of a judge; saved as its `config.json`."""
 
-    vocab_size: int
+    vocab_size: int = number(least=4)
     """Number of words, the four special ones included."""
-    width: int = 256
+    width: int = number(256, least=1)
     """Width of the residual stream, H; a multiple of `heads`."""
-    layers: int = 4
+    layers: int = number(4, least=1)
     """Number of transformer blocks."""
-    heads: int = 4
+    heads: int = number(4, least=1)
     """Attention heads a block."""
-    max_length: int = 128
+    max_length: int = number(128, least=2)
     """Longest sequence that can be scored, START and END included."""
-    dropout: float = 0.1
+    dropout: float = number(0.1, least=0, below=1)
     """Probability that a feature of the embedding or of a residual branch is dropped while training."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for a shape that cannot be built."""
-        if min(self.vocab_size, self.width, self.layers, self.heads, self.max_length - 1) < 1:
-            raise UserError("The judge's vocab_size, width, layers and heads must be above 0, max_length above 1.")
+        """Refuse a shape that cannot be built."""
+        super().__post_init__()
         if self.width % self.heads:
             raise UserError(f"The judge's width, {self.width}, is not a multiple of its heads, {self.heads}.")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"The judge's dropout must lie in [0, 1), not {self.dropout}.")
 
 
 class SequenceDropout(nn.Module):
@@ -135,38 +136,8 @@ class SequenceDropout(nn.Module):
         return x * (keep / (1 - self.p)).to(x.dtype)
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block with causal attention."""
-
-    def __init__(self, config: JudgeConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.heads = config.heads
-        self.norm_attention = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-        self.norm_mlp = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width)
-        self.contract = nn.Linear(4 * width, width)
-        self.dropout = SequenceDropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `x` [B, L, H] to [B, L, H]; position i reads positions 0 to i."""
-        x = x + self.dropout(self.attend(self.norm_attention(x)))
-        return x + self.dropout(self.contract(F.gelu(self.expand(self.norm_mlp(x)))))
-
-    def attend(self, x: Tensor) -> Tensor:
-        """Causal self-attention, [B, L, H] to [B, L, H].
-
-        Written out because torch's fused kernel is four times slower in bfloat16 on a CPU here.
-        """
-        batch, length, width = x.shape
-        depth = width // self.heads
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, depth).permute(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(depth)
-        future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        y = scores.masked_fill(future, -torch.inf).softmax(-1).to(v.dtype) @ v
-        return self.project(y.transpose(1, 2).reshape(batch, length, width))
+Past = list[Tensor]
+"""For every block the keys and the values of the words read so far, [2, B, heads, L, depth]."""
 
 
 class JudgeLM(nn.Module):
@@ -185,7 +156,10 @@ class JudgeLM(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_length - 1, config.width)
         self.dropout = SequenceDropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, SequenceDropout(config.dropout), causal=True)
+            for _ in range(config.layers)
+        )
         self.norm = nn.LayerNorm(config.width)
         never = torch.zeros(config.vocab_size)
         never[[tokenizer.start_id, tokenizer.pad_id]] = -torch.inf
@@ -197,7 +171,7 @@ class JudgeLM(nn.Module):
         """GPT-2's initial weights: N(0, 0.02), residual projections divided by sqrt(2 layers)."""
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
-                residual = name.endswith(("project.weight", "contract.weight"))
+                residual = name.endswith(("attention_out.weight", "down.weight"))
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -209,10 +183,19 @@ class JudgeLM(nn.Module):
                 f"A sentence has {ids.shape[1] + 1} tokens, START and END included, "
                 f"but the judge reads at most {self.config.max_length}."
             )
-        x = self.dropout(self.embedding(ids) + self.positions.weight[: ids.shape[1]])
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.step(self.dropout(self.placed(self.embedding(ids))))[0]
+
+    def placed(self, vectors: Tensor, first: int = 0) -> Tensor:
+        """Vectors of words [B, L, H] with their positions, from `first` on."""
+        return vectors + self.positions.weight[first : first + vectors.shape[1]]
+
+    def step(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """Read on: the last hidden states [B, L, H] of more words, given as `placed` vectors, and the past with them."""
+        longer = []
+        for i, block in enumerate(self.blocks):
+            x, seen = block(x, past=past and past[i])
+            longer.append(seen)
+        return self.norm(x), longer
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return next-word logits [..., V] of hidden states [..., H]; the output layer is the embedding."""
@@ -251,18 +234,10 @@ class JudgeLM(nn.Module):
         while order:
             size = max(1, batch_tokens // len(sequences[order[0]]))
             batch, order = order[:size], order[size:]
-            ids, mask = self._pad([sequences[i] for i in batch])
-            nats[batch] = self.nll(ids, mask).double().sum(1).cpu()
+            ids = padded([sequences[i] for i in batch], -1).to(self.embedding.weight.device)
+            nats[batch] = self.nll(ids.clamp(min=0), ids >= 0).double().sum(1).cpu()
         self.train(was_training)
         return nats, lengths - 1
-
-    def _pad(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        longest = max(len(s) for s in sequences)
-        pad = self.tokenizer.pad_id
-        device = self.embedding.weight.device
-        ids = torch.tensor([[*s, *[pad] * (longest - len(s))] for s in sequences], device=device)
-        lengths = torch.tensor([len(s) for s in sequences], device=device)
-        return ids, torch.arange(longest, device=device) < lengths[:, None]
 
     @torch.no_grad()
     def sample(
@@ -299,13 +274,7 @@ class JudgeLM(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"kind": KIND, **dataclasses.asdict(self.config)}
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        write_whole(folder / "model.safetensors", save(weights, metadata={"format": "pt"}))
-        self.tokenizer.save(folder)
-        write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        save(folder, KIND, dataclasses.asdict(self.config), self.state_dict(), extra=self.tokenizer.save)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> JudgeLM:
@@ -314,32 +283,13 @@ class JudgeLM(nn.Module):
         Raises:
             UserError: the folder is missing, is not a judge's, or a file in it is damaged.
         """
-        folder = Path(folder)
-        for name in ("config.json", "tokenizer.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder} is not a judge's folder: it holds no {name}.")
-        model = cls(_read_config(folder / "config.json"), Tokenizer.load(folder))
-        try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{folder}/model.safetensors is damaged ({error}); copy it again.") from error
-        except RuntimeError as error:
-            raise UserError(f"{folder}/model.safetensors does not hold the weights of its config.json.") from error
-        return model.eval()
 
+        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> JudgeLM:
+            model = cls(JudgeConfig(**config), Tokenizer.load(folder))
+            model.load_state_dict(tensors)
+            return model.eval()
 
-def _read_config(path: Path) -> JudgeConfig:
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(values, dict) or values.pop("kind", None) != KIND:
-        raise UserError(f'{path} does not describe a judge: its "kind" must be "{KIND}".')
-    try:
-        return JudgeConfig(**values)
-    except TypeError as error:
-        names = ", ".join(field.name for field in dataclasses.fields(JudgeConfig))
-        raise UserError(f"{path} must hold numbers for exactly these keys: {names}.") from error
+        return load(folder, KIND, build)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.annotate.labels import Annotation
-from diffusion_lm.baselines.common import BaselineTrainConfig, fit, padded
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM
+from diffusion_lm.baselines.common import BaselineTrainConfig, fit
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, padded
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from diffusion_lm.baselines.common import read_all, read_word
 from diffusion_lm.baselines.pplm import (
     Ascent,
     AttributeLM,
@@ -29,14 +28,6 @@ def model(judge):
     model = AttributeLM(AttributeLMConfig(judge.config, {"price": ["cheap", "dear"]}), judge.tokenizer)
     model.lm.load_state_dict(judge.state_dict())
     return model.eval().requires_grad_(False)
-
-
-def test_a_word_read_from_the_memory_is_a_word_read_with_all_before_it(judge):
-    hidden, past = read_all(judge, IDS[:, :2])
-    torch.testing.assert_close(hidden, judge.hidden(IDS[:, :2]))
-    for place in (2, 3):
-        state, past = read_word(judge, judge.embedding(IDS[:, place]), past)
-        torch.testing.assert_close(state, judge.hidden(IDS[:, : place + 1])[:, -1])
 
 
 def test_without_updates_it_is_the_language_model(model):
