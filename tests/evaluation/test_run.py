@@ -211,7 +211,7 @@ def test_targets_come_from_the_file(config: EvaluateConfig, tmp_path: Path, call
         ),
         ({"tasks": []}, "No task is given"),
         ({"tasks": ["length"], "lengths": (3, 20)}, "length 15 is out of range"),
-        ({"judge": "nowhere"}, "not a judge's folder"),
+        ({"judge": "nowhere"}, "holds no judge"),
         ({"model": "nowhere"}, "no model 'nowhere'"),
         ({"tasks": ["attribute"], "targets": "nowhere"}, "nowhere cannot be read"),
     ],
