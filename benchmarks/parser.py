@@ -1,6 +1,6 @@
 """How good and how fast a constituency parser is: labelled bracket F1 on a treebank, gold spans kept, sentences a second.
 
-python benchmarks/parser.py --trees gum_test.txt --spans control_targets/spans.jsonl [--parser ours] [--folder runs/parser]
+python benchmarks/parser.py --trees gum_test.txt --spans control_targets/spans.jsonl [--folder runs/parser]
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusion_lm.annotate import parser as backends
-from diffusion_lm.annotate.parser import OurParser
+from diffusion_lm.annotate.parser import BUNDLED, OurParser
 from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import CHAIN, bracket_f1, chart_of, word_of
 from diffusion_lm.training.parser import read_treebank
@@ -39,10 +38,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--trees", type=Path, required=True, help="gold trees, one a line")
     options.add_argument("--spans", type=Path, help="gold spans of control_targets/spans.jsonl")
-    options.add_argument("--parser", default="ours", choices=list(backends.PARSERS))
-    options.add_argument("--folder", type=Path, help="a parser of our own other than the bundled one")
+    options.add_argument("--folder", type=Path, default=BUNDLED, help="a parser other than the bundled one")
     given = options.parse_args()
-    parser = OurParser.from_pretrained(given.folder) if given.folder else backends.parser(given.parser)
+    parser = OurParser.from_pretrained(given.folder)
     console = Console(highlight=False)
     gold = read_treebank(given.trees, ANY_LENGTH)
     words = [[word_of(leaf) for leaf in tree.leaves()] for tree in gold]

@@ -576,8 +576,6 @@ def annotate_run(config: AnnotateConfig) -> None:
         labels = annotate(
             [sentence for sentence in words if sentence],
             config.out,
-            tagger=config.tagger,
-            parser=config.parser,
             workers=config.workers,
             progress=bar,
         )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, final
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from diffusion_lm.annotate.tagger import UPOS, Parser, SpacyTagger, Tagger, docs, load_spacy
-from diffusion_lm.annotate.trees import leaf_of, read_tree, tree_of
+from diffusion_lm.annotate.tagger import Parser, docs, load_spacy
+from diffusion_lm.annotate.trees import tree_of
 from diffusion_lm.common import UserError
 
 if TYPE_CHECKING:
@@ -65,14 +64,18 @@ class FeatureVocabulary:
         return [tags, dependencies, 2 * FARTHEST + 1, tags, FARTHEST + 1, FARTHEST + 1, 8]
 
 
-def features(sentences: Iterable[Sequence[str]], vocabulary: FeatureVocabulary) -> Iterator[Words]:
+def features(sentences: Sequence[Sequence[str]], vocabulary: FeatureVocabulary) -> list[Words]:
     """The features of sentences given as words without joiner marks, in their order."""
     tag = {name: i + 1 for i, name in enumerate(vocabulary.tags)}
     dependency = {name: i + 1 for i, name in enumerate(vocabulary.dependencies)}
-    for doc in docs(sentences):
-        classes = torch.tensor(_classes(doc, tag, dependency), dtype=torch.int16).view(-1, 7)
-        vectors = torch.from_numpy(np.asarray(doc.tensor, np.float16))
-        yield Words(classes, vectors, [token.tag_ for token in doc])
+    return [
+        Words(
+            torch.tensor(_classes(doc, tag, dependency), dtype=torch.int16).view(-1, 7),
+            torch.from_numpy(np.asarray(doc.tensor, np.float16)),
+            [token.tag_ for token in doc],
+        )
+        for doc in docs(sentences, least=1)
+    ]
 
 
 def _classes(doc: Doc, tag: dict[str, int], dependency: dict[str, int]) -> list[list[int]]:
@@ -331,8 +334,7 @@ def charts(model: SpanParser, sentences: Sequence[Words]) -> list[Chart]:
     return out
 
 
-@final
-class OurParser(Parser):
+class OurParser:
     """Parses whole lines of words; what it takes for the words' tags are spaCy's fine tags."""
 
     def __init__(self, model: SpanParser) -> None:
@@ -340,23 +342,16 @@ class OurParser(Parser):
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> OurParser:
-        """Load the parser in a folder.
-
-        Raises:
-            UserError: if the folder holds none, or a damaged one.
-        """
+        """Load the parser in a folder; see `SpanParser.from_pretrained`."""
         return OurParser(SpanParser.from_pretrained(folder))
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:
         """The trees of sentences given as words.
 
         Raises:
-            UserError: if a sentence has no words.
+            UserError: if a sentence has no words, too many, or one that is none.
         """
-        for row, words in enumerate(sentences):
-            if not words:
-                raise UserError(f"Sentence {row + 1} has no words, and so no tree; leave it out.")
-        found = list(features(sentences, self.model.config.vocabulary))
+        found = features(sentences, self.model.config.vocabulary)
         return [
             tree_of(words, each.tags, chart)
             for words, each, chart in zip(sentences, found, charts(self.model, found), strict=True)
@@ -366,115 +361,8 @@ class OurParser(Parser):
 BUNDLED = Path(__file__).resolve().parents[1] / "models" / "parser"
 """The parser that comes with the package."""
 
-T = TypeVar("T")
 
-
-@final
-class StanzaTagger(Tagger):
-    """Universal tags by Stanza, the paper's tagger."""
-
-    labels = UPOS
-
-    def __init__(self) -> None:
-        self.pipeline = _stanza("tokenize,pos")
-
-    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:  # noqa: D102
-        if not sentences:
-            return []
-        found = self.pipeline([list(words) for words in sentences]).sentences
-        return [[word.upos for word in sentence.words] for sentence in found]
-
-
-@final
-class StanzaParser(Parser):
-    """Constituency trees by Stanza."""
-
-    def __init__(self) -> None:
-        self.pipeline = _stanza("tokenize,pos,constituency")
-
-    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:  # noqa: D102
-        if not sentences:
-            return []
-        found = self.pipeline([list(words) for words in sentences]).sentences
-        return [read_tree(str(sentence.constituency)) for sentence in found]
-
-
-@final
-class BeneparParser(Parser):
-    """Constituency trees by the Berkeley neural parser, the paper's parser."""
-
-    def __init__(self) -> None:
-        self.module = _optional("benepar", "benepar")
-        try:
-            self.parser = self.module.Parser("benepar_en3")
-        except Exception as error:
-            raise UserError(
-                f"benepar's English model cannot be loaded ({error}); fetch it with: "
-                "python -c \"import benepar; benepar.download('benepar_en3')\"."
-            ) from None
-
-    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:  # noqa: D102
-        given = [self.module.InputSentence(words=[leaf_of(word) for word in words]) for words in sentences]
-        return [read_tree(str(tree)) for tree in self.parser.parse_sents(given)]
-
-
-def _optional(module: str, package: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise UserError(f"{module} is not installed; install it with: pip install {package}.") from None
-
-
-def _stanza(processors: str) -> Any:
-    stanza = _optional("stanza", "stanza")
-    try:
-        # The words are the caller's; nothing is fetched from the network behind the caller's back.
-        return stanza.Pipeline(
-            "en", processors=processors, tokenize_pretokenized=True, download_method=None, verbose=False
-        )
-    except Exception as error:
-        raise UserError(
-            f"Stanza's English models cannot be loaded ({error}); fetch them with: "
-            "python -c \"import stanza; stanza.download('en')\"."
-        ) from None
-
-
-def _ours() -> Parser:
-
+@cache
+def parser() -> Parser:
+    """The parser that comes with the package."""
     return OurParser.from_pretrained(BUNDLED)
-
-
-TAGGERS: dict[str, Callable[[], Tagger]] = {"spacy": SpacyTagger, "stanza": StanzaTagger}
-"""What makes the tagger of a name."""
-
-PARSERS: dict[str, Callable[[], Parser]] = {"ours": _ours, "benepar": BeneparParser, "stanza": StanzaParser}
-"""What makes the parser of a name."""
-
-
-def tagger(name: str = "spacy") -> Tagger:
-    """The tagger of a name.
-
-    Raises:
-        UserError: if there is none of that name, or it or its model is not installed.
-    """
-    return _choose("tagger", TAGGERS, name)
-
-
-def parser(name: str = "ours") -> Parser:
-    """The parser of a name.
-
-    Raises:
-        UserError: if there is none of that name, or it or its model is not installed.
-    """
-    return _choose("parser", PARSERS, name)
-
-
-def _choose(kind: str, factories: Mapping[str, Callable[[], T]], name: str) -> T:
-    if name not in factories:
-        raise UserError(f"There is no {kind} {name!r}; take {_either(factories)}.")
-    return factories[name]()
-
-
-def _either(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}"

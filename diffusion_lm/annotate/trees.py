@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from diffusion_lm.common import UserError
@@ -23,10 +23,18 @@ ANY_WORD = "_"
 CHAIN = "+"
 """Joins the labels of constituents above the same words."""
 
+MOST_WORDS = 512
+"""Of a sentence: its chart grows with the square of them."""
+
+MOST_DEPTH = 100
+"""Brackets within brackets: what walks a tree recurses."""
+
 _ROOTS = frozenset(("", "ROOT", "TOP"))
 _BRACKETS = {"(": "-LRB-", ")": "-RRB-"}
 _PLAIN = {code: bracket for bracket, code in _BRACKETS.items()}
+_TOKEN = re.compile(r"\(\s*[^\s()]*|\)|[^\s()]+")
 _SHOWN = 40
+_QUOTED = 300
 
 
 class Span(NamedTuple):
@@ -37,17 +45,19 @@ class Span(NamedTuple):
     label: str
 
 
-def read_tree(text: str) -> Tree:
+def read_tree(text: str, most_leaves: int = MOST_WORDS) -> Tree:
     """Read a tree in Penn Treebank brackets; an unlabelled, ROOT or TOP bracket around the whole of it goes.
 
     Args:
         text: such as "(S (NP (DT the) (NN pub)) (VP (VBZ closes)))"; the leaf `_` stands for any word.
+        most_leaves: a tree of more is refused, and so is one deeper than `MOST_DEPTH`.
 
     Raises:
-        UserError: if the brackets do not match, or a bracket has no label or no word.
+        UserError: if it is too large, the brackets do not match, or a bracket has no label or no word.
     """
     from nltk import Tree
 
+    _check_size(text, most_leaves)
     try:
         tree = Tree.fromstring(text)
     except ValueError as error:
@@ -57,23 +67,40 @@ def read_tree(text: str) -> Tree:
     for part in tree.subtrees():
         if not part.label() or CHAIN in part.label():
             raise UserError(
-                f"A bracket of the tree {text!r} has the label {part.label()!r}; a label is a name without {CHAIN}."
+                f"The tree {_quote(text)} has the label {_quote(part.label())}; a label is a name without {CHAIN}."
             )
         if not len(part):
-            raise UserError(f"({part.label()}) in the tree {text!r} holds no word; give one, or {ANY_WORD}.")
+            raise UserError(f"({part.label()}) in the tree {_quote(text)} holds no word; give one, or {ANY_WORD}.")
     return tree
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")
+
+
+def _check_size(text: str, most_leaves: int) -> None:
+    """Refuse a tree by its number of leaves and its depth before anything is built of it."""
+    leaves = depth = 0
+    for found in _TOKEN.finditer(text):
+        first = found[0][0]
+        depth += (first == "(") - (first == ")")
+        leaves += first not in "()"
+        if leaves > most_leaves or depth > MOST_DEPTH:
+            raise UserError(
+                f"The tree {_quote(text)} is too large; give at most {most_leaves} words, {MOST_DEPTH} brackets deep."
+            )
 
 
 def _broken(text: str, problem: str) -> str:
     """Where the brackets break, and what would be right there."""
     found = re.search(r"expected (.+) but got (.+)\s+at index (\d+)", problem)
     if found is None:
-        return f"{text!r} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
+        return f"{_quote(text)} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
     expected, got, place = found[1], found[2].strip(), int(found[3])
     before, after = text[max(0, place - _SHOWN) : place], text[place : place + _SHOWN]
     return (
-        f"The tree {text!r} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand there, "
-        f"not {got}."
+        f"The tree {_quote(text)} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand "
+        f"there, not {got[:_SHOWN]}."
     )
 
 
@@ -93,7 +120,7 @@ def write_tree(tree: Tree) -> str:
 
 
 def leaf_of(word: str) -> str:
-    """A word as a leaf: round brackets as -LRB- and -RRB-, as in the Penn Treebank."""
+    """A word as a leaf, round brackets as the Penn Treebank's -LRB- and -RRB-."""
     return word.replace("(", _BRACKETS["("]).replace(")", _BRACKETS[")"])
 
 
@@ -114,20 +141,7 @@ def is_tag(node: Tree | str) -> bool:
 
 def spans_of(tree: Tree) -> list[Span]:
     """The constituents above pre-terminals, a unary chain as one; a parent stands before its children."""
-    return list(_spans(tree, 0))
-
-
-def _spans(tree: Tree, start: int) -> Iterator[Span]:
-    if isinstance(tree, str) or is_tag(tree):
-        return
-    labels, node = [tree.label()], tree
-    while len(node) == 1 and not is_tag(node[0]):
-        node = node[0]
-        labels.append(node.label())
-    yield Span(start, start + len(node.leaves()), CHAIN.join(labels))
-    for child in node:
-        yield from _spans(child, start)
-        start += 1 if isinstance(child, str) else len(child.leaves())
+    return sorted(spans_of_leaves(leaves_of(tree)), key=lambda span: (span.start, -span.stop))
 
 
 def chart_of(tree: Tree) -> dict[tuple[int, int], str]:
@@ -154,71 +168,43 @@ def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int,
     if (0, size) not in chart or not size:
         raise UserError(f"No constituent covers all {size} words; a chart needs one at (0, {size}).")
 
-    # A parent before its children: by start, and the longest first. `open_` is the path from the root to here.
-    leaves = [Tree(tag, [leaf_of(word)]) for word, tag in zip(words, tags, strict=True)]
-    open_: list[tuple[int, Tree]] = []
-    root, filled = None, 0
-    for (start, stop), chain in sorted(chart.items(), key=lambda item: (item[0][0], -item[0][1])):
+    for start, stop in chart:
         if not 0 <= start < stop <= size:
             raise UserError(f"The span ({start}, {stop}) is not one of a sentence of {size} words.")
-        while open_ and open_[-1][0] <= start:
-            last, node = open_.pop()
-            node.extend(leaves[filled:last])
-            filled = max(filled, last)
-        if open_:
-            open_[-1][1].extend(leaves[filled:start])
-            filled = max(filled, start)
-            if stop > open_[-1][0]:
-                raise UserError(f"The span ({start}, {stop}) crosses one that ends at {open_[-1][0]}.")
-        top, *rest = split_chain(chain)
-        node = below = Tree(top, [])
-        for label in rest:
-            below.append(Tree(label, []))
-            below = below[0]
-        if open_:
-            open_[-1][1].append(node)
-        else:
-            root = node
-        open_.append((stop, below))
-    while open_:
-        last, node = open_.pop()
-        node.extend(leaves[filled:last])
-        filled = max(filled, last)
-    assert root is not None  # (0, size) is in the chart and comes first
-    return root
+    # A parent before its children, taken from the end. `path` leads from the root, above all, to here.
+    left = sorted(chart, key=lambda span: (-span[0], span[1]))
+    path = [(size, Tree("", []))]
+    for place, (word, tag) in enumerate(zip(words, tags, strict=True)):
+        while left and left[-1][0] == place:
+            start, stop = left.pop()
+            if stop > path[-1][0]:
+                raise UserError(f"The span ({start}, {stop}) crosses one that ends at {path[-1][0]}.")
+            for label in split_chain(chart[start, stop]):
+                path[-1][1].append(node := Tree(label, []))
+                path.append((stop, node))
+        path[-1][1].append(Tree(tag, [leaf_of(word)]))
+        while len(path) > 1 and path[-1][0] == place + 1:
+            path.pop()
+    return path[0][1][0]
 
 
 def bracket_f1(gold: Iterable[Tree], predicted: Iterable[Tree]) -> float:
     """Labelled bracket F1 over a corpus, as EVALB counts, but with punctuation left in.
 
-    Each label of a unary chain is a bracket of its own; pre-terminals are none.
-
-    Raises:
-        UserError: if the two are not as many.
+    Each label of a unary chain is a bracket of its own; pre-terminals are none. The two have to be as many.
     """
-    gold, predicted = list(gold), list(predicted)
-    if len(gold) != len(predicted):
-        raise UserError(f"{len(predicted)} trees cannot be held against {len(gold)}; give as many.")
-    shared = total = 0
-    for right, guess in zip(gold, predicted, strict=True):
-        ours, theirs = _brackets(guess), _brackets(right)
-        shared += (ours & theirs).total()
-        total += ours.total() + theirs.total()
+    pairs = [tuple(map(_brackets, trees)) for trees in zip(gold, predicted, strict=True)]
+    shared = sum((right & guess).total() for right, guess in pairs)
+    total = sum(right.total() + guess.total() for right, guess in pairs)
     return 2 * shared / total if total else 1.0
 
 
 def _brackets(tree: Tree) -> Counter[tuple[int, int, str]]:
-    return Counter((s.start, s.stop, label) for s in spans_of(tree) for label in split_chain(s.label))
+    return Counter((start, stop, label) for start, stop, chain in spans_of(tree) for label in split_chain(chain))
 
 
 class Leaf(NamedTuple):
-    """What a tree says of one word.
-
-    Attributes:
-        tag: label of its pre-terminal; None where the tree does not say.
-        opens: labels of the constituents that begin with it, the highest first.
-        closes: labels of the constituents that end with it, the highest first.
-    """
+    """What a tree says of one word: its tag, None if free, and the constituents it opens and closes, highest first."""
 
     tag: str | None
     opens: tuple[str, ...] = ()
@@ -244,11 +230,11 @@ def leaves_of(tree: Tree, tags: Collection[str] | None = None) -> list[Leaf]:
 
 
 def spans_of_leaves(leaves: Sequence[Leaf]) -> list[Span]:
-    """The constituents that leaves open and close, a unary chain as one; the inverse of `leaves_of` but for the tags."""
+    """The constituents that leaves open and close, a unary chain as one, in the order of their ends."""
     chains: dict[tuple[int, int], list[str]] = {}
-    open_: list[int] = []
+    starts: list[int] = []
     for i, leaf in enumerate(leaves):
-        open_ += [i] * len(leaf.opens)
+        starts += [i] * len(leaf.opens)
         for label in reversed(leaf.closes):
-            chains.setdefault((open_.pop(), i + 1), []).insert(0, label)
+            chains.setdefault((starts.pop(), i + 1), []).insert(0, label)
     return [Span(start, stop, CHAIN.join(labels)) for (start, stop), labels in chains.items()]

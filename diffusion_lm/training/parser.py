@@ -188,8 +188,8 @@ def train_parser(config: ParserTrainConfig, progress: Callable[[ParserProgress],
     vocabulary = FeatureVocabulary.of_spacy()
     model = SpanParser(SpanParserConfig(labels, vocabulary, config.width, config.dropout, config.word_dropout))
     logger.info("%d labels, %d parameters.", len(labels), sum(p.numel() for p in model.parameters()))
-    seen = list(features(map(_words, trees), vocabulary))
-    dev_seen = list(features(map(_words, dev), vocabulary))
+    seen = features(list(map(_words, trees)), vocabulary)
+    dev_seen = features(list(map(_words, dev)), vocabulary)
     classes = {label: i + 1 for i, label in enumerate(labels)}
     goals = [targets(tree, classes) for tree in trees]
     logger.info("Features of %d sentences are ready.", len(seen) + len(dev_seen))

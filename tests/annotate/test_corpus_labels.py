@@ -1,14 +1,17 @@
-import importlib
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import spacy
 
 from diffusion_lm.annotate import labels as corpus_labels
-from diffusion_lm.annotate import parser as backends
-from diffusion_lm.annotate.labels import annotate, read_annotations
+from diffusion_lm.annotate import parser, tagger
+from diffusion_lm.annotate.labels import AnnotateConfig, annotate, read_annotations
 from diffusion_lm.annotate.tagger import SpacyTagger
 from diffusion_lm.annotate.trees import read_tree
 from diffusion_lm.common import UserError
 
+LABEL = '{"words": ["Yes"], "pos": ["INTJ"], "tree": "(INTJ (UH Yes))"}'
 LINES = [["The", "pub", "serves", "food", "."], ["Yes"], ["Near", "the", "river", "(", "cheap", ")", "."]]
 
 
@@ -16,8 +19,10 @@ LINES = [["The", "pub", "serves", "food", "."], ["Yes"], ["Near", "the", "river"
 def _bundled(tiny, tmp_path, monkeypatch):
     """A tiny parser in the place of the bundled one."""
     tiny.save_pretrained(tmp_path / "parser")
-    monkeypatch.setattr(backends, "BUNDLED", tmp_path / "parser")
-    corpus_labels._backends.cache_clear()
+    monkeypatch.setattr(parser, "BUNDLED", tmp_path / "parser")
+    parser.parser.cache_clear()
+    yield
+    parser.parser.cache_clear()
 
 
 def test_labels_are_written_and_read_back(tmp_path, monkeypatch):
@@ -51,31 +56,49 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path):
     out.write_text("".join(lines[:-1]))
     with pytest.raises(UserError, match="2 of 3"):
         list(read_annotations(out))
-    out.write_text("".join(lines)[:-9])
+    deep = "[" * 100_000
+    for damage in (
+        '{"words": ["Ye',
+        deep,
+        "[]",
+        '{"words": 1, "pos": [], "tree": ""}',
+        LABEL.replace("INTJ", 'X", "Y'),
+    ):
+        out.write_text("".join([*lines[:2], damage + "\n", *lines[3:]]))
+        with pytest.raises(UserError, match="Line 3"):
+            list(read_annotations(out))
+    out.write_bytes(b"".join([*(line.encode() for line in lines[:3]), b"\xff\xfe\n"]))
     with pytest.raises(UserError, match="Line 4"):
         list(read_annotations(out))
+    out.write_text(deep)
+    with pytest.raises(UserError, match="no file of labels"):
+        list(read_annotations(out))
+
+
+def test_workers_label_as_this_process_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_labels, "_CHUNK", 2)
+    monkeypatch.setattr(corpus_labels, "ProcessPoolExecutor", lambda workers, **options: ThreadPoolExecutor(workers))
+    assert annotate(LINES, tmp_path / "two.jsonl", workers=2) == annotate(LINES, tmp_path / "one.jsonl", workers=1)
 
 
 def test_a_sentence_without_words_is_refused(tmp_path):
     with pytest.raises(UserError, match="Sentence 1"):
         annotate([[]], tmp_path / "labels.jsonl")
+    with pytest.raises(UserError, match="workers"):
+        AnnotateConfig(workers=0)
 
 
-def test_backends_are_chosen_by_name(monkeypatch):
-    assert isinstance(backends.tagger("spacy"), SpacyTagger)
-    assert backends.parser("ours").parse([["Yes"]])
-    with pytest.raises(UserError, match="spacy or stanza"):
-        backends.tagger("spacey")
-    with pytest.raises(UserError, match="ours, benepar or stanza"):
-        backends.parser("mine")
-
-
-@pytest.mark.parametrize(("choose", "name"), [("tagger", "stanza"), ("parser", "stanza"), ("parser", "benepar")])
-def test_a_backend_that_is_not_installed_says_how_to_get_it(choose, name, monkeypatch):
-    def refuse(module):
-        raise ImportError(module)
-
-    monkeypatch.setattr(backends, "import_module", refuse)
-    assert importlib.import_module is not refuse
-    with pytest.raises(UserError, match=f"pip install {name}"):
-        getattr(backends, choose)(name)
+def test_the_model_of_spacy_is_known_by_its_weights(tmp_path, monkeypatch):
+    other = tmp_path / "en_core_web_sm" / f"en_core_web_sm-{tagger.VERSION}"
+    for name in tagger.WEIGHTS:
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).write_bytes(b"other weights")
+    (tmp_path / "en_core_web_sm" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    tagger.load_spacy.__wrapped__()  # the copy is found where the official name has other weights
+    monkeypatch.setattr(tagger, "MODELS", ("en_core_web_sm",))
+    with pytest.raises(UserError, match=tagger.SHA256):
+        tagger.load_spacy.__wrapped__()
+    monkeypatch.setattr(tagger, "SHA256", hashlib.sha256(b"other weights" * len(tagger.WEIGHTS)).hexdigest())
+    monkeypatch.setattr(spacy, "load", lambda folder, exclude: folder)
+    assert tagger.load_spacy.__wrapped__() == other

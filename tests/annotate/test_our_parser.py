@@ -11,6 +11,7 @@ from diffusion_lm.annotate.parser import (
     features,
     span_index,
 )
+from diffusion_lm.annotate.tagger import SpacyTagger
 from diffusion_lm.annotate.trees import chart_of
 from diffusion_lm.common import UserError
 
@@ -29,7 +30,7 @@ def test_features_have_the_shapes_and_ranges_the_model_expects(vocabulary):
         assert len(found.tags) == len(words)
         assert (found.classes >= 0).all()
         assert (found.classes < torch.tensor(vocabulary.sizes)).all()
-    first = next(features(LINES, vocabulary)).classes
+    first = features(LINES, vocabulary)[0].classes
     assert first[0].tolist() == [
         1 + vocabulary.tags.index("DT"),
         1 + vocabulary.dependencies.index("det"),
@@ -65,9 +66,26 @@ def test_trees_keep_words_and_order_and_do_not_depend_on_the_batch(tiny):
     assert parser.parse([]) == []
 
 
-def test_a_sentence_without_words_is_refused(tiny):
-    with pytest.raises(UserError, match="Sentence 2 has no words"):
-        OurParser(tiny).parse([["Yes"], []])
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ([], "has 0 words"),
+        (["a"] * 513, "has 513 words"),
+        (["a", ""], "''"),
+        (["a b"], "'a b'"),
+        (["a\0b"], r"'a\x00b'"),
+        (["\ud800"], r"'\ud800'"),
+    ],
+)
+def test_what_is_no_sentence_is_refused(tiny, words, named):
+    for label in (OurParser(tiny).parse, *[SpacyTagger().tag] * bool(words)):
+        with pytest.raises(UserError, match=r"[Ss]entence 2") as error:
+            label([["Yes"], words])
+        assert named in str(error.value)
+
+
+def test_the_tagger_has_no_tags_for_no_words():
+    assert SpacyTagger().tag([[], ["Yes"]]) == [[], ["INTJ"]]
 
 
 def test_saved_and_loaded(tiny, tmp_path):

@@ -95,5 +95,23 @@ def test_bracket_f1_counts_labels_of_chains_and_repeats():
     guess = read_tree("(S (VP (VB Go) (NP (NN bed))))")  # S, VP, NP
     assert bracket_f1([gold], [gold]) == 1
     assert bracket_f1([gold], [guess]) == pytest.approx(2 * 3 / 7)
-    with pytest.raises(UserError):
+    with pytest.raises(ValueError):
         bracket_f1([gold], [])
+
+
+def test_a_tree_is_refused_by_its_size_before_it_is_built():
+    flat, deep = "(S" + " (NN a)" * 600 + ")", "(S " * 101 + "a" + ")" * 101
+    for text in (flat, deep, flat * 10_000, "(S " * 1_000_000, "(S" + " (A" * 200_000):
+        with pytest.raises(UserError, match="512 words, 100 brackets") as error:
+            read_tree(text)
+        assert len(str(error.value)) < 500
+    assert len(read_tree(flat, most_leaves=600).leaves()) == 600
+    assert read_tree(deep[3:-1]).height() == 101
+    with pytest.raises(UserError, match="at most 2 words"):
+        read_tree(PUB, most_leaves=2)
+
+
+def test_an_error_does_not_repeat_a_long_tree():
+    with pytest.raises(UserError) as error:
+        read_tree("(S " + "()" * 10_000 + ")")
+    assert len(str(error.value)) < 500
