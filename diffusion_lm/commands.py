@@ -38,6 +38,7 @@ from diffusion_lm.evaluation.run import evaluate
 from diffusion_lm.evaluation.scores import Without
 from diffusion_lm.evaluation.targets import SENTENCE_EXAMPLE, MakeTargetsConfig, make_targets, read_records, sentence_of
 from diffusion_lm.evaluation.tasks import EvaluateConfig
+from diffusion_lm.fit import Progress
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation, Step
 from diffusion_lm.generation.settings import (
@@ -64,7 +65,7 @@ from diffusion_lm.training.classifiers import (
 )
 from diffusion_lm.training.judge import JudgeProgress, JudgeTrainConfig, train_judge
 from diffusion_lm.training.lm import TokenizerConfig, build_tokenizer, save_settings
-from diffusion_lm.training.parser import ParserProgress, ParserTrainConfig, train_parser
+from diffusion_lm.training.parser import ParserTrainConfig, train_parser
 from diffusion_lm.training.tables import TagTrainConfig, TreeTrainConfig, train_tags, train_trees
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -681,14 +682,16 @@ def _train_judge_line(report: JudgeProgress) -> str:
 def train_parser_run(config: ParserTrainConfig) -> None:
     """Train the constituency parser on treebanks and show each epoch."""
     console = Console(highlight=False, soft_wrap=True)
-    best = train_parser(config, lambda done: console.print(_train_parser_line(done, config.epochs)))
+
+    def line(done: Progress, f1: float | None) -> None:
+        dev = "" if f1 is None else f", F1 {f1:.2%} on dev"
+        console.print(
+            f"epoch {done.epoch} of {config.epochs}: loss {done.loss:.3f} a word{dev}, {done.seconds:.0f} s so far"
+        )
+
+    best = train_parser(config, line)
     score = "" if best is None else f" Its labelled bracket F1 on dev is {best:.2%}."
     console.print(f"The parser is in {config.out}.{score}")
-
-
-def _train_parser_line(done: ParserProgress, epochs: int) -> str:
-    dev = "" if done.f1 is None else f", F1 {done.f1:.2%} on dev"
-    return f"epoch {done.epoch} of {epochs}: loss {done.loss:.3f} a word{dev}, {done.seconds:.0f} s"
 
 
 def train_syntax_run(config: SyntaxTrainConfig) -> None:

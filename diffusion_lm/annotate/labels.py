@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from diffusion_lm.annotate import parser
 from diffusion_lm.annotate.tagger import check_words, tagger
 from diffusion_lm.annotate.trees import write_tree
@@ -37,8 +39,6 @@ class AnnotateConfig(Settings):
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the file; one of another format is made anew."""
-
 _CHUNK = 512
 
 
@@ -61,11 +61,8 @@ def annotate(
 
     The file is JSON lines: a header with the fingerprint of the inputs, then one object a sentence.
 
-    Args:
-        sentences: words without joiner marks; at least one each.
-        out: the file.
-        workers: processes; default one a core, and 1 works in this process.
-        progress: called with (sentences done, all sentences).
+    Sentences are words without joiner marks, at least one each. There is one worker a core by default, and 1 works in
+    this process; progress is called with (sentences done, all sentences).
 
     Raises:
         UserError: if a sentence cannot be parsed, `out` is a folder or spaCy's model is not installed.
@@ -101,11 +98,12 @@ def read_annotations(path: str | Path) -> Iterator[Annotation]:
     Raises:
         UserError: if it is no such file, or a line of it is damaged or missing.
     """
-    header = _header(Path(path))
+    path = Path(path)
+    header = _header(path)
     if header is None:
         raise UserError(f"{path} is no file of labels of format {FORMAT}; make it anew by annotating the corpus.")
     count = 0
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         next(file)
         for count, line in enumerate(file, 1):
             try:
@@ -146,16 +144,8 @@ def _fingerprint(sentences: Sequence[Sequence[str]]) -> str:
 
 
 def _label(sentences: list[list[str]]) -> list[Annotation]:
-    """Label a chunk; what a worker process does."""
     trees = map(write_tree, parser.parser().parse(sentences))
     return list(map(Annotation, sentences, tagger().tag(sentences), trees))
-
-
-def _one_thread() -> None:
-    """A process a core: more threads in each would only wait for one another."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _labelled(sentences: Sequence[Sequence[str]], workers: int) -> Iterator[list[Annotation]]:
@@ -165,7 +155,7 @@ def _labelled(sentences: Sequence[Sequence[str]], workers: int) -> Iterator[list
     if workers <= 1:
         yield from map(_label, chunks)
         return
-    # Spawned, not forked: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+    # Spawned, not forked: torch's threads do not survive a fork. A process a core: more threads would only wait.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.map(_label, chunks)

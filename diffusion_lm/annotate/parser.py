@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from diffusion_lm.annotate.tagger import Parser, docs, load_spacy
 from diffusion_lm.annotate.trees import tree_of
-from diffusion_lm.common import UserError
+from diffusion_lm.store import Kind, load, save
 
 if TYPE_CHECKING:
     from nltk import Tree
@@ -96,17 +92,10 @@ def _classes(doc: Doc, tag: dict[str, int], dependency: dict[str, int]) -> list[
 def equal_length_batches(
     lengths: Sequence[int], budget: int, generator: torch.Generator | None = None
 ) -> list[list[int]]:
-    """Split sentences into batches of one length and of at most `budget` words each.
+    """Split sentences by their lengths into batches of one length, and of at most `budget` words unless of one sentence.
 
-    Without padding there is nothing to mask in the LSTM or in the chart. A longer sentence makes a batch of its own.
-
-    Args:
-        lengths: words a sentence.
-        budget: the most words a batch.
-        generator: source of the shuffle; None keeps the order of length.
-
-    Returns:
-        Sentence numbers, a list a batch.
+    Without padding there is nothing to mask in the LSTM or in the chart. The generator shuffles; without one the order
+    is that of length. Returns the numbers of sentences, a list a batch.
     """
     order = range(len(lengths)) if generator is None else torch.randperm(len(lengths), generator=generator).tolist()
     buckets: dict[int, list[int]] = {}
@@ -123,10 +112,7 @@ def equal_length_batches(
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-Splits = NDArray[np.intp]
-
-
-def best_splits(scores: NDArray[np.floating]) -> Splits:
+def best_splits(scores: NDArray[np.floating]) -> NDArray[np.intp]:
     """Where the best binary tree splits each span, for sentences of one length.
 
     A span below 0 may stand as no constituent, which costs nothing; the best binary tree with such spans is the best tree
@@ -181,14 +167,18 @@ def best_spans(scores: NDArray[np.floating]) -> list[list[tuple[int, int]]]:
     return out
 
 
-FORMAT = 1
-"""Of the folder; a parser of another format is refused."""
+KIND = Kind("parser", "diffusion-lm train-parser")
 
 NULL = 0
 """Class of a span that is no constituent; label i of the list is class i + 1."""
 
 _WIDTHS = (64, 64, 32, 32, 16, 16, 8)
 """Widths of the embeddings, in the order of the features' classes."""
+
+_NAMEABLE = (True, True, False, True, False, False, False)
+"""Which of the features have an unknown class: tag, dependency, head's tag."""
+
+_BATCH_WORDS = 1024
 
 
 @dataclass(frozen=True)
@@ -202,7 +192,6 @@ class SpanParserConfig:
     word_dropout: float = 0.1
 
 
-@cache
 def _differences(length: int) -> Tensor:
     """The matrix that turns fenceposts into spans, [S, L + 1], S = L (L + 1) / 2 spans in the order of `span_index`."""
     starts, stops = span_index(length)
@@ -227,12 +216,7 @@ class SpanParser(nn.Module):
         sizes = config.vocabulary.sizes
         self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size, width in zip(sizes, _WIDTHS, strict=True))
         self.lstm = nn.LSTM(
-            sum(_WIDTHS) + VECTOR,
-            config.width,
-            2,
-            batch_first=True,
-            bidirectional=True,
-            dropout=config.dropout,
+            sum(_WIDTHS) + VECTOR, config.width, 2, batch_first=True, bidirectional=True, dropout=config.dropout
         )
         self.dropout = nn.Dropout(config.dropout)
         self.forward_post = nn.Linear(config.width, config.width, bias=False)
@@ -249,7 +233,8 @@ class SpanParser(nn.Module):
         if self.training:
             # Tag and dependencies go together or the vector goes alone, so that neither is all that counts.
             keep = torch.rand(2, *classes.shape[:2], device=classes.device) >= self.config.word_dropout
-            classes = classes.masked_fill(~keep[0, ..., None] & _nameable(classes), UNKNOWN)
+            nameable = torch.tensor(_NAMEABLE, device=classes.device)
+            classes = classes.masked_fill(~keep[0, ..., None] & nameable, UNKNOWN)
             vectors = vectors * keep[1, ..., None]
         parts = [embedding(classes[..., i]) for i, embedding in enumerate(self.embeddings)]
         hidden, _ = self.lstm(self.dropout(torch.cat([*parts, vectors], -1)))
@@ -265,18 +250,7 @@ class SpanParser(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (float16), whole or not at all."""
-        folder = Path(folder)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        (partial / "config.json").write_text(
-            json.dumps({"format": FORMAT, **asdict(self.config)}, indent=2, ensure_ascii=False),
-            encoding="utf8",
-        )
-        state = {k: v.detach().half().contiguous() for k, v in self.state_dict().items()}
-        save_file(state, partial / "model.safetensors")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        save(folder, KIND, asdict(self.config), {name: value.half() for name, value in self.state_dict().items()})
 
     @staticmethod
     def from_pretrained(folder: str | Path) -> SpanParser:
@@ -285,38 +259,19 @@ class SpanParser(nn.Module):
         Raises:
             UserError: if the folder holds none, or one that is damaged or of another format.
         """
-        folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} holds no parser; give a folder that training a parser has written.")
-        try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf8"))
-            found = values.pop("format")
-            if found != FORMAT:
-                raise ValueError(f"format {found} instead of {FORMAT}")
-            values["vocabulary"] = FeatureVocabulary(**values["vocabulary"])
-            model = SpanParser(SpanParserConfig(**values))
-            model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-        except Exception as error:
-            raise UserError(f"The parser in {folder} is truncated or foreign ({error}).") from None
-        return model.eval().requires_grad_(False)
+        return load(folder, KIND, _build).eval().requires_grad_(False)
 
 
-def _nameable(classes: Tensor) -> Tensor:
-    """The features that have an unknown class: tag, dependency, head's tag; [7]."""
-    named = torch.zeros(classes.shape[-1], dtype=torch.bool, device=classes.device)
-    named[[0, 1, 3]] = True
-    return named
-
-
-Chart = dict[tuple[int, int], str]
-
-_BATCH_WORDS = 1024
+def _build(config: dict[str, Any], tensors: dict[str, Tensor]) -> SpanParser:
+    model = SpanParser(SpanParserConfig(**{**config, "vocabulary": FeatureVocabulary(**config["vocabulary"])}))
+    model.load_state_dict({name: value.float() for name, value in tensors.items()})
+    return model
 
 
 @torch.no_grad()
-def charts(model: SpanParser, sentences: Sequence[Words]) -> list[Chart]:
+def charts(model: SpanParser, sentences: Sequence[Words]) -> list[dict[tuple[int, int], str]]:
     """The best chart of each sentence, for a model in eval mode."""
-    out: list[Chart] = [{} for _ in sentences]
+    out: list[dict[tuple[int, int], str]] = [{} for _ in sentences]
     for rows in equal_length_batches([len(words.tags) for words in sentences], _BATCH_WORDS):
         logits = model(
             torch.stack([sentences[row].classes for row in rows]),
@@ -346,11 +301,7 @@ class OurParser:
         return OurParser(SpanParser.from_pretrained(folder))
 
     def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:
-        """The trees of sentences given as words.
-
-        Raises:
-            UserError: if a sentence has no words, too many, or one that is none.
-        """
+        """The trees of sentences given as words; those of `check_words`, of at least one."""
         found = features(sentences, self.model.config.vocabulary)
         return [
             tree_of(words, each.tags, chart)

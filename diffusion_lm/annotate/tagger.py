@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 class Tagger(Protocol):
     """Gives each word its universal part of speech."""
 
-    labels: tuple[str, ...]
-    """All tags that it can give."""
-
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
         """The tags of words, sentence by sentence, one a word."""
 
@@ -108,8 +105,6 @@ def docs(sentences: Sequence[Sequence[str]], least: int = 0) -> Iterator[Doc]:
 
 class SpacyTagger:
     """Universal tags by spaCy, on words as they are given."""
-
-    labels = UPOS
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:  # noqa: D102
         # A token of white space is SPACE to spaCy, which is no universal tag.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +25,16 @@ from diffusion_lm.annotate.parser import (
     features,
     span_index,
 )
-from diffusion_lm.annotate.trees import bracket_f1, chart_of, read_tree, tree_of, word_of
-from diffusion_lm.common import UserError, check_seed
-from diffusion_lm.fit import EMA, OptimizerConfig, build_optimizer, learning_rate
+from diffusion_lm.annotate.trees import MOST_WORDS, bracket_f1, chart_of, read_tree, tree_of, word_of
+from diffusion_lm.common import Settings, UserError, number
+from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
 
 if TYPE_CHECKING:
     from nltk import Tree
 
 
 @dataclass(frozen=True)
-class ParserTrainConfig:
+class ParserTrainConfig(Settings):
     """How the constituency parser is trained."""
 
     train: list[str] = field(default_factory=list)
@@ -43,26 +43,25 @@ class ParserTrainConfig:
     """File of trees that decide which epoch is kept; without one the last is."""
     out: str = "runs/parser"
     """Where the parser goes: a folder."""
-    epochs: int = 16
+    epochs: int = number(16, least=1)
     """Times that every tree is seen."""
-    batch_tokens: int = 1024
+    batch_tokens: int = number(1024, least=1)
     """Words a step."""
-    lr: float = 2e-3
+    lr: float = number(2e-3, above=0)
     """Highest learning rate; warm-up over the first 5 %, then half a cosine to 0."""
-    weight_decay: float = 0.01
+    weight_decay: float = number(0.01, least=0)
     """AdamW's decoupled weight decay of matrices."""
-    ema: float = 0.998
+    ema: float = number(0.998, least=0, below=1)
     """Decay of the average of the weights that is kept."""
-    width: int = 256
+    width: int = number(256, least=1)
     """Width of the LSTM in each direction, and of the perceptron."""
-    dropout: float = 0.35
+    dropout: float = number(0.35, least=0, below=1)
     """Dropout at the LSTM's input, between its layers and at its output."""
-    word_dropout: float = 0.1
+    word_dropout: float = number(0.1, least=0, below=1)
     """How often a word loses its tags and dependency, and how often its vector."""
-    min_label_count: int = 5
-    """A label, or chain of labels, is learned if the training trees have it so often; a span with a rarer one is passed
-    over."""
-    max_words: int = 100
+    min_label_count: int = number(5, least=1)
+    """A label, or chain of labels, is learned if the trees have it so often; a span with a rarer one is passed over."""
+    max_words: int = number(100, least=1, most=MOST_WORDS)
     """Longer sentences are skipped and counted."""
     seed: int = 0
     """Seed of weights, batches and dropout."""
@@ -71,38 +70,13 @@ class ParserTrainConfig:
         """Refuse what cannot be meant."""
         if not self.train:
             raise UserError("Training a parser needs trees; name at least one file with --train.")
-        for name in ("epochs", "batch_tokens", "width", "min_label_count", "max_words"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("dropout", "word_dropout", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}.")
-        check_seed(self.seed)
-        if self.lr <= 0:
-            raise UserError(f"lr must be above 0, not {self.lr}.")
+        super().__post_init__()
 
 
 logger = logging.getLogger(__name__)
 
 PASSED_OVER = -100
 """Target of a span that the loss leaves out."""
-
-
-@dataclass(frozen=True)
-class ParserProgress:
-    """What an epoch came to.
-
-    Attributes:
-        epoch: counted from 1.
-        loss: cross-entropy a word, over all its spans.
-        f1: labelled bracket F1 on the dev trees; None without any.
-        seconds: what the epoch took, the dev trees included.
-    """
-
-    epoch: int
-    loss: float
-    f1: float | None
-    seconds: float
 
 
 def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
@@ -116,14 +90,14 @@ def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a treebank ({error}); give a text file of trees.") from None
     trees, skipped, broken = [], 0, []
-    for number, line in enumerate(lines, 1):
+    for row, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             tree = read_tree(line)
         except UserError as error:
             # Treebanks have such lines: MASC has one bracket without a label in 5,331 trees.
-            broken.append(f"line {number}: {error}")
+            broken.append(f"line {row}: {error}")
             continue
         if len(tree.leaves()) > max_words or not chart_of(tree):
             skipped += 1
@@ -151,93 +125,64 @@ def known_labels(trees: Sequence[Tree], min_count: int) -> list[str]:
     return labels
 
 
-def targets(tree: Tree, classes: dict[str, int]) -> Tensor:
-    """The class of each span of a tree, [S] (int16), in the order of `span_index`."""
-    chart = chart_of(tree)
+def targets(tree: Tree, labels: Sequence[str]) -> Tensor:
+    """The class of each span of a tree, [S], in the order of `span_index`."""
+    classes = {label: i + 1 for i, label in enumerate(labels)}
+    chart = {span: classes.get(label, PASSED_OVER) for span, label in chart_of(tree).items()}
     starts, stops = span_index(len(tree.leaves()))
-    return torch.tensor(
-        [
-            classes.get(chart[span], PASSED_OVER) if span in chart else NULL
-            for span in zip(starts.tolist(), stops.tolist(), strict=True)
-        ],
-        dtype=torch.int16,
-    )
+    spans = zip(starts.tolist(), stops.tolist(), strict=True)
+    return torch.tensor([chart.get(span, NULL) for span in spans], dtype=torch.int16)
 
 
-def _words(tree: Tree) -> list[str]:
-    return [word_of(leaf) for leaf in tree.leaves()]
-
-
-def train_parser(config: ParserTrainConfig, progress: Callable[[ParserProgress], None] | None = None) -> float | None:
+def train_parser(
+    config: ParserTrainConfig, progress: Callable[[Progress, float | None], None] | None = None
+) -> float | None:
     """Train the parser; the best epoch so far always stands in the folder, whole.
 
     Args:
         config: what to train on, how large, how long.
-        progress: called after every epoch.
+        progress: called after every epoch with its mean loss a word and its F1 on the dev trees, None without any.
 
     Returns:
         The best F1 on the dev trees; None without any.
 
     Raises:
-        UserError: if a treebank is unusable or the loss is not finite.
+        UserError: if a treebank is unusable, the loss is not finite or the folder cannot be written.
     """
     torch.manual_seed(config.seed)
     trees = [tree for path in config.train for tree in read_treebank(path, config.max_words)]
     dev = read_treebank(config.dev, config.max_words) if config.dev else []
-    labels = known_labels(trees, config.min_label_count)
-    vocabulary = FeatureVocabulary.of_spacy()
+    labels, vocabulary = known_labels(trees, config.min_label_count), FeatureVocabulary.of_spacy()
     model = SpanParser(SpanParserConfig(labels, vocabulary, config.width, config.dropout, config.word_dropout))
     logger.info("%d labels, %d parameters.", len(labels), sum(p.numel() for p in model.parameters()))
-    seen = features(list(map(_words, trees)), vocabulary)
-    dev_seen = features(list(map(_words, dev)), vocabulary)
-    classes = {label: i + 1 for i, label in enumerate(labels)}
-    goals = [targets(tree, classes) for tree in trees]
-    logger.info("Features of %d sentences are ready.", len(seen) + len(dev_seen))
+    seen, dev_seen = _seen(trees, vocabulary), _seen(dev, vocabulary)
+    goals = [targets(tree, labels) for tree in trees]
+    plan = partial(equal_length_batches, [len(words.tags) for words in seen], config.batch_tokens)
+    warmup = max(1, config.epochs * len(plan()) // 20)
+    best: float | None = None
 
-    generator = torch.Generator().manual_seed(config.seed)
-    plan = [
-        equal_length_batches([len(words.tags) for words in seen], config.batch_tokens, generator)
-        for _ in range(config.epochs)
-    ]
-    steps = sum(map(len, plan))
-    schedule = OptimizerConfig(
-        lr=config.lr, warmup=max(1, steps // 20), decay="cosine", weight_decay=config.weight_decay
-    )
-    optimizer = build_optimizer(model, schedule)
-    average = EMA(model, config.ema)
-    step, best = 0, -1.0
-    for epoch, batches in enumerate(plan, 1):
-        began, total = time.perf_counter(), 0.0
-        model.train()
-        for rows in batches:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, schedule)
-            loss = _loss(model, [seen[row] for row in rows], [goals[row] for row in rows])
-            if not torch.isfinite(loss):
-                raise UserError(f"The loss is not finite at step {step + 1}; take a lower lr.")
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update()
-            total += loss.item() / len(batches)
-            step += 1
-        with average.in_place():
-            f1 = dev_f1(model.eval(), dev, dev_seen) if dev else None
-            if f1 is None or f1 > best:
-                best = best if f1 is None else f1
-                model.save_pretrained(config.out)
-        done = ParserProgress(epoch, total, f1, time.perf_counter() - began)
-        logger.info(
-            "Epoch %d: loss %.4f, dev F1 %s, %.0f s.",
-            epoch,
-            total,
-            "-" if f1 is None else f"{100 * f1:.2f}",
-            done.seconds,
-        )
+    def keep(done: Progress) -> None:
+        nonlocal best
+        f1 = dev_f1(model, dev, dev_seen) if dev else None
+        if f1 is None or best is None or f1 > best:
+            best = f1
+            model.save_pretrained(config.out)
         if progress is not None:
-            progress(done)
-    return best if dev else None
+            progress(done, f1)
+
+    fit(
+        model,
+        partial(plan, torch.Generator().manual_seed(config.seed)),
+        lambda rows: _loss(model, [seen[row] for row in rows], [goals[row] for row in rows]),
+        Limits(epochs=config.epochs),
+        OptimizerConfig(config.lr, warmup, weight_decay=config.weight_decay, ema=config.ema),
+        on_epoch=keep,
+    )
+    return best
+
+
+def _seen(trees: Sequence[Tree], vocabulary: FeatureVocabulary) -> list[Words]:
+    return features([[word_of(leaf) for leaf in tree.leaves()] for tree in trees], vocabulary)
 
 
 def _loss(model: SpanParser, words: list[Words], goals: list[Tensor]) -> Tensor:

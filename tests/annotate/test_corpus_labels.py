@@ -77,7 +77,9 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path):
 
 def test_workers_label_as_this_process_does(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_labels, "_CHUNK", 2)
-    monkeypatch.setattr(corpus_labels, "ProcessPoolExecutor", lambda workers, **options: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(
+        corpus_labels, "ProcessPoolExecutor", lambda workers, *args, **options: ThreadPoolExecutor(workers)
+    )
     assert annotate(LINES, tmp_path / "two.jsonl", workers=2) == annotate(LINES, tmp_path / "one.jsonl", workers=1)
 
 
