@@ -65,12 +65,13 @@ def number(default: Any = dataclasses.MISSING, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata={RANGE: bounds})
 
 
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """Base of dataclasses of settings: every number that was declared with `number` is held to its range."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that are out of range."""
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if RANGE in field.metadata and value is not None:
                 check_range(field.name, value, **field.metadata[RANGE])
