@@ -35,7 +35,6 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control import Avoid, Control, Infill, Keyword, Length, Regex
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.evaluation.run import evaluate
-from diffusion_lm.evaluation.scores import Without
 from diffusion_lm.evaluation.targets import SENTENCE_EXAMPLE, MakeTargetsConfig, make_targets, read_records, sentence_of
 from diffusion_lm.evaluation.tasks import EvaluateConfig
 from diffusion_lm.fit import Progress
@@ -54,7 +53,7 @@ from diffusion_lm.generation.settings import (
 from diffusion_lm.report.page import ReportConfig, make_report
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
-from diffusion_lm.text.spacing import bare, split_words
+from diffusion_lm.text.spacing import words_of
 from diffusion_lm.training.classifiers import (
     AttributeTrainConfig,
     NoiseLevelAccuracy,
@@ -572,7 +571,7 @@ def _bytes(folder: Path) -> int:
 def annotate_run(config: AnnotateConfig) -> None:
     """Label every sentence of a split once."""
     texts = (document.text for document in open_corpus(config.corpus).documents(config.split))
-    words = [[bare(word) for word in split_words(text)] for text in texts]
+    words = map(words_of, texts)
     with Bar("labelling", "sentences") as bar:
         labels = annotate(
             [sentence for sentence in words if sentence],
@@ -663,7 +662,7 @@ def train_judge_run(config: TrainJudgeConfig) -> None:
         save_settings(out, config)
     except OSError as error:
         raise UserError(f"--judge.out {out} cannot be written to ({error.strerror}); give another.") from None
-    corpus = Without(open_corpus(config.corpus), held_out)
+    corpus = open_corpus(config.corpus).without(held_out)
     tokenizer = build_tokenizer(corpus, config.tokenizer)
     longest, cache = config.judge.max_length, out / "cache"
     train, dev = (encode_corpus(corpus, split, tokenizer, longest, cache) for split in ("train", "dev"))

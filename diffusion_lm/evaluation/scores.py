@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,8 +19,6 @@ from torch import Tensor, nn
 
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.metrics import ReferenceScores, distinct, normalise_space, self_bleu, verbatim_share
-from diffusion_lm.text.corpus import Corpus, Unreadable
-from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import words_of
 
 if TYPE_CHECKING:
@@ -522,35 +520,6 @@ def versus_originals(label: str, nats: float, original: float, found: int, train
         f"random training sentences score {train:.3f} under it."
         + ("" if success is None else f" The sentences' own success is {success:.1%}.")
     )
-
-
-class Without(Corpus):
-    """Another corpus, less the documents of one split that have just these words.
-
-    A judge of fluency must not have read the sentences that it will hold others against.
-
-    Args:
-        corpus: the whole.
-        sentences: the words of each sentence to leave out; spacing does not matter.
-        split: where it is left out.
-    """
-
-    def __init__(self, corpus: Corpus, sentences: Collection[Sequence[str]], split: str = "train") -> None:
-        super().__init__(corpus.name, corpus.splits)
-        self._corpus, self._split = corpus, split
-        self._sentences = {tuple(words) for words in sentences}
-
-    def _rows(self, split: str) -> Iterator[tuple[int, Document | Unreadable]]:
-        for number, row in self._corpus._rows(split):
-            if split != self._split or isinstance(row, Unreadable) or tuple(words_of(row.text)) not in self._sentences:
-                yield number, row
-
-    def _fingerprint(self, split: str) -> str:
-        whole = self._corpus.fingerprint(split)
-        if split != self._split:
-            return whole
-        words = "\n".join(sorted(" ".join(each) for each in self._sentences))
-        return f"{whole} {hashlib.blake2b(words.encode(), digest_size=16).hexdigest()}"
 
 
 def settings_hash(values: Mapping[str, Any]) -> str:

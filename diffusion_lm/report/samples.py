@@ -11,7 +11,7 @@ from diffusion_lm.annotate.trees import bracket_f1, is_tag, read_tree
 from diffusion_lm.common import UserError
 from diffusion_lm.report.data import Collection, Measured, Text
 from diffusion_lm.report.figures import COLOURS
-from diffusion_lm.text.spacing import bare, join_words, split_words
+from diffusion_lm.text.spacing import bare, join_words, split_words, words_of
 
 if TYPE_CHECKING:
     from nltk import Tree
@@ -226,7 +226,7 @@ def tree_pairs(found: Collection) -> list[TreePair]:
     # The only part of a report that needs torch, and so as late as can be.
     from diffusion_lm.control.tree import our_parser
 
-    parses = our_parser().parse([[bare(word) for word in split_words(text)] for text in texts])
+    parses = our_parser().parse([words_of(text) for text in texts])
     out = []
     for target, text, parse in zip(chosen, texts, parses, strict=True):
         tree = wanted[target]
@@ -281,7 +281,7 @@ def traces_of(record: Mapping[str, Any]) -> list[Trace]:
 
 
 def _trace(title: str, steps: Sequence[tuple[float, str]]) -> Trace:
-    last = [bare(word) for word in split_words(steps[-1][1])]
+    last = words_of(steps[-1][1])
     return Trace(title, [(t, _words(text, last)) for t, text in spread(steps, MOST_STEPS)])
 
 

@@ -6,28 +6,28 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from array import array
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from diffusion_lm.common import UserError
 from diffusion_lm.text.corpus import Corpus
-
-if TYPE_CHECKING:
-    from diffusion_lm.text.tokenizer import Tokenizer
+from diffusion_lm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # to be raised when the files below change, so that caches of the old form are not read
-_HEADER_BYTES = 128
-_CHUNK = 1 << 18
+_FORMAT = 2  # to be raised when the files below change, so that caches of the old form are not read
+_ARRAYS = {"ids": "i", "offsets": "q", "rows": "q"}
+"""The type of each file's numbers, as `array` and NumPy name it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class EncodedMeta:
         documents: Number of sentences kept.
         tokens: Number of their tokens, START and END included.
         unknown: How many of these tokens are UNK.
-        too_long: Number of documents left out because they are longer than `max_length`.
+        long: What was done with documents longer than `max_length`, see `CorpusConfig`.
+        split_up: Number of them that were split into sentences that fit.
+        too_long: Number of them that were left out.
         empty: Number of documents left out because the tokenizer finds no token in them.
         unreadable: Number of rows of the source that held no document.
     """
@@ -56,6 +58,8 @@ class EncodedMeta:
     documents: int = 0
     tokens: int = 0
     unknown: int = 0
+    long: str = "split"
+    split_up: int = 0
     too_long: int = 0
     empty: int = 0
     unreadable: int = 0
@@ -63,7 +67,7 @@ class EncodedMeta:
 
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus:
-    """The sentences of a split as one flat array of token ids, memory-mapped from `.npy` files.
+    """The sentences of a split as one flat array of token ids, memory-mapped from files of bare numbers.
 
     Sentence i is `ids[offsets[i]:offsets[i + 1]]`: START words END.
 
@@ -71,7 +75,7 @@ class EncodedCorpus:
         ids: Token ids, int32 [N].
         offsets: Where each sentence begins, and at the end N, int64 [documents + 1].
         rows: Position of each sentence's document in `corpus.documents(split)`, from 0, int64 [documents].
-            Documents that were left out make it jump.
+            Documents that were left out make it jump; the parts of one that was split share it.
         meta: Counts and keys.
     """
 
@@ -117,24 +121,17 @@ class EncodedCorpus:
         """
         try:
             meta = EncodedMeta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
-            ids, offsets, rows = (_map(folder / name) for name in ("ids.npy", "offsets.npy", "rows.npy"))
-        except (OSError, TypeError, EOFError) as error:
+            # Copy-on-write, because torch warns about memory that it could not write to.
+            arrays = {name: torch.from_numpy(np.memmap(folder / name, kind, "c")) for name, kind in _ARRAYS.items()}
+        except (OSError, TypeError, RecursionError) as error:
             raise ValueError(f"{folder} is no encoded corpus: {error}") from error
-        encoded = cls(ids, offsets, rows, meta)
-        if not encoded._fits_together():
+        encoded = cls(**arrays, meta=meta)
+        sizes = [len(array) for array in arrays.values()]
+        whole = sizes == [meta.tokens, meta.documents + 1, meta.documents] and meta.documents > 0
+        whole = whole and int(encoded.offsets[0]) == 0 and int(encoded.offsets[-1]) == meta.tokens
+        if not whole or encoded.lengths.min() < 3 or encoded.lengths.max() > meta.max_length:
             raise ValueError(f"{folder} is no encoded corpus: its files do not fit together")
         return encoded
-
-    def _fits_together(self) -> bool:
-        n, dtypes = self.meta.documents, (self.ids.dtype, self.offsets.dtype, self.rows.dtype)
-        shapes = (tuple(self.ids.shape), tuple(self.offsets.shape), tuple(self.rows.shape))
-        if dtypes != (torch.int32, torch.int64, torch.int64):
-            return False
-        if n < 1 or shapes != ((self.meta.tokens,), (n + 1,), (n,)):
-            return False
-        if int(self.offsets[0]) != 0 or int(self.offsets[-1]) != self.meta.tokens:
-            return False
-        return bool(self.lengths.min() >= 3 and self.lengths.max() <= self.meta.max_length)
 
 
 def encode_corpus(
@@ -143,8 +140,8 @@ def encode_corpus(
     """Encode a split as START words END, or map the files of an earlier call for the same content.
 
     Documents are streamed, so memory does not grow with the corpus. Those longer than `max_length` tokens
-    (START and END included) are left out, counted and logged: cut ones would teach the model sentences
-    without an end.
+    (START and END included) are split or left out, as `corpus.long` says, counted and logged; they are not
+    cut, which would teach the model sentences without an end.
 
     Args:
         corpus: Where the documents come from.
@@ -159,116 +156,88 @@ def encode_corpus(
     """
     if max_length < 3:
         raise UserError(f"max_length is {max_length}; it must be 3 or more to hold START, a word and END.")
-    key = EncodedMeta(_FORMAT, split, corpus.fingerprint(split), tokenizer.fingerprint, max_length)
+    key = EncodedMeta(_FORMAT, split, corpus.fingerprint(split), tokenizer.fingerprint, max_length, long=corpus.long)
     digest = hashlib.blake2b(json.dumps(asdict(key)).encode(), digest_size=12).hexdigest()
     folder = Path(cache_dir) / f"{split}-{digest}"
     if folder.exists():
         try:
-            return EncodedCorpus.load(folder)
+            return _reported(EncodedCorpus.load(folder), corpus.name)
         except ValueError as error:
             logger.warning("The cache is damaged and is built again: %s", error)
             shutil.rmtree(folder, ignore_errors=True)  # another process may be at it too
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        meta = _write(corpus, key, tokenizer, partial)
-        _publish(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    _report(meta, corpus.name)
-    return EncodedCorpus.load(folder)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as partial:
+        _write(corpus, key, tokenizer, Path(partial))
+        os.chmod(partial, 0o755)  # it was made private
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has just made the same one
+                raise
+    return _reported(EncodedCorpus.load(folder), corpus.name)
 
 
-def _publish(partial: Path, folder: Path) -> None:
-    """Give a finished folder its name, unless another process has just made the same one."""
-    partial.chmod(0o755)  # mkdtemp makes it private
-    try:
-        os.replace(partial, folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-
-
-def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path) -> EncodedMeta:
+def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path) -> None:
     """Write the files to a folder of their own."""
-    count = {"documents": 0, "tokens": 0, "unknown": 0, "too_long": 0, "empty": 0}
-    with (
-        _GrowingArray(folder / "ids.npy", "i") as ids,
-        _GrowingArray(folder / "offsets.npy", "q") as offsets,
-        _GrowingArray(folder / "rows.npy", "q") as rows,
-    ):
-        offsets.extend([0])
+    count: Counter[str] = Counter()
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
+
+        def append(name: str, values: list[int]) -> None:
+            files[name].write(array(_ARRAYS[name], values).tobytes())
+
+        append("offsets", [0])
         for row, document in enumerate(corpus.documents(key.split)):
-            words = tokenizer.encode(document.text)
-            if not words:
-                count["empty"] += 1
-            elif len(words) + 2 > key.max_length:
-                count["too_long"] += 1
-            else:
-                ids.extend([tokenizer.start_id, *words, tokenizer.end_id])
+            bare = not (document.fields or document.tags or document.tree)
+            parts = list(sentences_that_fit(document.text, tokenizer, key.max_length, bare and corpus.long == "split"))
+            if len(parts) > 1:
+                count["split_up"] += 1
+            for words in parts:
+                if not 0 < len(words) <= key.max_length - 2:
+                    count["too_long" if words else "empty"] += 1
+                    continue
                 count["documents"] += 1
                 count["tokens"] += len(words) + 2
                 count["unknown"] += words.count(tokenizer.unk_id)
-                offsets.extend([count["tokens"]])
-                rows.extend([row])
+                append("ids", [tokenizer.start_id, *words, tokenizer.end_id])
+                append("offsets", [count["tokens"]])
+                append("rows", [row])
     if not count["documents"]:
         raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
     meta = EncodedMeta(**{**asdict(key), **count, "unreadable": corpus.unreadable[key.split]})
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n", encoding="utf-8")
-    return meta
 
 
-def _report(meta: EncodedMeta, name: str) -> None:
+_SENTENCE_END = re.compile(r"[.!?…][\"')\]]* ")
+
+
+def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: bool = True) -> Iterator[list[int]]:
+    """The tokens of a text, halved until each part fits in `max_length` with START and END.
+
+    A part is cut at the end of a sentence next to its middle; if it is a single sentence, between words. One that
+    has no place to cut is given as it is, and so is the whole without `split`.
+    """
+    words = tokenizer.encode(text)
+    cuts = [match.end() for match in _SENTENCE_END.finditer(text)] or [i for i, c in enumerate(text) if c == " "]
+    if len(words) + 2 <= max_length or not split or not cuts:
+        yield words
+        return
+    cut = min(cuts, key=lambda i: abs(2 * i - len(text)))
+    for part in (text[:cut].strip(), text[cut:].strip()):
+        yield from sentences_that_fit(part, tokenizer, max_length)
+
+
+def _reported(encoded: EncodedCorpus, name: str) -> EncodedCorpus:
+    meta = encoded.meta
     logger.info(
         "Encoded %d sentences of %s (%s): %d tokens, %.2f %% of them unknown.",
         meta.documents, name, meta.split, meta.tokens, 100 * meta.unknown / meta.tokens,
     )  # fmt: skip
+    if meta.split_up:
+        logger.info("%d documents longer than %d tokens were split.", meta.split_up, meta.max_length)
     if meta.too_long or meta.empty:
         logger.warning(
             "Left out of %s (%s): %d documents longer than %d tokens, %d without any token.",
             name, meta.split, meta.too_long, meta.max_length, meta.empty,
         )  # fmt: skip
-
-
-def _map(path: Path) -> torch.Tensor:
-    # Copy-on-write, because torch warns about memory that it could not write to.
-    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
-
-
-class _GrowingArray:
-    """A one-dimensional `.npy` file that is appended to; its header is completed on closing."""
-
-    def __init__(self, path: Path, typecode: str) -> None:
-        self._file: IO[bytes] = path.open("wb")
-        self._pending = array(typecode)
-        self._length = 0
-        self._write_header()
-
-    def extend(self, values: Iterable[int]) -> None:
-        self._pending.extend(values)
-        if len(self._pending) >= _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        self._pending.tofile(self._file)
-        self._length += len(self._pending)
-        del self._pending[:]
-
-    def _write_header(self) -> None:
-        """NumPy's format 1.0: magic, version, length of the header, the header padded with spaces."""
-        dtype = np.dtype(self._pending.typecode).str
-        header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({self._length},), }}"
-        size = _HEADER_BYTES - 10
-        self._file.write(b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little"))
-        self._file.write(header.ljust(size - 1).encode() + b"\n")
-
-    def __enter__(self) -> _GrowingArray:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self._flush()
-            self._file.seek(0)
-            self._write_header()
-        finally:
-            self._file.close()
+    return encoded

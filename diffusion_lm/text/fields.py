@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from diffusion_lm.common import UserError
+from diffusion_lm.text.spacing import near_words, normal
 
 FIELDS = ("name", "Type", "area", "customer rating", "near", "family friendly", "food", "price")
 """The canonical names of E2E's eight fields, as the paper's attribute targets spell them."""
@@ -30,7 +30,12 @@ class Document:
     tree: str | None = None
 
 
-ALIASES = {"eattype": "Type", "pricerange": "price", "familyfriendly": "family friendly"}
+ALIASES = {
+    "eattype": "Type",
+    "pricerange": "price",
+    "customerrating": "customer rating",
+    "familyfriendly": "family friendly",
+}
 """E2E's own names of fields whose canonical name is another, in lower case."""
 
 
@@ -41,7 +46,7 @@ def canonical_field(name: str, known: Iterable[str] = FIELDS) -> str:
         UserError: if there is no such field; the known ones are listed.
     """
     known = tuple(known)
-    wanted = " ".join(name.replace("_", " ").split()).lower()
+    wanted = normal(name.replace("_", " ")).lower()
     wanted = ALIASES.get(wanted.replace(" ", ""), wanted)
     for each in known:
         if each.lower() == wanted.lower():
@@ -57,15 +62,15 @@ def canonical_value(field: str, value: str, known: Iterable[str]) -> str:
     """
     known = tuple(known)
     squeezed = {"".join(v.split()).lower(): v for v in known}
-    wanted = "".join(value.split()).lower()
+    wanted = "".join(normal(value).split()).lower()
     if wanted in squeezed:
         return squeezed[wanted]
-    near = get_close_matches(wanted, squeezed, n=1)
+    near = near_words(wanted, squeezed)
     hint = f" (did you mean {squeezed[near[0]]!r}?)" if near else ""
     raise UserError(f"{field} has no value {value!r}{hint}; the known values are {', '.join(known)}.")
 
 
 def says(text: str, value: str) -> bool:
     """Whether the text holds the value as whole words, in any case."""
-    body = r"\s*".join(re.escape(part) for part in value.split())
-    return re.search(rf"(?<!\w){body}(?!\w)", text, re.IGNORECASE) is not None
+    body = r"\s*".join(re.escape(part) for part in normal(value).split())
+    return re.search(rf"(?<!\w){body}(?!\w)", normal(text), re.IGNORECASE) is not None

@@ -9,24 +9,40 @@ none: "friendly" is one word wherever it stands. With ~ for the joiner:
     it's family-friendly.     it 's family - friendly .
     food ,near                food ,~ near
 
+Texts are read in one normal form (`normal`), whether they come from a corpus, a target or a flag.
+
 Only two words that touch, as in "5star", are not put together again: they become "5 star".
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 JOINER = "￭"
 """Written on a side on which a mark touches its neighbour; a U+FFED in a text is read as U+25A0."""
 
 _CLITIC = r"n't|'(?:s|re|ve|ll|d|m|S)"
 _WORD = r"\d+(?:[.,]\d+)*|[^\W\d_]+"
-# A model may write clitics in a row, "that'sn't"; each is still a word of its own.
-_SPLIT = re.compile(rf"[^\W\d_]+(?=(?:n't)+\b)|(?:{_CLITIC})(?=\b|(?:n't)+\b)|{_WORD}|[^\w\s]|_")
+# A model may write clitics in a row, "that'sn't"; each is still a word of its own. The bound keeps time linear.
+_CLITICS = r"(?:n't){1,8}\b"
+_SPLIT = re.compile(rf"[^\W\d_]+(?={_CLITICS})|(?:{_CLITIC})(?=\b|{_CLITICS})|{_WORD}|[^\w\s]|_")
 _PLAIN = re.compile(_WORD)
 _LEANS_LEFT = re.compile(rf"[.,;:!?%)\]]|{_CLITIC}")
 _LEANS_RIGHT = frozenset("£$€([")
 _LEANS_BOTH = frozenset("-/")
+
+
+_TYPOGRAPHIC = str.maketrans({**dict.fromkeys("‘’ʼ", "'"), **dict.fromkeys("“”„", '"'), "\u200b": " ", "\ufeff": None})
+
+
+def normal(text: str) -> str:
+    """The one form in which texts are read: composed letters (NFC), ASCII quotes and apostrophes, plain single spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(_TYPOGRAPHIC))
+    return " ".join(text.split())
 
 
 def _is_word(piece: str) -> bool:
@@ -44,7 +60,7 @@ def _usual(mark: str) -> tuple[bool, bool]:
 
 def split_words(text: str) -> list[str]:
     """Split text into words and marks; a mark in an unusual place carries joiners."""
-    pieces = [(m.group(), m.start(), m.end()) for m in _SPLIT.finditer(text.replace(JOINER, "■"))]
+    pieces = [(m.group(), m.start(), m.end()) for m in _SPLIT.finditer(normal(text).replace(JOINER, "■"))]
     out = []
     for i, (piece, start, end) in enumerate(pieces):
         if _is_word(piece):
@@ -95,3 +111,11 @@ def join_words(words: list[str]) -> str:
 def words_of(text: str) -> list[str]:
     """The words and marks of a text, whatever the model's tokens are."""
     return [bare(word) for word in split_words(text)]
+
+
+def near_words(word: str, known: Iterable[str]) -> list[str]:
+    """Up to three known words that may have been meant: first the same letters in another case, then similar ones."""
+    known = list(dict.fromkeys(known))
+    same = [each for each in known if each != word and each.casefold() == word.casefold()]
+    similar = [each for each in get_close_matches(word, known, n=3) if each not in same and each != word]
+    return [*same, *similar][:3]

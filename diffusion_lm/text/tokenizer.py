@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from diffusion_lm.common import UserError
 from diffusion_lm.store import write_whole
-from diffusion_lm.text.spacing import bare, join_words, split_words
+from diffusion_lm.text.spacing import bare, join_words, normal, split_words
 
 START, END, UNK, PAD = SPECIALS = ("START", "END", "UNK", "PAD")
 FILE_NAME = "tokenizer.json"
@@ -25,6 +26,8 @@ class Tokenizer(ABC):
     """Ids 0 to 3 are START, END, UNK and PAD; `encode` gives none of them but UNK, whatever the text says."""
 
     start_id, end_id, unk_id, pad_id = range(4)
+    model: ClassVar[type]
+    """The library's model of the tokens."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self.backend = backend
@@ -102,14 +105,24 @@ class Tokenizer(ABC):
             raise UserError(f"{path} is missing: a checkpoint folder holds {FILE_NAME}.") from None
         except Exception as error:  # the library raises bare Exception for a malformed file
             raise UserError(f"{path} cannot be read as a tokenizer ({error}).") from None
-        if [backend.id_to_token(i) for i in range(4)] != list(SPECIALS):
-            raise UserError(f"{path} is a foreign tokenizer: its ids 0 to 3 must be {', '.join(SPECIALS)}.")
-        word_level = isinstance(backend.model, models.WordLevel)
-        return WordTokenizer(backend) if word_level else BytePairTokenizer(backend)
+        kind = next(
+            (kind for kind in (WordTokenizer, BytePairTokenizer) if isinstance(backend.model, kind.model)), None
+        )
+        if kind is None or [backend.id_to_token(i) for i in range(4)] != list(SPECIALS):
+            raise UserError(
+                f"{path} is a foreign tokenizer: it must be of words or byte pairs, and its ids 0 to 3 must be "
+                f"{', '.join(SPECIALS)}."
+            )
+        tokenizer = kind(backend)
+        if any(tokenizer.backend.id_to_token(i) is None for i in range(tokenizer.vocab_size)):
+            raise UserError(f"{path} is damaged: its ids must be 0 to {tokenizer.vocab_size - 1}, each once.")
+        return tokenizer
 
 
 class WordTokenizer(Tokenizer):
     """One id a word or mark, with the reversible spacing of `diffusion_lm.text.spacing`."""
+
+    model = models.WordLevel
 
     def _id(self, word: str) -> int:
         # A known mark in a spacing that the corpus never shows falls back to its usual spacing.
@@ -132,12 +145,14 @@ class WordTokenizer(Tokenizer):
 class BytePairTokenizer(Tokenizer):
     """Byte-level BPE: no unknown words, for any corpus."""
 
+    model = models.BPE
+
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         backend.encode_special_tokens = True  # "END" in a text is three letters
         super().__init__(backend)
 
     def encode(self, text: str) -> list[int]:  # noqa: D102
-        return self.backend.encode(text, add_special_tokens=False).ids
+        return self.backend.encode(normal(text), add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:  # noqa: D102
         return self.backend.decode(self.content(ids)).strip()

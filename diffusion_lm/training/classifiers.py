@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -370,13 +370,19 @@ def train_syntax(config: SyntaxTrainConfig, progress: Callable[[int, float], Non
     )
     model = SyntaxModel(shape).to(lm.device)
     with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
-        train = encode_corpus(open_corpus(config.corpus), "train", lm.tokenizer, lm.config.max_length, Path(cache))
+        train = _encoded_whole(lm, config.corpus, "train", Path(cache))
         labels = _labels(train, parts, model)
         measure = _syntax_measure(lm, config.corpus, config.dev_labels, Path(cache))
         fit(model, lm, train, lambda rows, outputs: _syntax_loss(labels, rows, outputs), config, progress)
         accuracy = measure(model.eval())
     model.save_pretrained(Path(config.out) if config.out else lm.folder / "controls" / "syntax")
     return accuracy
+
+
+def _encoded_whole(lm: DiffusionLM, corpus: CorpusConfig, split: str, cache: Path) -> EncodedCorpus:
+    # The labels are of whole documents.
+    whole = open_corpus(replace(corpus, long="leave_out"))
+    return encode_corpus(whole, split, lm.tokenizer, lm.config.max_length, cache)
 
 
 def _labelled_split(lm: DiffusionLM, corpus: CorpusConfig, file: str, split: str) -> list[Labelled]:
@@ -402,7 +408,7 @@ def _syntax_measure(
     lm: DiffusionLM, corpus: CorpusConfig, file: str, cache: Path
 ) -> Callable[[SyntaxModel], SyntaxAccuracy]:
     """What measures classifiers on dev; a dev split that is unusable is refused before anything is trained."""
-    dev = encode_corpus(open_corpus(corpus), "dev", lm.tokenizer, lm.config.max_length, cache)
+    dev = _encoded_whole(lm, corpus, "dev", cache)
     labels = _labelled_split(lm, corpus, file, "dev")
     return lambda model: _syntax_accuracy(model, lm, dev, _labels(dev, labels, model))
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_lm.common import UserError
-from diffusion_lm.text import encoded as encoded_module
-from diffusion_lm.text.corpus import Corpus, Unreadable
-from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta, encode_corpus
+from diffusion_lm.text.corpus import Corpus, Source, Unreadable
+from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta, encode_corpus, sentences_that_fit
 from diffusion_lm.text.fields import Document
-from diffusion_lm.text.tokenizer import Tokenizer, build_word_tokenizer
+from diffusion_lm.text.tokenizer import Tokenizer, build_bpe_tokenizer, build_word_tokenizer
 
 TEXTS = ["the cat sat", "the dog", "a cat sat on the mat by the dog", "zebra", "the end"]
 
@@ -26,19 +25,16 @@ TEXTS = ["the cat sat", "the dog", "a cat sat on the mat by the dog", "zebra", "
 class ListCorpus(Corpus):
     """Texts from a list; None is an unreadable row."""
 
-    def __init__(self, texts: list[str | None], fails_after: int | None = None) -> None:
-        super().__init__("list", ("train", "dev"))
+    def __init__(self, texts: list[str | None], fails_after: int | None = None, **options: Any) -> None:
+        super().__init__("list", dict.fromkeys(["train", "dev"], Source(self._rows, lambda: repr(texts))), **options)
         self.texts, self.fails_after, self.streams = texts, fails_after, 0
 
-    def _rows(self, split: str) -> Iterator[tuple[int, Document | Unreadable]]:
+    def _rows(self) -> Iterator[tuple[int, Document | Unreadable]]:
         self.streams += 1
         for number, text in enumerate(self.texts, start=1):
             if number == self.fails_after:
                 raise UserError("The disk is gone.")
             yield number, Unreadable("it is None") if text is None else Document(text)
-
-    def _fingerprint(self, split: str) -> str:
-        return repr(self.texts)
 
 
 @pytest.fixture(scope="module")
@@ -63,41 +59,30 @@ def test_sentences_are_start_words_end(tokenizer: Tokenizer, tmp_path: Path) -> 
         encoded[5]
 
 
-@given(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=30), st.integers(1, 40))
-def test_ids_round_trip_whatever_the_chunk(texts: list[str], chunk: int) -> None:
-    tokenizer = build_word_tokenizer(TEXTS, 1)
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(encoded_module, "_CHUNK", chunk)
-        encoded = encode_corpus(ListCorpus([*texts]), "train", tokenizer, 16, folder)
-        assert [encoded[i].tolist() for i in range(len(encoded))] == reference(texts, tokenizer)
-
-
-def test_files_are_plain_numpy(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_files_are_bare_numbers(tokenizer: Tokenizer, tmp_path: Path) -> None:
     encoded = encode_corpus(ListCorpus([*TEXTS]), "train", tokenizer, 16, tmp_path)
     (folder,) = tmp_path.iterdir()
-    assert {file.name for file in folder.iterdir()} == {"ids.npy", "offsets.npy", "rows.npy", "meta.json"}
-    assert np.array_equal(np.load(folder / "ids.npy", allow_pickle=False), encoded.ids.numpy())
-    assert np.load(folder / "ids.npy", mmap_mode="r").dtype == np.int32
-    assert (folder / "ids.npy").stat().st_size == 128 + 4 * encoded.meta.tokens
+    assert {file.name for file in folder.iterdir()} == {"ids", "offsets", "rows", "meta.json"}
+    assert np.array_equal(np.fromfile(folder / "ids", np.int32), encoded.ids.numpy())
     loaded = EncodedCorpus.load(folder)
     assert loaded.meta == encoded.meta and torch.equal(loaded.ids, encoded.ids)
 
 
 def test_every_row_is_accounted_for(tokenizer: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    texts: list[str | None] = ["the cat zebra", None, "the cat sat on the mat", " ", "the dog", None, "zebra"]
+    texts: list[str | None] = ["the cat zebra", None, "the cat sat on the mat", "\u00ad", "the dog", None, "zebra"]
     with caplog.at_level(logging.INFO, logger="diffusion_lm"):
-        encoded = encode_corpus(ListCorpus(texts), "dev", tokenizer, 5, tmp_path)
+        encoded = encode_corpus(ListCorpus(texts, long="leave_out"), "dev", tokenizer, 5, tmp_path)
     meta = encoded.meta
-    assert (meta.documents, meta.too_long, meta.empty, meta.unreadable) == (3, 1, 1, 2)
-    assert (meta.tokens, meta.unknown) == (5 + 4 + 3, 2)
+    assert (meta.documents, meta.too_long, meta.empty, meta.unreadable) == (4, 1, 0, 2)
+    assert (meta.tokens, meta.unknown) == (5 + 3 + 4 + 3, 3)
     assert (meta.split, meta.max_length) == ("dev", 5)
     assert meta.tokenizer == tokenizer.fingerprint
-    assert "Left out of list (dev): 1 documents longer than 5 tokens, 1 without any token" in caplog.text
-    assert "Encoded 3 sentences" in caplog.text
+    assert "Left out of list (dev): 1 documents longer than 5 tokens, 0 without any token" in caplog.text
+    assert "Encoded 4 sentences" in caplog.text
 
 
 def test_rows_align_sentences_with_documents(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    corpus = ListCorpus(["the cat", None, "the cat sat on the mat", "the dog", "zebra"])
+    corpus = ListCorpus(["the cat", None, "the cat sat on the mat", "the dog", "zebra"], long="leave_out")
     encoded = encode_corpus(corpus, "train", tokenizer, 5, tmp_path)
     documents = list(corpus.documents("train"))
     for i, row in enumerate(encoded.rows.tolist()):
@@ -113,7 +98,7 @@ def test_length_histogram_counts_start_and_end(tokenizer: Tokenizer, tmp_path: P
 
 
 def test_longest_sentence_that_fits_is_kept(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    corpus = ListCorpus(["the cat sat"])
+    corpus = ListCorpus(["the cat sat"], long="leave_out")
     assert encode_corpus(corpus, "train", tokenizer, 5, tmp_path).meta.too_long == 0
     with pytest.raises(UserError, match="max_length = 4"):
         encode_corpus(corpus, "train", tokenizer, 4, tmp_path)
@@ -135,6 +120,7 @@ def test_the_cache_knows_what_it_depends_on(tokenizer: Tokenizer, tmp_path: Path
         (ListCorpus([*TEXTS]), "train", other, 16),
         (ListCorpus([*TEXTS]), "train", tokenizer, 17),
         (ListCorpus([*TEXTS, "the end"]), "train", tokenizer, 16),
+        (ListCorpus([*TEXTS], long="leave_out"), "train", tokenizer, 16),
     ]
     for call in calls:
         encode_corpus(*call, tmp_path)
@@ -145,16 +131,16 @@ def test_the_cache_knows_what_it_depends_on(tokenizer: Tokenizer, tmp_path: Path
 DAMAGE = {
     "no meta": lambda folder: (folder / "meta.json").unlink(),
     "meta is no json": lambda folder: (folder / "meta.json").write_text("{"),
+    "meta is nested": lambda folder: (folder / "meta.json").write_text("[" * 100_000),
     "meta is a list": lambda folder: (folder / "meta.json").write_text("[]"),
     "meta has other keys": lambda folder: (folder / "meta.json").write_text('{"a": 1}'),
-    "no ids": lambda folder: (folder / "ids.npy").unlink(),
-    "ids cut": lambda folder: (folder / "ids.npy").write_bytes((folder / "ids.npy").read_bytes()[:-6]),
-    "ids empty": lambda folder: (folder / "ids.npy").write_bytes(b""),
-    "ids of another type": lambda folder: np.save(folder / "ids.npy", np.zeros(24)),
-    "ids pickled": lambda folder: np.save(folder / "ids.npy", np.array([{}]), allow_pickle=True),
-    "offsets of another corpus": lambda folder: np.save(folder / "offsets.npy", np.arange(6)),
-    "offsets fall": lambda folder: np.save(folder / "offsets.npy", np.array([0, 16, 9, 20, 21, 24])),
-    "rows short": lambda folder: np.save(folder / "rows.npy", np.arange(2)),
+    "no ids": lambda folder: (folder / "ids").unlink(),
+    "ids cut": lambda folder: (folder / "ids").write_bytes((folder / "ids").read_bytes()[:-6]),
+    "ids empty": lambda folder: (folder / "ids").write_bytes(b""),
+    "ids of another type": lambda folder: np.zeros(24).tofile(folder / "ids"),
+    "offsets of another corpus": lambda folder: np.arange(6).tofile(folder / "offsets"),
+    "offsets fall": lambda folder: np.array([0, 16, 9, 20, 21, 24]).tofile(folder / "offsets"),
+    "rows short": lambda folder: np.arange(2).tofile(folder / "rows"),
 }
 
 
@@ -223,3 +209,53 @@ def test_meta_is_readable(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("train-")
     assert EncodedMeta(**json.loads((folder / "meta.json").read_text())) == encoded.meta
+
+
+# Documents that are too long
+
+STORY = "the cat sat. the dog sat on the mat! the cat sat by the dog."
+
+
+def test_long_documents_are_split_at_ends_of_sentences(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = build_word_tokenizer([STORY], 1)
+    caplog.set_level(logging.INFO, logger="diffusion_lm")
+    encoded = encode_corpus(ListCorpus(["the cat.", STORY, "the dog."]), "train", tokenizer, 12, tmp_path)
+    assert [tokenizer.decode(sentence) for sentence in encoded] == [
+        "the cat.", "the cat sat.", "the dog sat on the mat!", "the cat sat by the dog.", "the dog.",
+    ]  # fmt: skip
+    assert encoded.rows.tolist() == [0, 1, 1, 1, 2]
+    assert (encoded.meta.split_up, encoded.meta.too_long) == (1, 0)
+    assert "1 documents longer than 12 tokens were split" in caplog.text
+
+
+def test_long_documents_can_be_left_out_and_are_said_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = build_word_tokenizer([STORY], 1)
+    for _ in range(2):
+        caplog.clear()
+        encoded = encode_corpus(ListCorpus(["the cat.", STORY], long="leave_out"), "train", tokenizer, 12, tmp_path)
+        assert (len(encoded), encoded.meta.too_long) == (1, 1)
+        assert "1 documents longer than 12 tokens" in caplog.text
+
+
+def test_documents_with_fields_are_not_split(tmp_path: Path) -> None:
+    tokenizer = build_word_tokenizer([STORY], 1)
+    rows = [(1, Document(STORY, {"name": "cat"})), (2, Document("the cat.", {"name": "cat"}))]
+    corpus = Corpus("fields", dict.fromkeys(["train", "dev"], Source(lambda: rows, str)))
+    assert encode_corpus(corpus, "train", tokenizer, 12, tmp_path).rows.tolist() == [1]
+
+
+@given(
+    st.lists(st.sampled_from(["the", "cat", "sat.", "mat!", "dog", "on."]), min_size=1, max_size=60), st.integers(4, 20)
+)
+def test_parts_fit_and_make_up_the_whole(words: list[str], max_length: int) -> None:
+    tokenizer = build_word_tokenizer([STORY], 1)
+    parts = list(sentences_that_fit(" ".join(words), tokenizer, max_length))
+    assert max(map(len, parts)) + 2 <= max_length
+    assert [i for part in parts for i in part] == tokenizer.encode(" ".join(words))
+
+
+def test_a_word_that_does_not_fit_is_left_as_it_is() -> None:
+    tokenizer = build_bpe_tokenizer(TEXTS, 260)
+    assert [len(part) for part in sentences_that_fit("dog zebrazebra cat", tokenizer, 6)] == [3, 10, 3]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from time import perf_counter
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from diffusion_lm.text.spacing import JOINER, bare, join_words, split_words
+from diffusion_lm.text.spacing import JOINER, join_words, near_words, normal, split_words, words_of
 
 # A text is words and marks with or without a space between them; two words always have one.
 WORDS = st.sampled_from(
@@ -26,14 +28,14 @@ def text_of(pieces):
 @example([(True, "'"), (False, "a"), (True, "'"), (True, "s"), (False, "-"), (True, "-"), (False, "12")])
 def test_joining_undoes_splitting(pieces):
     text = text_of(pieces)
-    assert join_words(split_words(text)) == text
+    assert join_words(split_words(text)) == normal(text)
 
 
 @given(st.text(max_size=40))
 def test_any_text_comes_back_but_for_spaces(text):
     words = split_words(text)
-    assert "".join(join_words(words).split()) == "".join(text.replace(JOINER, "■").split())
-    assert "".join(map(bare, words)) == "".join(join_words(words).split())
+    assert "".join(join_words(words).split()) == "".join(normal(text).replace(JOINER, "■").split())
+    assert "".join(words_of(text)) == "".join(join_words(words).split())
     assert all(words) and not any(character.isspace() for word in words for character in word)
 
 
@@ -75,4 +77,36 @@ def test_the_joiner_itself_can_stand_in_a_text():
 
 
 def test_bare_is_what_a_reader_sees():
-    assert [bare(word) for word in split_words("'The' £20 - 25")] == ["'", "The", "'", "£", "20", "-", "25"]
+    assert words_of("'The' £20 - 25") == ["'", "The", "'", "£", "20", "-", "25"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Cafe\u0301 Rouge", "Café Rouge"),
+        ("It’s ‘here’", "It's 'here'"),
+        ("“here”", '"here"'),
+        ("a\u00a0b\u202f c\u3000\u200bd\ufeff", "a b c d"),
+    ],
+)
+def test_texts_are_read_as_the_corpus_writes_them(written, read):
+    assert normal(written) == read
+    assert split_words(written) == split_words(read)
+
+
+@given(st.text(max_size=40))
+def test_the_normal_form_is_its_own(text):
+    assert normal(normal(text)) == normal(text)
+
+
+def test_clitics_without_end_take_linear_time():
+    start = perf_counter()
+    split_words("n't" * 30_000)
+    assert perf_counter() - start < 2
+
+
+def test_near_words_are_those_of_another_case_first():
+    known = ["Punters", "hunter", "Punter", "PUNTER", "pub"]
+    assert near_words("punter", known) == ["Punter", "PUNTER", "hunter"]
+    assert near_words("pubb", known) == ["pub"]
+    assert near_words("zebra", known) == near_words("pub", ["pub"]) == []
