@@ -90,6 +90,6 @@ def test_bpe_is_the_other_choice(make_config, corpus, tmp_path):
 
 def test_a_corpus_of_long_sentences_is_refused(make_config, tmp_path):
     (tmp_path / "train.txt").write_text("a b c d\n" * 50)
-    config = replace(make_config(model_max_length=4), corpus=CorpusConfig(str(tmp_path)))
+    config = replace(make_config(model_max_length=4), corpus=CorpusConfig(str(tmp_path), long="leave_out"))
     with pytest.raises(UserError, match="max_length"):
         prepare(config, Path(tmp_path, "run"))
