@@ -22,7 +22,8 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import ToyCorpus
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
 from diffusion_lm.text.tokenizer import WordTokenizer, build_word_tokenizer
-from diffusion_lm.training.lm import Data, TrainConfig, Trainer, batches_from
+from diffusion_lm.training.lm import Data, TrainConfig, batches_from
+from diffusion_lm.training.trainer import Trainer
 
 WORDS = 820
 """Size of E2E's vocabulary (words seen more than 10 times)."""

@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command(
-        "training.lm:train",
+        "training.trainer:train",
         "training.lm:TrainConfig",
         "train a language model; without flags, one on the built-in toy corpus",
     ),

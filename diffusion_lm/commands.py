@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
-from diffusion_lm.baselines.common import FitProgress, Report
+from diffusion_lm.baselines.common import Report
 from diffusion_lm.baselines.fine_tuned import FineTuneConfig, fine_tune
 from diffusion_lm.baselines.fudge import FudgeConfig, train_fudge
 from diffusion_lm.baselines.pplm import PplmConfig, train_pplm
@@ -646,7 +646,7 @@ def _reports(what: str, folder: str) -> Iterator[Report]:
     console.print(f"The {what} is in {folder}.")
 
 
-def _line(report: FitProgress) -> str:
+def _line(report: Progress) -> str:
     done = f"{report.fraction:.0%} done after {report.seconds:,.0f} s"
     return f"epoch {report.epoch}: loss {report.loss:.4f}; {done}"
 

@@ -1,6 +1,6 @@
 """One training loop for everything that is trained: optimiser, schedule, average, limits.
 
-The language model's run has a loop of its own (`training.lm`), which is shared by processes and can be taken up again; it
+The language model's run has a loop of its own (`training.trainer`), which is shared by processes and can be taken up again; it
 uses the optimiser, the schedule and the average of this file.
 """
 

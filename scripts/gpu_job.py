@@ -2,7 +2,7 @@
 
     python scripts/gpu_job.py --config configs/e2e-base.yaml --corpus data/e2e --judge runs/judge --out runs/e2e-base
 
-Needs torch, accelerate, tokenizers, safetensors, pyyaml and tensorboard alone. Started again, it continues where it was: each
+Needs torch, accelerate, tokenizers, safetensors and pyyaml alone. Started again, it continues where it was: each
 part is skipped once it is done. `--pieces-mib 15` splits the weights for a channel that carries small files;
 `cat model.safetensors.*` joins them. `--tiny` tries everything on a CPU in a minute, on the toy corpus.
 """
@@ -26,7 +26,8 @@ from diffusion_lm.evaluation.metrics import distinct, self_bleu, verbatim_share
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
-from diffusion_lm.training.lm import TrainConfig, train
+from diffusion_lm.training.lm import TrainConfig
+from diffusion_lm.training.trainer import train
 
 logger = logging.getLogger("gpu_job")
 SCORED = ((200, 1.0), (50, 0.9), (20, 0.8))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,8 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError, autocast, check_seed
 from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
 from diffusion_lm.evaluation.tasks import Composed
+from diffusion_lm.fit import Limits, OptimizerConfig, Progress
+from diffusion_lm.fit import fit as fit_model
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import token_batches
@@ -28,7 +29,6 @@ from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import Tokenizer
 from diffusion_lm.training.tables import labelled_documents
-from diffusion_lm.training.trainer import Clock
 
 _SPAN = re.compile(r"\d+:\d+:\S")
 
@@ -146,21 +146,7 @@ class LabelledTrainConfig(BaselineTrainConfig):
     """The file of tags and trees, as annotate writes it; it is made if it does not hold those of this corpus."""
 
 
-logger = logging.getLogger(__name__)
-
-
-class FitProgress(NamedTuple):
-    """What is reported after every epoch."""
-
-    epoch: int
-    loss: float
-    """Mean of the epoch's batches, with dropout."""
-    fraction: float
-    """Share of the training done, in [0, 1]."""
-    seconds: float
-
-
-Report = Callable[[FitProgress], None]
+Report = Callable[[Progress], None]
 
 
 def fit(
@@ -179,32 +165,20 @@ def fit(
         config: how long, how fast.
         progress: called after every epoch.
     """
-    order = torch.Generator().manual_seed(config.seed)
-    sizes = torch.tensor(lengths)
-    steps = len(token_batches(sizes, config.batch_tokens, None))
-    clock = Clock(config.epochs, config.minutes, steps, config.lr, config.warmup)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    order, sizes = torch.Generator().manual_seed(config.seed), torch.tensor(lengths)
+
+    def loss(rows: Tensor) -> Tensor:
+        with autocast(torch.device("cpu")):
+            return loss_of(rows.tolist())
+
+    fit_model(
+        model,
+        lambda: token_batches(sizes, config.batch_tokens, order),
+        loss,
+        Limits(epochs=config.epochs, minutes=config.minutes),
+        OptimizerConfig(lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, beta2=0.98, ema=0),
+        on_epoch=progress,
     )
-    epoch = 0
-    while clock.fraction() < 1:
-        epoch += 1
-        model.train()
-        losses: list[float] = []
-        for rows in token_batches(sizes, config.batch_tokens, order):
-            # The first batch is always taken, so that an epoch has a mean.
-            if losses and clock.fraction() >= 1:
-                break
-            with autocast(torch.device("cpu")):
-                loss = loss_of(rows.tolist())
-            clock.step(loss, model, optimizer)
-            losses.append(float(loss.detach()))
-        report = FitProgress(epoch, sum(losses) / len(losses), clock.fraction(), clock.seconds())
-        logger.info("%s", report)
-        if progress is not None:
-            progress(report)
-    model.eval()
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from diffusion_lm.common import UserError, cpu_multiplies_bf16, gpu_multiplies_bf16
@@ -28,10 +28,11 @@ from diffusion_lm.diffusion.schedule import SCHEDULES
 from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import EpsHead, Head, LogitHead, ModelConfig, WordEmbedding, X0Head
 from diffusion_lm.model.transformer import Transformer
+from diffusion_lm.store import CONFIG, WEIGHTS, Kind, save
 from diffusion_lm.text.tokenizer import Tokenizer
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+KIND = Kind("language model", "diffusion-lm train", FORMAT)
 BUNDLED = Path(__file__).resolve().parents[1] / "models"
 
 
@@ -73,16 +74,9 @@ def _from_hub(repo: str) -> Path:
 
 def save_lm(lm: DiffusionLM, folder: Path, dtype: torch.dtype) -> None:
     """Write a model's three files; counts of lengths keep their digits whatever the dtype."""
-    folder.mkdir(parents=True, exist_ok=True)
     parameters = dict(lm.named_parameters())
-    tensors = {k: (v.to(dtype) if k in parameters else v).contiguous() for k, v in lm.state_dict().items()}
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file(tensors, partial)
-    lm.tokenizer.save(folder)
-    config = folder / f".{CONFIG}.partial"
-    config.write_text(json.dumps({"format": FORMAT, "model": asdict(lm.config)}, indent=2) + "\n")
-    partial.replace(folder / WEIGHTS)
-    config.replace(folder / CONFIG)
+    tensors = {k: v.to(dtype) if k in parameters else v for k, v in lm.state_dict().items()}
+    save(folder, KIND, {"model": asdict(lm.config)}, tensors, extra=lm.tokenizer.save)
 
 
 def read_lm(folder: Path) -> tuple[ModelConfig, Tokenizer, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.diffusion.process import Prediction, x0_from_eps
 
 Size = Literal["tiny", "small", "base"]
@@ -21,20 +21,20 @@ SIZES: dict[str, tuple[int, int, int]] = {"tiny": (128, 4, 2), "small": (256, 6,
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """What the model is; everything that generating needs to know."""
 
     size: Size = "small"
     """Width, layers and heads of the denoiser: tiny (128, 4, 2), small (256, 6, 4), base (768, 12, 12; the paper's)."""
-    width: int | None = None
+    width: int | None = number(None, least=1)
     """H: width of the denoiser, instead of the size's."""
-    layers: int | None = None
+    layers: int | None = number(None, least=1)
     """Layers of the denoiser, instead of the size's."""
-    heads: int | None = None
+    heads: int | None = number(None, least=1)
     """Attention heads, instead of the size's."""
-    embedding_dim: int = 16
+    embedding_dim: int = number(16, least=1)
     """D: width of the word embeddings, and so of the latents (paper: 16 on E2E, 128 on ROCStories)."""
-    max_length: int = 64
+    max_length: int = number(64, least=3)
     """Longest sentence in tokens, START and END included (paper: 64)."""
     layout: Literal["exact", "padded"] = "exact"
     """exact: a sentence is as long as its words; padded: every sentence fills max_length, PAD is a word (paper)."""
@@ -55,19 +55,16 @@ class ModelConfig:
     """Noise schedule (paper: sqrt)."""
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each branch, or after the sum (paper, BERT)."""
-    dropout: float = 0.0
+    dropout: float = number(0.0, least=0, below=1)
     """Dropout (paper: 0.1)."""
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
-        if min(*self.shape, self.embedding_dim) < 1:
-            raise UserError("width, layers, heads and embedding_dim are at least 1.")
+        """Refuse numbers out of range, and what does not fit together."""
+        super().__post_init__()
         if self.shape[0] % self.shape[2]:
             raise UserError(f"The width {self.shape[0]} is not a multiple of the number of heads, {self.shape[2]}.")
         if self.objective == "cross_entropy" and self.prediction == "eps":
             raise UserError("The cross_entropy objective predicts words, not eps; take --model.objective simple.")
-        if self.max_length < 3:
-            raise UserError(f"max_length counts START and END and must be at least 3, not {self.max_length}.")
 
     @property
     def shape(self) -> tuple[int, int, int]:

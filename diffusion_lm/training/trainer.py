@@ -1,209 +1,454 @@
-"""What the trainings share."""
+"""The run that trains a language model."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError
-from diffusion_lm.store import write_whole
+from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
+from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
+from diffusion_lm.fit import EMA, build_optimizer, learning_rate
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.store import append_line, explain_full_disk, write_whole
+from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.encoded import EncodedCorpus
+from diffusion_lm.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from diffusion_lm.training.lm import (
+    RUN_FILE,
+    Data,
+    TrainConfig,
+    batches_from,
+    changed_settings,
+    hardware_precision,
+    prepare,
+    save_settings,
+    uses_cpu,
+)
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.jsonl"
+LEVELS = 10
+SENTENCES = 512
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as `parameter/key` tensors."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
+@torch.no_grad()
+def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
+    """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
+
+    Returns:
+        `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, the mean of the loss in ten bands of
+        t, without bands that no sentence falls in; and `bound`, nats a token, an upper bound on -log p(w
+        given length).
+    """
+    objective, bound = lm.objective(), VariationalBound(steps=None)
+    lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
+    chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    device, seen = dev.offsets.device, 0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for batch in token_batches(lengths[chosen], 4096, None):
+            ids, mask = gather(dev, chosen[batch], pad_id, canvas)
+            u = spread_times(seen, len(ids), device)
+            terms = objective(lm, ids, mask, u)
+            loss = torch.stack(list(terms.values())).sum(0)
+            extra = {"loss": loss, "bound": bound.estimate(lm, ids, mask, seen), "t": u}
+            for name, value in {**terms, **extra}.items():
+                found[name].append(value.double().cpu())
+            seen += len(ids)
+    columns = {name: torch.cat(parts) for name, parts in found.items()}
+    band = (columns.pop("t").float() * LEVELS).long()
+    by_level = {(i + 0.5) / LEVELS: columns["loss"][band == i] for i in range(LEVELS)}
+    return {name: column.mean().item() for name, column in columns.items()} | {
+        f"loss_t{t:.2f}": losses.mean().item() for t, losses in by_level.items() if len(losses)
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put a saved state back."""
-    parameters = dict(model.named_parameters())
-    for path, value in tensors.items():
-        name, _, key = path.rpartition("/")
-        # The fused optimiser keeps the count of steps on the parameter's device too.
-        # A copy, because the tensors of a checkpoint are maps of its files.
-        optimizer.state[parameters[name]][key] = value.to(parameters[name].device, copy=True)
+@contextmanager
+def stop_request() -> Iterator[list[int]]:
+    """Inside the `with` block the first signal is put into the list; a second one of the same kind acts as usual.
+
+    Python hears signals in its main thread alone, so elsewhere the list stays empty.
+    """
+    heard: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+        signal.signal(number, previous[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (int(signal.SIGTERM), int(signal.SIGINT)):
+            # None stands for a handler that was not set from Python.
+            previous[number] = signal.signal(number, note) or signal.SIG_DFL
+    try:
+        yield heard
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-class Clock:
-    """How far the training is, by steps or by time, whichever is further; the learning rate follows it.
+def forget_after(path: Path, step: int) -> None:
+    """Drop the lines of later steps from a file of records: a killed run has written what will be written again."""
+    if path.exists():
+        kept = [line for line in path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
+        write_whole(path, "".join(f"{line}\n" for line in kept))
 
-    Args:
-        epochs: passes over the batches.
-        minutes: time limit; None: none.
-        steps_per_epoch: batches of a pass.
-        lr: highest learning rate.
-        warmup: steps over which it rises from zero; it then falls along half a cosine to zero.
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # a line that was cut when the process was killed
+        return math.inf
+
+
+def _board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, where the extra `tensorboard` is installed; it forgets points of later steps."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+
+T = TypeVar("T")
+
+OnSample = Callable[[int, DiffusionLM], None]
+
+NOT_IN_FINGERPRINT = ("out", "checkpoint_minutes", "validate_every", "sample_every", "log_every")
+"""Settings of a run that may change when it is taken up again, as they leave the weights alone."""
+
+
+class LossModule(nn.Module):
+    """The objective as a forward pass, so that DistributedDataParallel sees every parameter it averages."""
+
+    def __init__(self, lm: DiffusionLM) -> None:
+        super().__init__()
+        self.lm = lm
+        self.objective = lm.objective()
+
+    def forward(self, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
+        return self.objective(self.lm, ids, mask, t)
+
+
+class StepReport(NamedTuple):
+    """What a step came to, over all processes."""
+
+    terms: dict[str, float]
+    """Mean of each term of the loss over the batch."""
+    norm: float
+    """The gradient's, before clipping."""
+    tokens: int
+    """Positions seen."""
+
+
+class Trainer:
+    """One run: `fit()` trains to the last step, or to a signal, and leaves a model to generate with.
+
+    It has a loop of its own, not that of `diffusion_lm.fit`: its steps are shared by processes, numbered for good, and
+    each draws from a seed of its own, so that a run can be taken up anywhere bit for bit.
+    """
+
+    def __init__(self, config: TrainConfig, data: Data, lm: DiffusionLM) -> None:
+        """Take up the newest intact checkpoint of `config.run.out`, if there is one.
+
+        Raises:
+            UserError: if the checkpoint belongs to a run with another model, data or schedule.
+        """
+        run = config.run
+        self.config, self.data, self.lm = config, data, lm
+        self.folder = Path(run.out)
+        self.accelerator = Accelerator(mixed_precision=hardware_precision(run), cpu=uses_cpu(run))
+        self.canvas = config.model.canvas
+        self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
+        self.step, self.tokens = 0, 0
+        self.board: Any = None
+        optimizer = build_optimizer(lm, config.optimizer)
+        self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm), optimizer)
+        self.ema = EMA(lm, config.optimizer.ema)
+        self._resume()
+        self.train_data = data.train.to(self.accelerator.device)
+
+    # -- state -----------------------------------------------------------------------------------------------
+
+    def _fingerprint(self) -> str:
+        settings = asdict(self.config)
+        for name in NOT_IN_FINGERPRINT:
+            settings["run"].pop(name)
+        settings["corpus"] = self.data.train.meta.corpus
+        settings["tokenizer"] = self.data.tokenizer.fingerprint
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _resume(self) -> None:
+        checkpoint = latest_checkpoint(self.folder / "checkpoints")
+        found = checkpoint.step if checkpoint else 0
+        if self._sums([found])[0] != found * self.accelerator.num_processes:
+            raise UserError(
+                f"The processes find different checkpoints in {self.folder}; give --run.out a folder that "
+                "all machines share."
+            )
+        if checkpoint is None:
+            return
+        if checkpoint.run != self._fingerprint():
+            raise self._refusal()
+        self.lm.load_state_dict(checkpoint.parts["model"])
+        load_optimizer_tensors(self.lm, self.optimizer.optimizer, checkpoint.parts["optimizer"])
+        self.ema.load(checkpoint.parts["ema"], checkpoint.step)
+        self.times.load_state_dict(checkpoint.parts.get("times", {}))
+        self.step, self.tokens = checkpoint.step, checkpoint.tokens
+        logger.info("Resuming after step %d.", self.step)
+
+    def _refusal(self) -> UserError:
+        free = tuple(f"run.{name} " for name in NOT_IN_FINGERPRINT)
+        changed = [phrase for phrase in changed_settings(self.folder, self.config) if not phrase.startswith(free)]
+        return UserError(
+            f"{self.folder} holds a run with other settings or another corpus{': ' if changed else ''}"
+            f"{', '.join(changed)}; give --run.out another folder, or continue it with its own "
+            f"{self.folder / RUN_FILE}."
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint for resuming, and the averaged weights as a model to generate with.
+
+        Raises:
+            UserError: if the disk is full or a weight is not finite; what is on disk then stays as it was.
+        """
+        ruined = [name for name, value in self.lm.state_dict().items() if not value.isfinite().all()]
+        if ruined:
+            raise self._not_finite([ruined[0]], self.step)
+        if not self.accelerator.is_main_process:
+            return
+        parts = {
+            "model": self.lm.state_dict(),
+            "ema": self.ema.state(),
+            "optimizer": optimizer_tensors(self.lm, self.optimizer.optimizer),
+        }
+        if times := self.times.state_dict():
+            parts["times"] = times
+        checkpoint = Checkpoint(self.step, self.tokens, self._fingerprint(), parts)
+        save_checkpoint(self.folder / "checkpoints", checkpoint)
+        self._export()
+
+    def _export(self) -> None:
+        if self.accelerator.is_main_process:
+            with self.ema.in_place():
+                self.lm.save_pretrained(self.folder / "model")
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def fit(self, on_sample: OnSample | None = None) -> None:
+        """Train to the last step.
+
+        Args:
+            on_sample: called every `sample_every` steps, on the main process, with the averaged weights.
+
+        Raises:
+            UserError: if a loss or gradient is not finite, the disk is full, or a signal asked to stop; in
+                each case the newest checkpoint is usable, and the same command continues from it.
+        """
+        run, main = self.config.run, self.accelerator.is_main_process
+        if self.step == run.steps:
+            self._export()  # which the end of the process may have prevented
+        self.loss.train()
+        saved, first = time.monotonic(), self.tokens
+        with ExitStack() as stack:
+            stack.enter_context(explain_full_disk(self.folder))
+            heard = stack.enter_context(stop_request())
+            bar = stack.enter_context(
+                tqdm(
+                    total=run.steps, initial=self.step, disable=not main, unit="step", dynamic_ncols=True, mininterval=1
+                )
+            )
+            if main:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                forget_after(self.folder / METRICS, self.step)
+                self.board = stack.enter_context(_board(self.folder, self.step) or nullcontext())
+            batches = batches_from(self.data.train.lengths, run, self.canvas, self.step)
+            while self.step < run.steps:
+                report = self._train_step(next(batches))
+                self.step += 1
+                self.tokens += report.tokens
+                rate = (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
+                bar.set_postfix(
+                    {"loss": f"{sum(report.terms.values()):.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False
+                )
+                bar.update()
+                self._report(report, on_sample)
+                last = self.step == run.steps
+                stopping = self._sums([len(heard)])[0] > 0
+                if last or stopping or time.monotonic() - saved > 60 * run.checkpoint_minutes:
+                    self.save()
+                    saved = time.monotonic()
+                if stopping and not last:
+                    raise self._stopped(heard)
+
+    def _report(self, report: StepReport, on_sample: OnSample | None) -> None:
+        """Whatever is due after this step: metrics, validation, samples."""
+        run = self.config.run
+        if not self.accelerator.is_main_process:
+            return
+        last = self.step == run.steps
+        if self.step % run.log_every == 0:
+            rate = learning_rate(self.step - 1, run.steps, self.config.optimizer)
+            values = {"gradient_norm": report.norm, "lr": rate, "tokens": float(self.tokens)}
+            self._log({**report.terms, **values}, "train")
+        if self.step % run.validate_every == 0 or last:
+            self._log(self._with_average(self._validate), "dev")
+        if on_sample and (self.step % run.sample_every == 0 or last):
+            self._with_average(lambda: on_sample(self.step, self.lm))
+
+    def _log(self, values: dict[str, float], split: str) -> None:
+        """Record values of this step as a line, where what is not finite is null, and as points in TensorBoard."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        append_line(self.folder / METRICS, {"step": self.step, "split": split, "time": time.time(), **finite})
+        for name, value in values.items():
+            if self.board is not None:
+                self.board.add_scalar(f"{split}/{name}", value, self.step)
+
+    def _stopped(self, heard: list[int]) -> UserError:
+        name = signal.Signals(heard[0]).name if heard else "a signal to another process"
+        return UserError(f"Stopped by {name} after step {self.step}; the same command continues from there.")
+
+    def _sums(self, values: Sequence[float]) -> Sequence[float]:
+        """Sums of numbers over the processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
+        return list(self.accelerator.reduce(tensor).tolist())
+
+    def _train_step(self, batch: Tensor) -> StepReport:
+        """One optimiser step on the sentences of `batch`, which the processes share."""
+        run, accelerator = self.config.run, self.accelerator
+        torch.manual_seed(hash((run.seed, self.step, accelerator.process_index)) % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, run.steps, self.config.optimizer)
+        terms, tokens = self._backward(batch)
+        norm = float(accelerator.clip_grad_norm_(self.loss.parameters(), self.config.optimizer.clip or math.inf))
+        bad = [name for name, value in {**terms, "gradient norm": norm}.items() if not math.isfinite(value)]
+        if bad:
+            raise self._not_finite(bad, self.step + 1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update()
+        return StepReport(terms, norm, tokens)
+
+    def _backward(self, batch: Tensor) -> tuple[dict[str, float], int]:
+        """Gradients of the mean loss over all of `batch`; the mean of each term, and the positions seen.
+
+        Each process takes every world-th sentence, and each of its parts every accumulate-th of these.
+        Gradients are averaged over processes and summed over parts, so each part counts by its share of the
+        sentences.
+        """
+        accelerator, world = self.accelerator, self.accelerator.num_processes
+        own = batch[accelerator.process_index :: world]
+        split = [own[i :: self.config.run.accumulate] for i in range(self.config.run.accumulate)]
+        # A process without a sentence borrows one that counts nothing: the others wait for its gradients.
+        parts = [part for part in split if len(part)]
+        terms: dict[str, float] = {}
+        tokens = 0
+        for i, part in enumerate(parts or [batch[:1]]):
+            share = len(part) / len(batch) if parts else 0.0
+            ids, mask = gather(self.train_data, part, self.data.tokenizer.pad_id, self.canvas)
+            t = self.times.sample(len(ids), accelerator.device)
+            with accelerator.no_sync(self.loss) if i + 1 < len(parts) else nullcontext():
+                losses = self.loss(ids, mask, t.t)
+                total = sum(losses.values())
+                assert isinstance(total, Tensor)
+                accelerator.backward((t.weight * total).mean() * (share * world))
+            self.times.update(t.t, total)
+            for name, value in losses.items():
+                terms[name] = terms.get(name, 0.0) + (t.weight * value).mean().item() * share
+            tokens += int(mask.sum()) if parts else 0
+        *means, tokens_seen = self._sums([*terms.values(), tokens])
+        return dict(zip(terms, means, strict=True)), int(tokens_seen)
+
+    def _not_finite(self, names: list[str], step: int) -> UserError:
+        return UserError(
+            f"Training stopped at step {step}: {' and '.join(names)} not finite; earlier checkpoints are "
+            "intact, and a lower --optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
+        )
+
+    def _with_average(self, action: Callable[[], T]) -> T:
+        """Run something with the averaged weights in place and without dropout."""
+        self.lm.eval()
+        try:
+            with self.ema.in_place(), torch.no_grad(), self.accelerator.autocast():
+                return action()
+        finally:
+            self.lm.train()
+
+    def _validate(self) -> dict[str, float]:
+        dev = self.data.dev.to(self.accelerator.device)
+        return validate(self.lm, dev, self.data.tokenizer.pad_id, self.canvas)
+
+
+SAMPLES, SAMPLE_STEPS = 4, 50
+
+
+def train(config: TrainConfig) -> None:
+    """Train a language model, or take up the run that `config.run.out` holds.
+
+    The folder then holds `model` (for `DiffusionLM.from_pretrained`), `run.yaml`, `tokenizer.json`,
+    `metrics.jsonl`, `samples.jsonl`, TensorBoard events, and what resuming needs: `cache` and `checkpoints`.
+    Under `accelerate launch` or `torchrun` each process calls this, and they share every batch.
 
     Raises:
-        UserError: if the training would have no step.
+        UserError: if a setting or the corpus cannot be used, the folder holds another run, the loss is not
+            finite, the disk is full, or a signal asked to stop.
     """
-
-    def __init__(self, epochs: float, minutes: float | None, steps_per_epoch: int, lr: float, warmup: int) -> None:
-        self.total = math.ceil(epochs * steps_per_epoch)
-        self.limit = math.inf if minutes is None else 60 * minutes
-        if self.total < 1 or self.limit <= 0:
-            raise UserError("The epochs and minutes of a training must be above 0.")
-        self.highest, self.warmup = lr, max(1, warmup)
-        self.steps = 0
-        self.started = time.monotonic()
-
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self.started
-
-    def fraction(self) -> float:
-        """Share of the training done, in [0, 1]."""
-        return min(1.0, max(self.steps / self.total, self.seconds() / self.limit))
-
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        warm = min(1.0, (self.steps + 1) / self.warmup)
-        return self.highest * warm * 0.5 * (1 + math.cos(math.pi * self.fraction()))
-
-    def step(self, loss: Tensor, model: nn.Module, optimizer: Optimizer) -> None:
-        """Follow the gradient of a loss [], its norm over the model at most 1, and count the step."""
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = self.lr()
-        optimizer.step()
-        optimizer.zero_grad()
-        self.steps += 1
+    # The others wait while the main process encodes the corpus, however large it is.
+    processes = PartialState(cpu=uses_cpu(config.run), timeout=timedelta(hours=2))
+    out = Path(config.run.out)
+    with explain_full_disk(out):
+        with processes.main_process_first():
+            out.mkdir(parents=True, exist_ok=True)
+            data = prepare(config, out)
+        torch.manual_seed(config.run.seed)
+        lm = DiffusionLM(config.model, data.tokenizer, data.train.length_histogram())
+        trainer = Trainer(config, data, lm)
+        if not processes.is_main_process:
+            trainer.fit()
+        else:
+            data.tokenizer.save(out)
+            save_settings(out, config)
+            forget_after(out / "samples.jsonl", trainer.step)
+            trainer.fit(on_sample=_sample_into(out / "samples.jsonl", config.run.seed))
+    if processes.num_processes > 1:
+        trainer.accelerator.end_training()
 
 
-class StopRequest:
-    """Inside the `with` block the first signal sets `signal`; a second one of the same kind acts as usual.
+def _sample_into(path: Path, seed: int) -> OnSample:
+    """What logs a few sentences and appends them to a file, always from the same noise."""
 
-    Python hears signals in its main thread alone, so elsewhere the block does nothing.
-    """
+    def sample(step: int, lm: DiffusionLM) -> None:
+        texts = lm.generate(SAMPLES, steps=SAMPLE_STEPS, seed=seed).texts
+        append_line(path, {"step": step, "seed": seed, "texts": texts})
+        logger.info("Samples after step %d:%s", step, "".join(f"\n  {text}" for text in texts))
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(number, self._previous[number])
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # None stands for a handler that was not set from Python.
-                self._previous[number] = signal.signal(number, self._handle) or signal.SIG_DFL
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, previous in self._previous.items():
-            signal.signal(number, previous)
-
-
-class Records:
-    """A file with one JSON object a line, each with its `step`.
-
-    Opened at a step, it forgets later ones: a killed run has written lines that will be written again.
-    """
-
-    def __init__(self, path: Path, step: int) -> None:
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf8").splitlines() if _is_up_to(line, step)]
-            write_whole(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", encoding="utf8")
-
-    def __enter__(self) -> Records:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, record: Mapping[str, object]) -> None:
-        """Append a record; it is in the file when this returns."""
-        self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-
-
-def _is_up_to(line: str, step: int) -> bool:
-    try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError, TypeError):  # a line that was cut when the process was killed
-        return False
-
-
-class MetricsLog:
-    """Each record is a line of `metrics.jsonl` and a point in TensorBoard; silent where not `enabled`."""
-
-    def __init__(self, folder: Path, step: int, *, enabled: bool) -> None:
-        self.folder, self.step, self.enabled = folder, step, enabled
-
-    def __enter__(self) -> MetricsLog:
-        if self.enabled:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._records = Records(self.folder / "metrics.jsonl", self.step)
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.enabled:
-            self._records.__exit__(kind, value, trace)
-            self._board.close()
-
-    def write(self, step: int, values: Mapping[str, float], split: str) -> None:
-        """Record the values of a step; in the file a value that is not finite is null."""
-        if not self.enabled:
-            return
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._records.write({"step": step, "split": split, "time": time.time(), **finite})
-        for name, value in values.items():
-            self._board.add_scalar(f"{split}/{name}", value, step)
-
-
-class Progress:
-    """A bar over steps with tokens a second, the newest loss and the time left."""
-
-    def __init__(self, step: int, steps: int, *, enabled: bool) -> None:
-        self._bar = tqdm(
-            total=steps,
-            initial=step,
-            disable=not enabled,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=1.0,
-        )
-        self._tokens, self._started = 0, time.monotonic()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.close()
-
-    def advance(self, tokens: int, loss: float) -> None:
-        """One step done."""
-        self._tokens += tokens
-        rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
-        self._bar.set_postfix({"loss": f"{loss:.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False)
-        self._bar.update()
+    return sample

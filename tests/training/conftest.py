@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from diffusion_lm.fit import OptimizerConfig
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
-from diffusion_lm.training.lm import Data, RunConfig, TokenizerConfig, TrainConfig, Trainer, prepare
+from diffusion_lm.training.lm import Data, RunConfig, TokenizerConfig, TrainConfig, prepare
+from diffusion_lm.training.trainer import Trainer
 
 
 def toy_config(out: Path | str, **settings: Any) -> TrainConfig:
@@ -80,6 +81,6 @@ def saved_tensors() -> Callable[[TrainConfig, int], dict[str, torch.Tensor]]:
     def read(config: TrainConfig, step: int) -> dict[str, torch.Tensor]:
         files = Path(config.run.out, "checkpoints", f"step-{step:08d}").glob("*.safetensors")
         # Copies, as the loaded tensors are maps of files that the test may damage.
-        return {f"{file.stem}/{name}": value.clone() for file in files for name, value in load_file(file).items()}
+        return {name: value.clone() for file in files for name, value in load_file(file).items()}
 
     return read

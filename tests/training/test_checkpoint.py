@@ -6,10 +6,18 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from diffusion_lm import store
 from diffusion_lm.common import UserError
-from diffusion_lm.training import checkpoint as module
-from diffusion_lm.training.checkpoint import Checkpoint, export_model, latest_checkpoint, save_checkpoint
+from diffusion_lm.fit import OptimizerConfig, build_optimizer
+from diffusion_lm.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
 
 
 def make(step):
@@ -47,8 +55,8 @@ def test_the_newest_two_stay(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
-    (tmp_path / ".partial-00000003").mkdir()
-    (tmp_path / ".partial-00000003" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".step-00000003.partial").mkdir()
+    (tmp_path / ".step-00000003.partial" / "model.safetensors").write_bytes(b"half")
     assert latest_checkpoint(tmp_path) is None
     save_checkpoint(tmp_path, make(4))
     assert names(tmp_path) == ["step-00000004"]
@@ -60,7 +68,7 @@ def truncate(path):
 
 
 def flip_a_bit(path):
-    file = path / "optimizer.safetensors"
+    file = path / "model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -71,16 +79,16 @@ def lose_a_file(path):
 
 
 def empty_the_state(path):
-    (path / "state.json").write_text("")
+    (path / "config.json").write_text("")
 
 
 def garble_the_state(path):
-    (path / "state.json").write_text("[]")
+    (path / "config.json").write_text("[]")
 
 
 def swap_the_state(path):
-    state = json.loads((path / "state.json").read_text())
-    (path / "state.json").write_text(json.dumps({**state, "step": 2}))
+    state = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**state, "step": 2}))
 
 
 DAMAGE = [truncate, flip_a_bit, lose_a_file, empty_the_state, garble_the_state, swap_the_state]
@@ -116,15 +124,12 @@ FULL = [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O erro
 @pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_half_one(tmp_path, monkeypatch, error):
     save_checkpoint(tmp_path, make(3))
-    writes = []
 
-    def fails(tensors, path):
+    def fails(tensors, path, metadata):
         path.write_bytes(b"half")
-        writes.append(path)
-        if len(writes) == 2:
-            raise error
+        raise error
 
-    monkeypatch.setattr(module, "save_file", fails)
+    monkeypatch.setattr(store, "save_file", fails)
     with pytest.raises(UserError, match=r"The disk is full"):
         save_checkpoint(tmp_path, make(4))
     assert names(tmp_path) == ["step-00000003"]
@@ -132,42 +137,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_half_one(tmp_path, mon
 
 
 def test_other_errors_are_not_called_a_full_disk(tmp_path, monkeypatch):
-    def fails(tensors, path):
+    def fails(tensors, path, metadata):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(module, "save_file", fails)
+    monkeypatch.setattr(store, "save_file", fails)
     with pytest.raises(OSError, match="Input/output"):
         save_checkpoint(tmp_path, make(4))
     assert names(tmp_path) == []
-
-
-class FakeModel:
-    """Writes a config and weights, or stops in between."""
-
-    def __init__(self, value, *, full=False):
-        self.value, self.full = value, full
-
-    def save_pretrained(self, folder):
-        folder.mkdir()
-        (folder / "config.json").write_text(self.value)
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        (folder / "model.safetensors").write_text(self.value)
-
-
-def test_an_exported_model_replaces_the_last_one_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "model"
-    export_model(FakeModel("1"), folder)
-    (folder / "README.md").write_text("kept")
-    export_model(FakeModel("2"), folder)
-    with pytest.raises(UserError, match="disk is full"):
-        export_model(FakeModel("3", full=True), folder)
-    assert {path.name: path.read_text() for path in folder.iterdir()} == {
-        "config.json": "2",
-        "model.safetensors": "2",
-        "README.md": "kept",
-    }
-    assert names(tmp_path) == ["model"]
 
 
 def test_a_resumed_run_no_longer_needs_the_files(make_config, make_trainer, saved_tensors):
@@ -182,3 +158,26 @@ def test_a_resumed_run_no_longer_needs_the_files(make_config, make_trainer, save
     assert all(torch.equal(after[name], before[name]) for name in before)
     exported = load_file(trainer.folder / "model" / "model.safetensors")
     assert torch.equal(exported["embedding.weight"], before["ema/embedding.weight"])
+
+
+def test_a_loaded_optimizer_goes_on_as_the_saved_one():
+    ids, config = torch.tensor([0, 1, 2]), OptimizerConfig(lr=0.1, weight_decay=0.1)
+    a, b = (nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)) for _ in range(2))
+    first, second = build_optimizer(a, config), build_optimizer(b, config)
+    assert optimizer_tensors(a, first) == {}
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        model(ids).square().mean().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step(a, first)
+    saved = optimizer_tensors(a, first)
+    assert {"1.weight/exp_avg", "1.weight/exp_avg_sq", "1.weight/step"} <= saved.keys()
+    b.load_state_dict(a.state_dict())
+    load_optimizer_tensors(b, second, saved)
+    assert all(saved[name] is not value for name, value in optimizer_tensors(b, second).items())
+    step(a, first)
+    step(b, second)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))

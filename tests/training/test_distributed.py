@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from diffusion_lm.diffusion import losses
 from diffusion_lm.diffusion.times import Times
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.training import lm as run
-from diffusion_lm.training.lm import Trainer
+from diffusion_lm.training import trainer as run
+from diffusion_lm.training.trainer import Trainer
 
 SETTINGS: dict[str, Any] = {"run_steps": 60, "optimizer_lr": 1e-2, "model_self_conditioning": False}
 BATCHES = [torch.arange(n) for n in (5, 8, 1)]

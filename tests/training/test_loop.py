@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion_lm import store
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion import losses
 from diffusion_lm.diffusion.times import Times
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.training import checkpoint
 from diffusion_lm.training.lm import RunConfig, hardware_precision
 
 
@@ -150,14 +150,14 @@ def test_ruined_weights_are_not_saved(make_config, make_trainer):
 def test_a_full_disk_ends_in_one_sentence_and_a_usable_checkpoint(make_config, make_trainer, monkeypatch):
     config = make_config(run_checkpoint_minutes=0.0)
     trainer = make_trainer(config)
-    save = checkpoint.save_file
+    save = store.save_file
 
-    def until_full(tensors, path):
+    def until_full(tensors, path, metadata):
         if trainer.step == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(tensors, path)
+        save(tensors, path, metadata)
 
-    monkeypatch.setattr(checkpoint, "save_file", until_full)
+    monkeypatch.setattr(store, "save_file", until_full)
     with pytest.raises(UserError, match=r"The disk is full .* start the same command again"):
         trainer.fit()
     folder = Path(config.run.out, "checkpoints")
@@ -170,7 +170,7 @@ def test_a_full_disk_under_the_metrics_is_the_same_sentence(make_config, make_tr
     def full(*arguments, **values):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("diffusion_lm.training.trainer.SummaryWriter.add_scalar", full)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
     with pytest.raises(UserError, match="disk is full"):
         make_trainer(make_config()).fit()
 
