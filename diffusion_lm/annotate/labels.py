@@ -19,6 +19,7 @@ from diffusion_lm.annotate import parser
 from diffusion_lm.annotate.tagger import check_words, tagger
 from diffusion_lm.annotate.trees import write_tree
 from diffusion_lm.common import Settings, UserError, number
+from diffusion_lm.store import CONFIG, WEIGHTS, explain_full_disk
 from diffusion_lm.text.corpus import CorpusConfig
 
 
@@ -59,10 +60,9 @@ def annotate(
 ) -> list[Annotation]:
     """Label sentences, or read the labels if the file already has those of the same inputs.
 
-    The file is JSON lines: a header with the fingerprint of the inputs, then one object a sentence.
-
-    Sentences are words without joiner marks, at least one each. There is one worker a core by default, and 1 works in
-    this process; progress is called with (sentences done, all sentences).
+    The file is JSON lines: a header with the fingerprint of the inputs, then one object a sentence. Sentences are words
+    without joiner marks. Workers are processes, one a core by default; 1 works in this one. Progress is called with
+    (sentences done, all sentences).
 
     Raises:
         UserError: if a sentence cannot be parsed, `out` is a folder or spaCy's model is not installed.
@@ -78,17 +78,18 @@ def annotate(
 
     tagger().tag([])  # what is missing is refused here, once, and not in every process
     parser.parser()
-    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     done: list[Annotation] = []
-    with partial.open("w", encoding="utf8") as file:
-        file.write(json.dumps(header) + "\n")
-        for labelled in _labelled(sentences, workers or os.cpu_count() or 1):
-            file.writelines(json.dumps(each._asdict(), ensure_ascii=False) + "\n" for each in labelled)
-            done += labelled
-            if progress is not None:
-                progress(len(done), len(sentences))
-    os.replace(partial, out)
+    with explain_full_disk(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf8") as file:
+            file.write(json.dumps(header) + "\n")
+            for labelled in _labelled(sentences, workers or os.cpu_count() or 1):
+                file.writelines(json.dumps(each._asdict(), ensure_ascii=False) + "\n" for each in labelled)
+                done += labelled
+                if progress is not None:
+                    progress(len(done), len(sentences))
+        partial.replace(out)
     return done
 
 
@@ -133,11 +134,10 @@ def _header(path: Path) -> dict[str, Any] | None:
 
 
 def _fingerprint(sentences: Sequence[Sequence[str]]) -> str:
-    """Of the words, and of the tagger and the parser: names that stand in older files, and the parser's weights."""
+    """Of the names of tagger and parser, the parser's files and the words."""
     digest = hashlib.sha256(b'["spacy", "ours"]')
-    for name in ("config.json", "model.safetensors"):
-        if (parser.BUNDLED / name).is_file():
-            digest.update((parser.BUNDLED / name).read_bytes())
+    for name in (CONFIG, WEIGHTS):
+        digest.update((parser.BUNDLED / name).read_bytes())
     for words in sentences:
         digest.update(json.dumps(list(words)).encode() + b"\n")
     return digest.hexdigest()

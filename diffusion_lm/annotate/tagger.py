@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from diffusion_lm.annotate.trees import MOST_WORDS
+from diffusion_lm.annotate.trees import MOST_WORDS, quote
 from diffusion_lm.common import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def load_spacy() -> Language:
 
     for name in MODELS:
         found = find_spec(name)
-        folder = Path(found.origin).parent / f"{name}-{VERSION}" if found and found.origin else None
-        if folder and _has_weights(folder):
+        folder = Path(found.origin if found and found.origin else name).parent / f"{name}-{VERSION}"
+        if _has_weights(folder):
             # The dependency parser stays: without it AUX and VERB are told apart less well.
             return spacy.load(folder, exclude=["ner", "lemmatizer"])
     raise UserError(
@@ -89,9 +89,7 @@ def check_words(sentences: Sequence[Sequence[str]], least: int = 0) -> None:
             raise UserError(f"Sentence {row} has {len(words)} words; give from {least} to {MOST_WORDS}.")
         for word in words:
             if not word or _NO_WORD.search(word):
-                raise UserError(
-                    f"{word!r} in sentence {row} is no word; give characters of Unicode without white space or NUL."
-                )
+                raise UserError(f"{quote(word)} in sentence {row} is no word; give Unicode without white space or NUL.")
 
 
 def docs(sentences: Sequence[Sequence[str]], least: int = 0) -> Iterator[Doc]:
@@ -107,7 +105,7 @@ class SpacyTagger:
     """Universal tags by spaCy, on words as they are given."""
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:  # noqa: D102
-        # A token of white space is SPACE to spaCy, which is no universal tag.
+        # spaCy also has SPACE, which is no universal tag.
         return [[token.pos_ if token.pos_ in UPOS else "X" for token in doc] for doc in docs(sentences)]
 
 

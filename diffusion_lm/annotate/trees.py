@@ -33,8 +33,7 @@ _ROOTS = frozenset(("", "ROOT", "TOP"))
 _BRACKETS = {"(": "-LRB-", ")": "-RRB-"}
 _PLAIN = {code: bracket for bracket, code in _BRACKETS.items()}
 _TOKEN = re.compile(r"\(\s*[^\s()]*|\)|[^\s()]+")
-_SHOWN = 40
-_QUOTED = 300
+_SHOWN, _QUOTED = 40, 300
 
 
 class Span(NamedTuple):
@@ -67,14 +66,15 @@ def read_tree(text: str, most_leaves: int = MOST_WORDS) -> Tree:
     for part in tree.subtrees():
         if not part.label() or CHAIN in part.label():
             raise UserError(
-                f"The tree {_quote(text)} has the label {_quote(part.label())}; a label is a name without {CHAIN}."
+                f"The tree {quote(text)} has the label {quote(part.label())}; a label is a name without {CHAIN}."
             )
         if not len(part):
-            raise UserError(f"({part.label()}) in the tree {_quote(text)} holds no word; give one, or {ANY_WORD}.")
+            raise UserError(f"{quote(part.label())} in the tree {quote(text)} holds no word; give one, or {ANY_WORD}.")
     return tree
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text as an error shows it: what is long is cut."""
     return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")
 
 
@@ -87,29 +87,25 @@ def _check_size(text: str, most_leaves: int) -> None:
         leaves += first not in "()"
         if leaves > most_leaves or depth > MOST_DEPTH:
             raise UserError(
-                f"The tree {_quote(text)} is too large; give at most {most_leaves} words, {MOST_DEPTH} brackets deep."
+                f"The tree {quote(text)} is too large; give at most {most_leaves} words, {MOST_DEPTH} brackets deep."
             )
 
 
 def _broken(text: str, problem: str) -> str:
-    """Where the brackets break, and what would be right there."""
     found = re.search(r"expected (.+) but got (.+)\s+at index (\d+)", problem)
     if found is None:
-        return f"{_quote(text)} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
+        return f"{quote(text)} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
     expected, got, place = found[1], found[2].strip(), int(found[3])
     before, after = text[max(0, place - _SHOWN) : place], text[place : place + _SHOWN]
     return (
-        f"The tree {_quote(text)} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand "
+        f"The tree {quote(text)} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand "
         f"there, not {got[:_SHOWN]}."
     )
 
 
 def without_words(tree: Tree) -> str:
     """A tree in brackets with every word free."""
-    free = tree.copy(deep=True)
-    for place in free.treepositions("leaves"):
-        free[place] = ANY_WORD
-    return write_tree(free)
+    return re.sub(r" [^\s()]+", f" {ANY_WORD}", write_tree(tree))
 
 
 def write_tree(tree: Tree) -> str:
@@ -150,12 +146,7 @@ def chart_of(tree: Tree) -> dict[tuple[int, int], str]:
 
 
 def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int, int], str]) -> Tree:
-    """The tree of a chart: the inverse of `chart_of`.
-
-    Args:
-        words: the words, L of them.
-        tags: their tags, which become the pre-terminals.
-        chart: a chain of labels for each span that is a constituent, (0, L) among them.
+    """The tree of a chart, which has (0, L), over L words; their tags become pre-terminals: the inverse of `chart_of`.
 
     Raises:
         UserError: if words and tags differ in number, a span is outside the sentence or crosses another, or none covers it.
@@ -189,9 +180,9 @@ def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int,
 
 
 def bracket_f1(gold: Iterable[Tree], predicted: Iterable[Tree]) -> float:
-    """Labelled bracket F1 over a corpus, as EVALB counts, but with punctuation left in.
+    """Labelled bracket F1 over as many trees, as EVALB counts, but with punctuation left in; pre-terminals are no brackets.
 
-    Each label of a unary chain is a bracket of its own; pre-terminals are none. The two have to be as many.
+    Each label of a unary chain is a bracket of its own.
     """
     pairs = [tuple(map(_brackets, trees)) for trees in zip(gold, predicted, strict=True)]
     shared = sum((right & guess).total() for right, guess in pairs)

@@ -75,8 +75,7 @@ class ParserTrainConfig(Settings):
 
 logger = logging.getLogger(__name__)
 
-PASSED_OVER = -100
-"""Target of a span that the loss leaves out."""
+_PASSED_OVER = -100  # what the loss leaves out
 
 
 def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
@@ -104,8 +103,8 @@ def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
         else:
             trees.append(tree)
     if not trees:
-        problem = f" ({broken[0]})" if broken else ""
-        raise UserError(f"{path} holds no tree of at most {max_words} words{problem}; give one tree a line.")
+        first = "".join(f" ({problem})" for problem in broken[:1])
+        raise UserError(f"{path} holds no tree of at most {max_words} words{first}; give one tree a line.")
     if broken:
         logger.warning("%s: %d lines are no trees and are left out; the first is %s", path, len(broken), broken[0])
     logger.info("%s: %d trees, %d skipped as too long or without a phrase.", path, len(trees), skipped)
@@ -128,7 +127,7 @@ def known_labels(trees: Sequence[Tree], min_count: int) -> list[str]:
 def targets(tree: Tree, labels: Sequence[str]) -> Tensor:
     """The class of each span of a tree, [S], in the order of `span_index`."""
     classes = {label: i + 1 for i, label in enumerate(labels)}
-    chart = {span: classes.get(label, PASSED_OVER) for span, label in chart_of(tree).items()}
+    chart = {span: classes.get(label, _PASSED_OVER) for span, label in chart_of(tree).items()}
     starts, stops = span_index(len(tree.leaves()))
     spans = zip(starts.tolist(), stops.tolist(), strict=True)
     return torch.tensor([chart.get(span, NULL) for span in spans], dtype=torch.int16)
@@ -139,12 +138,8 @@ def train_parser(
 ) -> float | None:
     """Train the parser; the best epoch so far always stands in the folder, whole.
 
-    Args:
-        config: what to train on, how large, how long.
-        progress: called after every epoch with its mean loss a word and its F1 on the dev trees, None without any.
-
-    Returns:
-        The best F1 on the dev trees; None without any.
+    After every epoch `progress` is called with its mean loss a word and its F1 on the dev trees, None without any.
+    Returns the best F1.
 
     Raises:
         UserError: if a treebank is unusable, the loss is not finite or the folder cannot be written.
@@ -189,14 +184,11 @@ def _loss(model: SpanParser, words: list[Words], goals: list[Tensor]) -> Tensor:
     """Cross-entropy of all spans of sentences of one length, summed, a word."""
     logits = model(torch.stack([w.classes for w in words]), torch.stack([w.vectors for w in words]))
     goal = torch.stack(goals).long().flatten()
-    total = F.cross_entropy(logits.flatten(0, 1), goal, ignore_index=PASSED_OVER, reduction="sum")
+    total = F.cross_entropy(logits.flatten(0, 1), goal, ignore_index=_PASSED_OVER, reduction="sum")
     return total / (len(words) * len(words[0].tags))
 
 
 def dev_f1(model: SpanParser, trees: Sequence[Tree], words: Sequence[Words]) -> float:
     """Labelled bracket F1 of a model in eval mode on gold trees whose features are at hand."""
-    found = [
-        tree_of(tree.leaves(), each.tags, chart)
-        for tree, each, chart in zip(trees, words, charts(model, words), strict=True)
-    ]
-    return bracket_f1(trees, found)
+    found = zip(trees, words, charts(model, words), strict=True)
+    return bracket_f1(trees, [tree_of(tree.leaves(), each.tags, chart) for tree, each, chart in found])

@@ -86,6 +86,9 @@ def test_workers_label_as_this_process_does(tmp_path, monkeypatch):
 def test_a_sentence_without_words_is_refused(tmp_path):
     with pytest.raises(UserError, match="Sentence 1"):
         annotate([[]], tmp_path / "labels.jsonl")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        annotate(LINES, tmp_path / "file" / "labels.jsonl", workers=1)
     with pytest.raises(UserError, match="workers"):
         AnnotateConfig(workers=0)
 

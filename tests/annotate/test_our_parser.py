@@ -73,6 +73,7 @@ def test_trees_keep_words_and_order_and_do_not_depend_on_the_batch(tiny):
         (["a"] * 513, "has 513 words"),
         (["a", ""], "''"),
         (["a b"], "'a b'"),
+        (["a" * 10_000 + "\0"], "aaa...'"),
         (["a\0b"], r"'a\x00b'"),
         (["\ud800"], r"'\ud800'"),
     ],

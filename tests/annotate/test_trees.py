@@ -10,6 +10,7 @@ from diffusion_lm.annotate.trees import (
     spans_of,
     split_chain,
     tree_of,
+    without_words,
     word_of,
     write_tree,
 )
@@ -57,6 +58,9 @@ def test_spans_join_unary_chains_and_leave_tags_out():
 def test_a_root_without_meaning_goes_and_any_word_stays():
     assert read_tree(f"( {PUB})") == read_tree(f"(TOP {PUB})") == read_tree(PUB)
     assert read_tree("(NP (DT _) (NN _))").leaves() == ["_", "_"]
+    assert without_words(read_tree(f"(S (NP -LRB- {PUB}) x)")) == (
+        "(S (NP _ (S (NP (DT _) (NN _)) (VP (VBZ _)) (. _))) _)"
+    )
 
 
 def test_round_brackets_as_words_survive():
