@@ -14,10 +14,8 @@ from rich.console import Console
 
 from diffusion_lm.annotate.parser import BUNDLED, OurParser
 from diffusion_lm.annotate.tagger import Parser
-from diffusion_lm.annotate.trees import CHAIN, bracket_f1, chart_of, word_of
+from diffusion_lm.annotate.trees import CHAIN, MOST_WORDS, bracket_f1, chart_of, word_of
 from diffusion_lm.training.parser import read_treebank
-
-ANY_LENGTH = 10_000
 
 
 def spans_kept(path: Path, parser: Parser) -> tuple[float, int]:
@@ -42,7 +40,7 @@ def main() -> None:
     given = options.parse_args()
     parser = OurParser.from_pretrained(given.folder)
     console = Console(highlight=False)
-    gold = read_treebank(given.trees, ANY_LENGTH)
+    gold = read_treebank(given.trees, MOST_WORDS)
     words = [[word_of(leaf) for leaf in tree.leaves()] for tree in gold]
     parser.parse(words[:20])  # what happens once only
     began = time.perf_counter()
