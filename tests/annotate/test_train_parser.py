@@ -27,9 +27,9 @@ def test_training_learns_its_trees_and_saves_the_best_epoch(treebank, tmp_path):
             [str(treebank)],
             str(treebank),
             str(out),
-            epochs=40,
+            epochs=20,
             width=16,
-            lr=1e-2,
+            lr=2e-2,
             dropout=0,
             word_dropout=0,
             min_label_count=1,
@@ -37,7 +37,7 @@ def test_training_learns_its_trees_and_saves_the_best_epoch(treebank, tmp_path):
         lambda done, f1: seen.append((done.epoch, f1)),
     )
     assert best == max(f1 for _, f1 in seen) == 1
-    assert [epoch for epoch, _ in seen] == list(range(1, 41))
+    assert [epoch for epoch, _ in seen] == list(range(1, 21))
     gold = list(map(read_tree, TREES))
     found = OurParser.from_pretrained(out).parse([tree.leaves() for tree in gold])
     assert bracket_f1(gold, found) == 1
@@ -67,6 +67,7 @@ def test_settings_that_cannot_be_meant_are_refused():
         {"train": ["x"], "epochs": 0},
         {"train": ["x"], "dropout": 1.0},
         {"train": ["x"], "lr": 0.0},
+        {"train": ["x"], "max_words": 513},
     ):
         with pytest.raises(UserError):
             ParserTrainConfig(**values)
