@@ -19,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 
 from diffusion_lm.common import UserError
 from diffusion_lm.text.fields import ALIASES, Document
 from diffusion_lm.text.spacing import normal, words_of
-from diffusion_lm.text.toy import SIZES, toy_description, toy_documents
+from diffusion_lm.text.toy import DESCRIPTION, SIZES, toy_documents
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
-"""The names of the splits, in every corpus."""
 LONGEST = 1_000_000
 """Characters of the longest document that is read."""
-
-
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 
 
@@ -66,12 +63,16 @@ def readable(raw: object, what: str = "text") -> str:
     return text
 
 
+Rows = Iterable[tuple[int, Document | Unreadable]]
+"""Every row with its line number, from 1; the text is as it was found."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the documents of a split come from."""
 
-    rows: Callable[[], Iterable[tuple[int, Document | Unreadable]]]
-    """Every row with its line number, from the first at each call; the text is as it was found."""
+    rows: Callable[[], Rows]
+    """The rows, from the first at each call."""
     content: Callable[[], str]
     """Any text that changes when the documents may have changed."""
 
@@ -153,12 +154,8 @@ class Corpus:
             raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}.")
         return self.sources.get(split, self.sources["train"])
 
-    def _belongs(self, text: str, split: str) -> bool:
-        if (split == "train" or split in self.held_out) and self.home(text) != split:
-            return False
-        return not (self.left_out and split == "train" and tuple(words_of(text)) in self.left_out)
-
     def _stream(self, split: str) -> Iterator[Document]:
+        from_train = split == "train" or split in self.held_out
         read, unreadable, first = 0, 0, ""
         for line, row in self._source(split).rows():
             try:
@@ -170,9 +167,12 @@ class Corpus:
                     unreadable += 1
                     first = first or f"line {line}: {error}"
                 continue
-            if self._belongs(document.text, split):
-                read += 1
-                yield document
+            if from_train and self.home(document.text) != split:
+                continue
+            if split == "train" and self.left_out and tuple(words_of(document.text)) in self.left_out:
+                continue
+            read += 1
+            yield document
         if unreadable and split not in self.unreadable:
             logger.warning(
                 "%d of the %d rows of %s (%s) cannot be read and are left out; the first is %s",
@@ -218,48 +218,34 @@ def open_corpus(config: CorpusConfig) -> Corpus:
 # Files
 
 
-@dataclass(frozen=True)
-class File:
-    """A file, or a member of a zip archive."""
+File = Path | zipfile.Path
 
-    path: Path
-    member: str = ""
 
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return f"{PurePosixPath(self.member).name} in {self.path}" if self.member else str(self.path)
+def lines_of(file: File) -> Iterator[str]:
+    r"""The lines, line ends kept; bytes that are not UTF-8 become lone surrogates, and what is too long is cut.
 
-    def _open(self) -> IO[bytes]:
-        if not self.member:
-            return self.path.open("rb")
-        with zipfile.ZipFile(self.path) as archive:
-            return archive.open(self.member)  # keeps the underlying file open after the archive object is closed
+    Raises:
+        UserError: While reading, if the file is damaged or encrypted, or cannot be opened.
+    """
+    try:
+        with io.TextIOWrapper(file.open("rb"), "utf-8-sig", errors="surrogateescape", newline="") as text:
+            while line := text.readline(LONGEST + 1):
+                rest = line
+                while rest and not rest.endswith(("\n", "\r")):
+                    rest = text.readline(LONGEST)
+                yield line
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{file} is damaged ({error}); fetch it again.") from error
+    except (OSError, NotImplementedError, RuntimeError) as error:  # zipfile's for an archive with a password
+        raise UserError(f"{file} cannot be read: {error}.") from error
 
-    def lines(self) -> Iterator[str]:
-        r"""The lines, line ends kept; bytes that are not UTF-8 become lone surrogates, and what is too long is cut.
 
-        Raises:
-            UserError: While reading, if the file is damaged or encrypted, or cannot be opened.
-        """
-        try:
-            with io.TextIOWrapper(self._open(), "utf-8-sig", errors="surrogateescape", newline="") as file:
-                while line := file.readline(LONGEST + 1):
-                    rest = line
-                    while rest and not rest.endswith(("\n", "\r")):
-                        rest = file.readline(LONGEST)
-                    yield line
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise UserError(f"{self.name} is damaged ({error}); fetch it again.") from error
-        except (OSError, NotImplementedError, RuntimeError) as error:  # zipfile's for an archive with a password
-            raise UserError(f"{self.name} cannot be read: {error}.") from error
-
-    def digest(self) -> str:
-        """A hash of the lines."""
-        digest = hashlib.blake2b(digest_size=16)
-        for line in self.lines():
-            digest.update(line.encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+def digest(file: File) -> str:
+    """A hash of a file's lines."""
+    out = hashlib.blake2b(digest_size=16)
+    for line in lines_of(file):
+        out.update(line.encode("utf-8", "surrogateescape"))
+    return out.hexdigest()
 
 
 def files_of(source: str) -> dict[str, File]:
@@ -275,20 +261,23 @@ def files_of(source: str) -> dict[str, File]:
             "give 'toy', a folder, a .zip or .txt file, or 'hf:' and the name of a dataset."
         )
     if path.is_dir():
-        return {file.name: File(file) for file in path.iterdir() if file.is_file()}
+        return {file.name: file for file in path.iterdir() if file.is_file()}
     if path.suffix.lower() == ".txt":
-        return {LINES_FILES["train"]: File(path)}
+        return {LINES_FILES["train"]: path}
     if path.suffix.lower() != ".zip":
         raise UserError(f"{path} is no folder, .zip or .txt file; for json, csv or parquet write 'hf:{path}'.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [PurePosixPath(name) for name in archive.namelist() if not name.endswith("/")]
+        archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError(f"{path} is not a complete zip archive ({error}); fetch it again.") from error
     # macOS adds a folder of attributes that repeats every name; the shallowest of equal names counts.
-    members = [member for member in members if "__MACOSX" not in member.parts]
-    members.sort(key=lambda member: len(member.parts), reverse=True)
-    return {member.name: File(path, str(member)) for member in members}
+    members = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+    members.sort(key=lambda name: name.count("/"), reverse=True)
+    return {PurePosixPath(name).name: zipfile.Path(archive, name) for name in members}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"
 
 
 # One function a corpus
@@ -299,16 +288,21 @@ def toy(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     if source != "toy":
         return None
 
-    def rows(split: str) -> Iterator[tuple[int, Document]]:
+    def rows(split: str) -> Rows:
         seed = SPLITS.index(split)
         return enumerate(islice(toy_documents(random.Random(seed)), SIZES[split]), start=1)
 
-    content = hashlib.blake2b(toy_description().encode()).hexdigest()
+    content = hashlib.blake2b(DESCRIPTION.encode()).hexdigest()
     return {split: Source(partial(rows, split), lambda: content) for split in SPLITS}
 
 
+def _by_file(source: str, names: Mapping[str, str], rows: Callable[[File], Rows]) -> dict[str, Source]:
+    files = files_of(source)
+    found = {split: files[name] for split, name in names.items() if name in files}
+    return {split: Source(partial(rows, file), partial(digest, file)) for split, file in found.items()}
+
+
 E2E_FILES = {"train": "trainset.csv", "dev": "devset.csv", "test": "testset_w_refs.csv"}
-"""The file of each split, as E2E is distributed."""
 
 
 def e2e(source: str, config: CorpusConfig) -> dict[str, Source] | None:
@@ -317,37 +311,30 @@ def e2e(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     Raises:
         UserError: If the training or development file is missing, or a file lacks a column.
     """
-    files = files_of(source)
-    found = {split: files[name] for split, name in E2E_FILES.items() if name in files}
+    found = _by_file(source, E2E_FILES, _e2e_rows)
     for split in ("train", "dev"):
         if found and split not in found:
             raise UserError(f"{source} has no {E2E_FILES[split]}, which E2E's corpus needs.")
-    for file in found.values():
-        _e2e_table(file)
-    return {split: Source(partial(_e2e_rows, file), file.digest) for split, file in found.items()} or None
+    for each in found.values():
+        next(iter(each.rows()), None)  # a file without these columns is refused now, not in the middle of a run
+    return found or None
 
 
-def _e2e_table(file: File) -> csv.DictReader[str]:
+def _e2e_rows(file: File) -> Rows:
     # strict: an unclosed quote is an error in its row instead of swallowing the rows after it.
-    table = csv.DictReader(file.lines(), strict=True)
+    table = csv.DictReader(lines_of(file), strict=True)
     try:
-        table.fieldnames = [column.strip() for column in table.fieldnames or ()]
+        table.fieldnames = columns = [column.strip() for column in table.fieldnames or ()]
     except csv.Error:
-        table.fieldnames = []
-    if not {"mr", "ref"} <= set(table.fieldnames):
-        found = ", ".join(map(repr, table.fieldnames)) or "none"
-        raise UserError(f"{file.name} needs the columns 'mr' and 'ref'; it has {found}.")
-    return table
-
-
-def _e2e_rows(file: File) -> Iterator[tuple[int, Document | Unreadable]]:
-    table = _e2e_table(file)
+        columns = []
+    if not {"mr", "ref"} <= set(columns):
+        raise UserError(f"{file} needs the columns 'mr' and 'ref'; it has {_listed(columns)}.")
     while True:
         row: Document | Unreadable
         try:
             cells = next(table)
             if None in cells or None in cells.values():
-                raise Unreadable(f"the row has not the {len(table.fieldnames or ())} columns of the header")
+                raise Unreadable(f"the row has not the {len(columns)} columns of the header")
             meaning = readable(cells["mr"], "meaning representation")
             row = Document(readable(cells["ref"], "reference"), parse_meaning(meaning))
         except StopIteration:
@@ -377,30 +364,24 @@ def parse_meaning(text: str) -> dict[str, str]:
         if not match:
             raise Unreadable(f"the meaning representation {text[:80]!r} is not a list like name[Aromi], eatType[pub]")
         name, value = ALIASES.get(match["name"].lower(), match["name"]), normal(match["value"])
-        if not value:
-            raise Unreadable(f"the field {name!r} of the meaning representation has no value")
-        if name in fields:
-            raise Unreadable(f"the meaning representation gives the field {name!r} twice")
+        if not value or name in fields:
+            raise Unreadable(f"the meaning representation gives the field {name!r} {'twice' if value else 'no value'}")
         fields[name] = value
         start, more = match.end(), match["next"]
     return fields
 
 
 LINES_FILES = {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"}
-"""The file of each split in a folder of plain text."""
 
 
 def lines(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     """Text files with one document a line; blank lines separate nothing and are no documents."""
-    files = files_of(source)
 
-    def rows(file: File) -> Iterator[tuple[int, Document]]:
-        return ((n, Document(line)) for n, line in enumerate(file.lines(), start=1) if line.strip())
+    def rows(file: File) -> Rows:
+        return ((n, Document(line)) for n, line in enumerate(lines_of(file), start=1) if line.strip())
 
-    found = {split: files[name] for split, name in LINES_FILES.items() if name in files}
-    if "train" not in found:
-        return None
-    return {split: Source(partial(rows, file), file.digest) for split, file in found.items()}
+    found = _by_file(source, LINES_FILES, rows)
+    return found if "train" in found else None
 
 
 _SPLIT_NAMES = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
@@ -420,7 +401,7 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
         return None
     column, loaded = config.text_column, _load(source.removeprefix("hf:"))
 
-    def rows(dataset: Dataset) -> Iterator[tuple[int, Document]]:
+    def rows(dataset: Dataset) -> Rows:
         return ((n, Document(row[column])) for n, row in enumerate(dataset.select_columns([column]), start=1))
 
     def content(dataset: Dataset) -> str:
@@ -428,7 +409,7 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
 
     for split, dataset in loaded.items():
         if column not in dataset.column_names:
-            found = ", ".join(map(repr, dataset.column_names)) or "none"
+            found = _listed(dataset.column_names)
             raise UserError(
                 f"The {split} split of {source} has no column {column!r}; set text_column to one of {found}."
             )
@@ -454,7 +435,7 @@ def _load(name: str) -> dict[str, Dataset]:
     splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
     ours = {_SPLIT_NAMES[split]: data for split, data in splits.items() if split in _SPLIT_NAMES}
     if "train" not in ours:
-        raise UserError(f"The dataset {name!r} needs a split 'train'; it has {', '.join(map(repr, splits))}.")
+        raise UserError(f"The dataset {name!r} needs a split 'train'; it has {_listed(splits)}.")
     return ours
 
 

@@ -35,17 +35,11 @@ class EncodedMeta:
     """What was encoded, and what became of every row.
 
     Attributes:
-        format: Version of the files.
-        split: "train", "dev" or "test".
-        corpus: Fingerprint of the split's source.
-        tokenizer: Fingerprint of the tokenizer.
+        corpus: Fingerprint of the split's source; `tokenizer`: that of the tokenizer.
         max_length: Longest sentence kept, in tokens, START and END included.
-        documents: Number of sentences kept.
-        tokens: Number of their tokens, START and END included.
-        unknown: How many of these tokens are UNK.
+        documents: Number of sentences kept; `tokens`: of their tokens; `unknown`: how many of these are UNK.
         long: What was done with documents longer than `max_length`, see `CorpusConfig`.
-        split_up: Number of them that were split into sentences that fit.
-        too_long: Number of them that were left out.
+        split_up: Number of them that were split into sentences that fit; `too_long`: of those left out.
         empty: Number of documents left out because the tokenizer finds no token in them.
         unreadable: Number of rows of the source that held no document.
     """
@@ -87,17 +81,6 @@ class EncodedCorpus:
     def __len__(self) -> int:
         """Number of sentences."""
         return self.rows.numel()
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        """Token ids of one sentence, int32 [L], a view of the file.
-
-        Raises:
-            IndexError: If there is no such sentence.
-        """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sentence {index} of {len(self)}")
-        index %= len(self)
-        return self.ids[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
     @property
     def lengths(self) -> torch.Tensor:
@@ -145,7 +128,7 @@ def encode_corpus(
 
     Args:
         corpus: Where the documents come from.
-        split: "train", "dev" or "test".
+        split: Which of its splits.
         tokenizer: Gives the ids of the words, without START and END.
         max_length: Longest sentence to keep, in tokens.
         cache_dir: Folder for the files; each set lies in a folder named after the hash of what it depends on,
@@ -229,15 +212,11 @@ def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: 
 
 def _reported(encoded: EncodedCorpus, name: str) -> EncodedCorpus:
     meta = encoded.meta
-    logger.info(
-        "Encoded %d sentences of %s (%s): %d tokens, %.2f %% of them unknown.",
-        meta.documents, name, meta.split, meta.tokens, 100 * meta.unknown / meta.tokens,
+    logger.log(
+        logging.WARNING if meta.too_long or meta.empty else logging.INFO,
+        "%s (%s): %d sentences of %d tokens, %.2f %% of them unknown; "
+        "of the documents longer than %d tokens %d were split and %d left out, and so were %d without any token.",
+        name, meta.split, meta.documents, meta.tokens, 100 * meta.unknown / meta.tokens,
+        meta.max_length, meta.split_up, meta.too_long, meta.empty,
     )  # fmt: skip
-    if meta.split_up:
-        logger.info("%d documents longer than %d tokens were split.", meta.split_up, meta.max_length)
-    if meta.too_long or meta.empty:
-        logger.warning(
-            "Left out of %s (%s): %d documents longer than %d tokens, %d without any token.",
-            name, meta.split, meta.too_long, meta.max_length, meta.empty,
-        )  # fmt: skip
     return encoded

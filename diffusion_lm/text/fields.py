@@ -47,9 +47,9 @@ def canonical_field(name: str, known: Iterable[str] = FIELDS) -> str:
     """
     known = tuple(known)
     wanted = normal(name.replace("_", " ")).lower()
-    wanted = ALIASES.get(wanted.replace(" ", ""), wanted)
+    wanted = ALIASES.get(wanted.replace(" ", ""), wanted).lower()
     for each in known:
-        if each.lower() == wanted.lower():
+        if each.lower() == wanted:
             return each
     raise UserError(f"There is no field {name!r}; the known fields are {', '.join(known)}.")
 

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import ClassVar
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -26,8 +26,6 @@ class Tokenizer(ABC):
     """Ids 0 to 3 are START, END, UNK and PAD; `encode` gives none of them but UNK, whatever the text says."""
 
     start_id, end_id, unk_id, pad_id = range(4)
-    model: ClassVar[type]
-    """The library's model of the tokens."""
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self.backend = backend
@@ -46,13 +44,8 @@ class Tokenizer(ABC):
 
     def content(self, ids: Iterable[int]) -> list[int]:
         """The ids between START and END, without PAD."""
-        out = []
-        for i in ids:
-            if i == self.end_id:
-                break
-            if i not in (self.start_id, self.pad_id):
-                out.append(int(i))
-        return out
+        inside = takewhile(lambda i: i != self.end_id, map(int, ids))
+        return [i for i in inside if i not in (self.start_id, self.pad_id)]
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """The tokens between START and END as a reader sees them."""
@@ -105,24 +98,19 @@ class Tokenizer(ABC):
             raise UserError(f"{path} is missing: a checkpoint folder holds {FILE_NAME}.") from None
         except Exception as error:  # the library raises bare Exception for a malformed file
             raise UserError(f"{path} cannot be read as a tokenizer ({error}).") from None
-        kind = next(
-            (kind for kind in (WordTokenizer, BytePairTokenizer) if isinstance(backend.model, kind.model)), None
-        )
-        if kind is None or [backend.id_to_token(i) for i in range(4)] != list(SPECIALS):
+        kinds: dict[type, type[Tokenizer]] = {models.WordLevel: WordTokenizer, models.BPE: BytePairTokenizer}
+        kind = kinds.get(type(backend.model))
+        tokens = [backend.id_to_token(i) for i in range(backend.get_vocab_size())]
+        if kind is None or tokens[:4] != list(SPECIALS) or None in tokens:
             raise UserError(
-                f"{path} is a foreign tokenizer: it must be of words or byte pairs, and its ids 0 to 3 must be "
-                f"{', '.join(SPECIALS)}."
+                f"{path} is damaged or a foreign tokenizer: it must be of words or byte pairs, and its ids be 0 to "
+                f"{len(tokens) - 1}, the first of them {', '.join(SPECIALS)}."
             )
-        tokenizer = kind(backend)
-        if any(tokenizer.backend.id_to_token(i) is None for i in range(tokenizer.vocab_size)):
-            raise UserError(f"{path} is damaged: its ids must be 0 to {tokenizer.vocab_size - 1}, each once.")
-        return tokenizer
+        return kind(backend)
 
 
 class WordTokenizer(Tokenizer):
     """One id a word or mark, with the reversible spacing of `diffusion_lm.text.spacing`."""
-
-    model = models.WordLevel
 
     def _id(self, word: str) -> int:
         # A known mark in a spacing that the corpus never shows falls back to its usual spacing.
@@ -144,8 +132,6 @@ class WordTokenizer(Tokenizer):
 
 class BytePairTokenizer(Tokenizer):
     """Byte-level BPE: no unknown words, for any corpus."""
-
-    model = models.BPE
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         backend.encode_special_tokens = True  # "END" in a text is three letters

@@ -69,11 +69,7 @@ _RULES: dict[str, tuple[tuple[int, str], ...]] = {
         (1, "(NP (NP (DT a) <Type>) (SBAR (WHNP (WDT that)) (S (VP (VBZ <SERVES>) <MEAL>))))"),
     ),
     "MEAL": ((4, "<DISH>"), (2, "(NP <DISH> (PP (IN at) <PRICES>))"), (1, "(NP <DISH> (CC and) <DRINK>)")),
-    "DISH": (
-        (4, "(NP <food> (NN food))"),
-        (2, "(NP <food> (NNS dishes))"),
-        (1, "(NP <TASTY> <food> (NN food))"),
-    ),
+    "DISH": ((4, "(NP <food> (NN food))"), (2, "(NP <food> (NNS dishes))"), (1, "(NP <TASTY> <food> (NN food))")),
     "DRINK": ((1, "(NP (NN coffee))"), (1, "(NP (NN wine))"), (1, "(NP (JJ cold) (NNS drinks))")),
     "RATING": (
         (2, "(NP (DT a) <customer rating> (NN rating))"),
@@ -100,6 +96,8 @@ _SLOT = re.compile(r"<([^<>]+)>")
 _LEAF = re.compile(r"\((\S+) ([^\s()]+)\)")
 _SHORTEST, _LONGEST = 5, 20
 SIZES = {"train": 4000, "dev": 400, "test": 400}
+DESCRIPTION = repr((_VALUES, _RULES, _UPOS, SIZES))
+"""All that the sentences depend on."""
 
 
 def sample_toy(n: int, seed: int) -> list[Document]:
@@ -142,8 +140,3 @@ def _derive(rng: random.Random) -> tuple[str, dict[str, str] | None]:
             subtree = rng.choices(expansions, weights)[0]
         tree = tree[: slot.start()] + subtree + tree[slot.end() :]
     return tree, fields
-
-
-def toy_description() -> str:
-    """All that the sentences depend on."""
-    return repr((_VALUES, _RULES, _UPOS, SIZES))

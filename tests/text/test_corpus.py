@@ -216,7 +216,7 @@ def test_a_zip_with_a_damaged_member_is_refused(tmp_path: Path) -> None:
     middle = info.header_offset + info.compress_size // 2
     content[middle : middle + 200] = bytes(200)
     archive.write_bytes(content)
-    with pytest.raises(UserError, match=r"trainset.csv in .* is damaged"):
+    with pytest.raises(UserError, match=r"trainset.csv is damaged"):
         texts(open_source(archive), "train")
 
 
