@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from points import Point
 
-from diffusion_lm.commands import parse
 from diffusion_lm.control import Attribute
 from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
+from diffusion_lm.flags import read
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import ToyCorpus
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
@@ -37,7 +37,7 @@ WARM_UP_STEPS = 2
 
 def settings(point: Point, out: str) -> TrainConfig:
     """The recipe, with the point's batch and length."""
-    config, _ = parse("train", "train", TrainConfig, [f"--config={point.config}"])
+    config, _ = read(TrainConfig, [f"--config={point.config}"])
     model, run = replace(config.model, max_length=max(config.model.max_length, point.length or 0)), config.run
     if point.length is not None and model.layout == "padded":
         model = replace(model, max_length=point.length)

@@ -1,4 +1,4 @@
-"""The command line: which module runs which command, and what an error looks like."""
+"""The command line: which commands there are, and what an error looks like."""
 
 from __future__ import annotations
 
@@ -14,111 +14,60 @@ from diffusion_lm import __doc__ as about
 from diffusion_lm import __version__
 from diffusion_lm.common import UserError
 
+logger = logging.getLogger(__name__)
+
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13
 """Exit codes of a process that SIGINT or SIGPIPE ends, as a shell reports them."""
 
 
 class Command(NamedTuple):
-    """A command.
+    """A command; `commands.run_NAME` does it, and nothing is imported before it is chosen."""
 
-    Attributes:
-        function: "module:name" in diffusion_lm; takes the config. The module imports whatever it needs.
-        config: "module:name" of the dataclass that holds the flags. The module imports nothing heavy.
-        help: what it does.
-        positional: whether flags without a default are given without their names.
-    """
-
-    function: str
     config: str
+    """ "module:name" of the dataclass that holds the flags."""
     help: str
-    positional: bool = False
+    """What it does."""
 
 
 COMMANDS = {
     "train": Command(
-        "training.trainer:train",
-        "training.lm:TrainConfig",
-        "train a language model; without flags, one on the built-in toy corpus",
+        "training.lm:TrainConfig", "train a language model; without flags, one on the built-in toy corpus"
     ),
     "train-control attribute": Command(
-        "commands:train_attribute_run",
-        "training.classifiers:AttributeTrainConfig",
-        "train the classifier behind --attribute",
+        "training.classifiers:AttributeTrainConfig", "train the classifier behind --attribute"
     ),
-    "train-control pos": Command(
-        "commands:train_tags_run",
-        "training.tables:TagTrainConfig",
-        "count the tags of words behind --pos",
-    ),
+    "train-control pos": Command("training.tables:TagTrainConfig", "count the tags of words behind --pos"),
     "train-control tree": Command(
-        "commands:train_trees_run",
         "training.tables:TreeTrainConfig",
         "count what the trees of sentences say of their words, behind --tree and --span",
     ),
     "train-control syntax": Command(
-        "commands:train_syntax_run",
         "training.classifiers:SyntaxTrainConfig",
         "train the classifiers of tags and constituents behind --syntax_by classifier",
     ),
-    "annotate": Command(
-        "commands:annotate_run",
-        "annotate.labels:AnnotateConfig",
-        "give the sentences of a corpus their tags and trees",
-    ),
-    "train-parser": Command(
-        "commands:train_parser_run",
-        "training.parser:ParserTrainConfig",
-        "train the parser that finds the trees of sentences",
-    ),
-    "train-judge": Command(
-        "commands:train_judge_run",
-        "commands:TrainJudgeConfig",
-        "train the judge that measures fluency",
-    ),
+    "annotate": Command("annotate.labels:AnnotateConfig", "give the sentences of a corpus their tags and trees"),
+    "train-parser": Command("training.parser:ParserTrainConfig", "train the parser that finds the trees of sentences"),
+    "train-judge": Command("commands:TrainJudgeConfig", "train the judge that measures fluency"),
     "train-baseline ft": Command(
-        "commands:ft",
-        "baselines.fine_tuned:FineTuneConfig",
-        "fine-tune an autoregressive language model to one control, to compare with",
+        "baselines.fine_tuned:FineTuneConfig", "fine-tune an autoregressive model to one control, to compare with"
     ),
     "train-baseline fudge": Command(
-        "commands:fudge",
-        "baselines.fudge:FudgeConfig",
-        "train discriminators that reweight an autoregressive model's next words (FUDGE), to compare with",
+        "baselines.fudge:FudgeConfig", "train what reweights an autoregressive model's words (FUDGE), to compare with"
     ),
     "train-baseline pplm": Command(
-        "commands:pplm",
-        "baselines.pplm:PplmConfig",
-        "train the attribute model that an autoregressive model's activations follow (PPLM), to compare with",
+        "baselines.pplm:PplmConfig", "train what an autoregressive model's activations follow (PPLM), to compare with"
     ),
-    "generate": Command(
-        "commands:run",
-        "commands:GenerateConfig",
-        "write sentences, free or held to controls",
-    ),
-    "evaluate": Command(
-        "commands:evaluate_run",
-        "evaluation.tasks:EvaluateConfig",
-        "measure fluency, success and diversity beside human text",
-    ),
+    "generate": Command("commands:GenerateConfig", "write sentences, free or held to controls"),
+    "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
     "report": Command(
-        "commands:report_run",
-        "report.page:ReportConfig",
-        "put evaluations together: the paper's tables and figures on one page",
-        positional=True,
+        "report.page:ReportConfig", "put evaluations together: the paper's tables and figures on one page"
     ),
     "make-targets": Command(
-        "commands:make_targets_run",
-        "evaluation.targets:MakeTargetsConfig",
-        "draw targets of tags, trees and spans from an annotated corpus",
+        "evaluation.targets:MakeTargetsConfig", "draw targets of tags, trees and spans from an annotated corpus"
     ),
-    "info": Command(
-        "commands:info_run",
-        "commands:InfoConfig",
-        "say what a model is and what it can be held to",
-        positional=True,
-    ),
+    "info": Command("commands:InfoConfig", "say what a model is and what it can be held to"),
 }
-"""The commands by name."""
+"""The commands by name, which may be of two words."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -150,18 +99,21 @@ def _run(words: list[str]) -> None:
     elif words[0] == "--version":
         print(f"diffusion-lm {__version__}")
     else:
-        _start(*_choose(words))
+        _start(*choose(words))
 
 
-def _start(name: str, flags: list[str]) -> None:
-    # As late as can be: the general help needs none of it, and a command's help not what the command needs.
-    from diffusion_lm.commands import parse
+def _start(name: str, words: list[str]) -> None:
+    from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
 
-    command = COMMANDS[name]
-    config, verbose = parse(name, command.help, load(command.config), flags, positional=command.positional)
+    config_class, about = load(COMMANDS[name].config), COMMANDS[name].help
+    if {"-h", "--help"} & set(words):
+        print(help_of(name, about, config_class))
+        return
+    config, verbose = read(config_class, words)
     logging.basicConfig(format="diffusion-lm: %(message)s")
     logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
-    load(command.function)(config)
+    logger.info("%s", config)
+    load(f"commands:run_{name.replace('-', '_').replace(' ', '_')}")(config)
 
 
 def load(path: str) -> Any:
@@ -170,7 +122,7 @@ def load(path: str) -> Any:
     return getattr(import_module(f"diffusion_lm.{module}"), name)
 
 
-def _choose(words: list[str]) -> tuple[str, list[str]]:
+def choose(words: list[str]) -> tuple[str, list[str]]:
     """The name of the command, which may be of two words, and what follows it."""
     for count in (1, 2):
         name = " ".join(words[:count])
@@ -188,20 +140,6 @@ def _choose(words: list[str]) -> tuple[str, list[str]]:
 
 def _help() -> str:
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: diffusion-lm COMMAND [options]",
-            "       diffusion-lm COMMAND --help",
-            "       diffusion-lm --version",
-            "",
-            about or "",
-            "",
-            "commands:",
-            *lines,
-        ]
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    usage = "usage: diffusion-lm COMMAND [options]\n       diffusion-lm COMMAND --help\n       diffusion-lm --version"
+    commands = [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
+    return "\n".join([usage, "", about or "", "", "commands:", *commands])

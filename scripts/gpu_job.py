@@ -14,15 +14,14 @@ import json
 import logging
 import math
 import time
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import torch
-import yaml
 
 from diffusion_lm.diffusion.clamp import SampledClamp
 from diffusion_lm.evaluation.metrics import distinct, self_bleu, verbatim_share
+from diffusion_lm.flags import read
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
@@ -32,16 +31,6 @@ from diffusion_lm.training.trainer import train
 logger = logging.getLogger("gpu_job")
 SCORED = ((200, 1.0), (50, 0.9), (20, 0.8))
 """Steps and temperature of each scored sampling run."""
-
-
-def from_mapping(kind: type, values: dict[str, Any]) -> Any:
-    """A dataclass from nested mappings (the command line does this with jsonargparse, which may be absent here)."""
-    hints = get_type_hints(kind)
-    unknown = set(values) - {f.name for f in fields(kind)}
-    if unknown:
-        raise SystemExit(f"Unknown keys in the config: {', '.join(sorted(unknown))}.")
-    nested = {k: from_mapping(hints[k], v) if is_dataclass(hints[k]) else v for k, v in values.items()}
-    return kind(**nested)
 
 
 def tiny(config: TrainConfig) -> TrainConfig:
@@ -105,7 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     started = time.perf_counter()
-    config = from_mapping(TrainConfig, yaml.safe_load(arguments.config.read_text()))
+    config, _ = read(TrainConfig, [f"--config={arguments.config}"])
     config = replace(config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out)))
     if arguments.tiny:
         config = tiny(config)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import inspect
 import json
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,9 +14,10 @@ import pytest
 import torch
 
 import diffusion_lm
-from diffusion_lm import commands as generate
+from diffusion_lm import commands, flags
 from diffusion_lm.cli import COMMANDS, load, main
-from diffusion_lm.commands import GenerateConfig, TrainJudgeConfig, parse
+from diffusion_lm.commands import GenerateConfig, TrainJudgeConfig
+from diffusion_lm.common import UserError
 from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
 from diffusion_lm.diffusion.clamp import CLAMPS
 from diffusion_lm.diffusion.samplers import SAMPLERS
@@ -36,7 +36,7 @@ CONFIGS: dict[str, Any] = {name: load(command.config) for name, command in COMMA
 
 
 def read(config: type, *words: str) -> Any:
-    return parse("command", "do it", config, list(words))[0]
+    return flags.read(config, words)[0]
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +96,9 @@ print(sorted({"torch", "datasets", "tokenizers", "numpy", "rich"} & set(sys.modu
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with contextlib.suppress(SystemExit):
-        main([*name.split(), "--help"])
-    out = capsys.readouterr().out
-    assert f"usage: diffusion-lm {name} " in out
+    code, out, _ = run(capsys, *name.split(), "--help")
+    assert code == 0
+    assert f"usage: diffusion-lm {name}" in out
     assert name != "generate" or "Number of sentences." in out  # attribute docstrings are the help
 
 
@@ -179,7 +178,7 @@ def test_flags_of_lists_and_bools_and_with_dashes() -> None:
     assert read(TrainConfig, "--model.output-prior").model.output_prior
     # A list that is given replaces the default, as any other flag does.
     assert read(EvaluateConfig, "--tasks", "length", "--tasks", "attribute").tasks == ["length", "attribute"]
-    assert read(EvaluateConfig, "--lengths", "[5, 9]").lengths in ((5, 9), [5, 9])
+    assert read(EvaluateConfig, "--lengths", "[5, 9]").lengths == (5, 9)
 
 
 def test_a_template_is_taken_as_it_is() -> None:
@@ -188,8 +187,8 @@ def test_a_template_is_taken_as_it_is() -> None:
 
 
 def test_verbose_is_no_part_of_the_config() -> None:
-    assert parse("x", "do", GenerateConfig, ["-v"]) == (GenerateConfig(), True)
-    assert parse("x", "do", GenerateConfig, []) == (GenerateConfig(), False)
+    assert flags.read(GenerateConfig, ["-v"]) == (GenerateConfig(), True)
+    assert flags.read(GenerateConfig, []) == (GenerateConfig(), False)
 
 
 @pytest.mark.parametrize(
@@ -205,8 +204,7 @@ def test_verbose_is_no_part_of_the_config() -> None:
 )
 def test_the_saved_config_reads_back_as_it_was(config: Any, tmp_path: Path) -> None:
     save_settings(tmp_path, config)
-    again = read(type(config), "--config", str(tmp_path / RUN_FILE))
-    assert replace(again, lengths=tuple(again.lengths)) == config if hasattr(config, "lengths") else again == config
+    assert read(type(config), "--config", str(tmp_path / RUN_FILE)) == config
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.name)
@@ -214,77 +212,186 @@ def test_the_recipes_are_configs_of_train(file: Path) -> None:
     assert read(TrainConfig, "--config", str(file)) != TrainConfig()
 
 
+# -- what a word means ----------------------------------------------------------------------------------------
+
+
+def test_words_of_yaml_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "run: {precision: no, time-sampling: importance, steps: 1e3, log_every: 20.0}\noptimizer: {lr: 1e-3}\n"
+    )
+    config = read(TrainConfig, "--config", str(file))
+    assert (config.run.precision, config.run.time_sampling) == ("no", "importance")
+    assert (config.run.steps, config.run.log_every, config.optimizer.lr) == (1000, 20, 0.001)
+    file.write_text(
+        "{clamp: off, json: yes, keyword: [no, yes, null, 1.0, on], regex: null, infill: 'null', length: 12}\n"
+    )
+    config = read(GenerateConfig, "--config", str(file))
+    assert (config.clamp, config.json, config.length) == ("off", True, 12)
+    assert config.keyword == ["no", "yes", "null", "1.0", "on"]
+    assert (config.regex, config.infill) == (None, "null")
+
+
+def test_null_on_the_command_line_is_text_where_text_is_wanted() -> None:
+    words = ["--regex", "null", "--infill=null", "--keyword", "null", "--avoid", "[no, null]", "--length", "null"]
+    config = read(GenerateConfig, *words, "--clamp", "off", "--sampler", "null")
+    assert (config.regex, config.infill, config.keyword, config.avoid) == ("null", "null", ["null"], ["no", "null"])
+    assert (config.length, config.sampler, config.clamp) == (None, None, "off")
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    config = read(GenerateConfig, "-n", "1e1", "--steps=4.0", "--seed", "4294967295")
+    assert (config.n, config.steps, config.seed) == (10, 4, 2**32 - 1)
+    for text in ("1.5", "inf", "nan", "1e-1", "one"):
+        with pytest.raises(UserError, match=text):
+            read(GenerateConfig, "--n", text)
+
+
+def test_short_flags() -> None:
+    assert (
+        read(GenerateConfig, "-n", "4").n == read(GenerateConfig, "-n=4").n == read(GenerateConfig, "--n", "4").n == 4
+    )
+
+
+def test_a_value_may_begin_with_a_dash() -> None:
+    config = read(GenerateConfig, "--infill", "-vegan ___", "--avoid", "-", "--keyword=-v", "--keyword", "--odd")
+    assert (config.infill, config.avoid, config.keyword) == ("-vegan ___", ["-"], ["-v", "--odd"])
+    with pytest.raises(UserError, match="not -1"):
+        read(GenerateConfig, "--seed", "-1")
+    with pytest.raises(UserError, match="--avoid=-v"):
+        read(GenerateConfig, "--avoid", "-v")
+
+
+@pytest.mark.parametrize("name", ["marked_module.x", "marked_module", "antigravity.x"])
+def test_no_name_is_ever_imported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "marked_module.py").write_text("x = dict(source='toy')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run.yaml"
+    for text in (f"corpus: {name}\n", f"corpus: {{class_path: {name}}}\n", f"corpus: !!python/name:{name}\n"):
+        file.write_text(text)
+        error_of(capsys, "train", "--config", str(file))
+    for group in ("corpus", "model", "run"):
+        assert name in error_of(capsys, "train", f"--{group}", name)
+    assert not {"marked_module", "antigravity"} & set(sys.modules)
+
+
+def test_flags_of_a_class_that_is_made_at_run_time() -> None:
+    fields = [
+        (
+            "shade",
+            list[str],
+            dataclasses.field(default_factory=list, metadata={flags.HELP: "A shade; may be repeated."}),
+        )
+    ]
+    config = dataclasses.make_dataclass("Made", fields, bases=(SamplingConfig,), frozen=True)
+    assert read(config, "--shade", "red", "--steps", "3", "--shade", "blue").shade == ["red", "blue"]
+    page = " ".join(flags.help_of("made", "make", config).split())
+    assert "A shade; may be repeated." in page and "Denoising steps." in page
+
+
 # -- bad input -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "named"),
     [
-        ("trian", "There is no command 'trian'; did you mean train?"),
-        ("xyzzy", "There is no command 'xyzzy'; give one of: train, "),
-        ("--n 3", "There is no command '--n'"),
-        ("train-control", "train-control needs a second word: attribute, pos, tree, syntax."),
-        (
-            "train-control span",
-            "train-control knows no 'span'; give one of: attribute, pos, tree, syntax.",
-        ),
-        ("train --model.sise base", "There is no option --model.sise; did you mean --model.size?"),
-        ("train --model.si base", "There is no option --model.si; did you mean --model.size?"),
-        ("train --steps 3", "There is no option --steps; did you mean --run.steps?"),
-        ("train --qqqq 3", "There is no option --qqqq; see --help for those that there are."),
-        ("train extra", "'extra' belongs to no option; see --help."),
+        ("trian", "did you mean train?"),
+        ("xyzzy", "'xyzzy'; give one of: train, "),
+        ("--n 3", "'--n'"),
+        ("train-control", "attribute, pos, tree, syntax"),
+        ("train-control span", "'span'; give one of: attribute, pos, tree, syntax."),
+        ("train --model.sise base", "--model.sise; did you mean --model.size?"),
+        ("train --model.si base", "--model.si; did you mean --model.size?"),
+        ("train --steps 3", "--steps; did you mean --run.steps?"),
+        ("train --qqqq 3", "--qqqq; see --help"),
+        ("train extra", "'extra'"),
         ("train --run.steps", "--run.steps needs a value, a whole number."),
-        ("train --run.steps --run.seed 1", "--run.steps needs a value, a whole number."),
-        ("train --config", "--config needs a value."),
+        ("train --run.steps --run.seed 1", "--run.steps needs a value, a whole number; "),
+        ("train --config", "--config needs a value"),
         ("train --run.steps many", "run.steps must be a whole number, not many."),
         ("train --model.width wide", "model.width must be a whole number or null, not wide."),
         ("train --model.size huge", "model.size must be tiny, small or base, not huge."),
-        (
-            "train --model.width 100 --model.heads 3",
-            "The width 100 is not a multiple of the number of heads, 3.",
-        ),
-        ("train --config absent.yaml", "--config: File does not exist: "),
+        ("train --model.width 100 --model.heads 3", "100"),
+        ("train --config absent.yaml", "absent.yaml"),
         ("generate --n 0", "n must be at least 1, not 0."),
         ("generate --trace 0", "trace must be at least 1, not 0."),
         ("generate --temperature 0", "temperature must be above 0, not 0.0."),
-        ("generate --temperature 2 --clamp hard", "The hard clamp has no temperature;"),
-        ("generate --guidance paper --guidance_rate 2", "guidance_rate and guidance_steps belong to"),
-        ("generate --sampler euler", "sampler must be ddpm, renoise, ddim, dpm-solver++ or null, not euler."),
-        ("generate --attribute food", "An attribute is FIELD=VALUE, such as food=Japanese, not 'food'."),
-        ("generate --model ./nowhere", "There is no model './nowhere';"),
-        ("info", "The following arguments are required: model."),
-        ("info ./nowhere", "There is no model './nowhere';"),
-        ("train-judge --judge.out null", "The judge has to be kept; give --judge.out a folder."),
+        ("generate --temperature 2 --clamp hard", "hard"),
+        ("generate --guidance paper --guidance_rate 2", "guidance_rate"),
+        ("generate --sampler euler", "not euler."),
+        ("generate --attribute food", "'food'"),
+        ("generate --model ./nowhere", "'./nowhere'"),
+        ("generate --json=maybe", "json must be true or false, not maybe."),
+        ("info", "model"),
+        ("info ./nowhere", "'./nowhere'"),
+        ("info here there", "'there'"),
+        ("report --out here", "runs"),
+        ("evaluate --lengths [1,2,3]", "lengths must be a list such as [1, 2], not ['1', '2', '3']."),
+        ("evaluate --tasks [a:b,{]", "tasks must be a list such as [a, b], not [a:b,{]."),
+        ("evaluate --tasks [{a:1}]", "tasks must be text"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(
-    words: str, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert error_of(capsys, *words.split()).startswith(sentence)
+def test_bad_input_is_one_sentence_and_exit_code_2(words: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert named in error_of(capsys, *words.split())
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("words", "named"),
     [
-        (b"modle: {size: base}", "There is no key modle.size; did you mean model.size?"),
-        (b"modle: 3", "There is no key modle; did you mean model?"),
-        (b"model: {sise: base}", "There is no key model.sise; did you mean model.size?"),
+        (("generate", "--keyword", "caf\udce9"), "keyword has the character '\\udce9'"),
+        (("generate", "--infill=a\0b"), "infill has the character '\\x00'"),
+        (("info", "e2e\0"), "model has the character '\\x00'"),
+        (("train", "--config", "a\0b"), "'a\\x00b'"),
+        (("train", "--run.out", ""), "run.out is empty"),
+        (("train", "--run.out= "), "run.out is empty"),
+        (("evaluate", "--out", ""), "out is empty"),
+        (("report", "runs/evaluation", ""), "runs is empty"),
+    ],
+)
+def test_odd_characters_and_empty_values_are_named(
+    words: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in error_of(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (b"modle: {size: base}", "modle.size; did you mean model.size?"),
+        (b"modle: 3", "modle; did you mean model?"),
+        (b"modle: {}", "modle; did you mean model?"),
+        (b"model: {sise: base}", "model.sise; did you mean model.size?"),
         (b"model: {size: huge}", "model.size must be tiny, small or base, not huge."),
-        (b"model:\nrun: {steps: 3}", "model must be a set of keys, not null."),
-        (b"model: 3", "model must be a set of keys, not 3."),
+        (b"model:\nrun: {steps: 3}", "model must be a set of keys"),
+        (b"model: 3", "model must be a set of keys"),
         (b"run: {steps: null}", "run.steps must be a whole number, not null."),
-        (b"model: [", "The file given to --config is no YAML file of options"),
-        (b"- 1\n- 2\n", "The file given to --config is no YAML file of options"),
-        (b"", "The file given to --config is no YAML file of options"),
-        (b"\x94\x00\xff\xfe", "The file given to --config is not text; give a YAML file."),
+        (b"run: {out: }", "run.out must be text, not null."),
+        (b"run: {out: ''}", "run.out is empty"),
+        (b'run: {out: "a\\0b"}', "run.out has the character"),
+        (b"run: {out: [a]}", "run.out must be text"),
+        (b"verbose: true", "verbose"),
+        (b"model: [", "bad.yaml is no YAML file of options"),
+        (b"- 1\n- 2\n", "bad.yaml is no YAML file of options"),
+        (b"", "bad.yaml is no YAML file of options"),
+        (b"[" * 5000, "bad.yaml is no YAML file of options"),
+        (b"\x94\x00\xff\xfe", "is not text"),
     ],
 )
 def test_a_bad_file_is_one_sentence(
-    text: bytes, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: bytes, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(text)
-    assert error_of(capsys, "train", "--config", str(file)).startswith(sentence)
+    assert named in error_of(capsys, "train", "--config", str(file))
+
+
+def test_a_judge_has_to_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "judge.yaml"
+    file.write_text("judge: {out: null}\n")
+    assert "--judge.out" in error_of(capsys, "train-judge", "--config", str(file))
 
 
 # -- generate and info ---------------------------------------------------------------------------------------
@@ -349,7 +456,7 @@ def test_trace_shows_evenly_spread_steps(model: str, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 1), (1, 200), (2, 200), (10, 200), (10, 4), (5, 5)])
 def test_spread(count: int, steps: int) -> None:
-    chosen = generate.spread(count, steps)
+    chosen = commands.spread(count, steps)
     assert len(chosen) == min(count, steps) and chosen <= set(range(steps)) and steps - 1 in chosen
 
 
@@ -371,10 +478,10 @@ def test_impossible_requests(
 
 
 def test_interrupt_is_quiet(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(*args: object) -> None:
+    def interrupt(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generate._Watch, "__call__", interrupt)
+    monkeypatch.setattr(DiffusionLM, "generate", interrupt)
     code, out, err = run(capsys, *GENERATE, model)
     assert (code, out) == (130, "") and "Traceback" not in err
 
