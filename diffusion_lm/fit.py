@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.common import Settings, UserError, check_range, number
+from diffusion_lm.common import Settings, UserError, number
 
 
 @dataclass(frozen=True)
@@ -110,23 +110,28 @@ class EMA:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Settings):
     """Where a training ends: at the nearest of those that are given, at least one."""
 
-    steps: int | None = None
+    steps: int | None = number(None, above=0)
     """Optimiser steps."""
-    epochs: float | None = None
+    epochs: float | None = number(None, above=0)
     """Passes over the batches."""
-    minutes: float | None = None
+    minutes: float | None = number(None, above=0)
     """Time, evaluation included."""
 
     def __post_init__(self) -> None:
         """Refuse a training that would have no step, or no end."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        if not given:
+        super().__post_init__()
+        if self.steps is self.epochs is self.minutes is None:
             raise UserError("A training needs a limit: steps, epochs or minutes.")
-        for name, value in given.items():
-            check_range(name, value, above=0)
+
+    def fraction(self, steps: int, steps_per_epoch: int, seconds: float) -> float:
+        """Share of the training done, in [0, 1]."""
+        by_steps = steps / self.steps if self.steps else 0.0
+        by_epochs = steps / math.ceil(self.epochs * steps_per_epoch) if self.epochs else 0.0
+        by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_epochs, by_time))
 
 
 @dataclass(frozen=True)
@@ -143,27 +148,6 @@ class Progress:
     """Time since the start, evaluation included."""
     loss: float
     """Of the step; after a pass, the mean of its steps."""
-
-
-class _Clock:
-    """How far a training is; its end is estimated from the pace where time is the limit."""
-
-    def __init__(self, limits: Limits, steps_per_epoch: int) -> None:
-        self.started, self.steps = time.monotonic(), 0
-        self.most_seconds = math.inf if limits.minutes is None else 60 * limits.minutes
-        by_epochs = math.inf if limits.epochs is None else math.ceil(limits.epochs * steps_per_epoch)
-        self.most_steps = min(by_epochs, math.inf if limits.steps is None else limits.steps)
-
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def fraction(self) -> float:
-        return min(1.0, max(self.steps / self.most_steps, self.seconds() / self.most_seconds))
-
-    def total(self) -> float:
-        """Steps of the whole training, as it looks by now."""
-        fraction = self.fraction()
-        return self.steps / fraction if self.steps and fraction else self.most_steps
 
 
 Batch = TypeVar("Batch")
@@ -195,45 +179,48 @@ def fit(
     """
     optimizer = build_optimizer(model, config)
     average = EMA(model, config.ema) if config.ema else None
-    epoch, todo = 1, batches()
+    started, epoch, steps, todo = time.monotonic(), 1, 0, batches()
     if not todo:
         raise UserError("There is nothing to train on; give more sentences.")
-    clock = _Clock(limits, len(todo))
-    while True:
+
+    def progress(loss: float = math.nan) -> Progress:
+        seconds = time.monotonic() - started
+        return Progress(epoch, steps, limits.fraction(steps, len(todo), seconds), seconds, loss)
+
+    while (at := progress()).fraction < 1:
         model.train()
         losses: list[float] = []
         for batch in todo:
-            losses.append(_step(model, optimizer, loss_of(batch), clock, config))
+            # Where time is the limit, the number of all steps is estimated from the pace.
+            rate = learning_rate(steps, steps / at.fraction if at.fraction else math.inf, config)
+            losses.append(_step(model, optimizer, loss_of(batch), rate, config.clip))
+            if not math.isfinite(losses[-1]):
+                raise UserError(f"The loss is not finite at step {steps + 1}; take a lower lr.")
+            steps += 1
             if average is not None:
                 average.update()
+            at = progress(losses[-1])
             if on_step is not None:
-                on_step(Progress(epoch, clock.steps, clock.fraction(), clock.seconds(), losses[-1]))
-            if clock.fraction() >= 1:
+                on_step(at)
+            if at.fraction >= 1:
                 break
         model.eval()
         if on_epoch is not None:
-            mean = sum(losses) / len(losses)
             with average.in_place() if average else nullcontext():
-                on_epoch(Progress(epoch, clock.steps, clock.fraction(), clock.seconds(), mean))
-        if clock.fraction() >= 1:
-            break
+                on_epoch(progress(sum(losses) / len(losses)))
         epoch, todo = epoch + 1, batches()
     if average is not None:
         average.swap()
 
 
-def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clock: _Clock, config: OptimizerConfig
-) -> float:
-    """Follow the gradient of a loss; return its value."""
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip: float) -> float:
+    """Follow the gradient of a loss, if it is finite; return its value."""
     value = float(loss.detach())
-    if not math.isfinite(value):
-        raise UserError(f"The loss is not finite at step {clock.steps + 1}; take a lower lr.")
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(clock.steps, clock.total(), config)
-    optimizer.step()
-    optimizer.zero_grad()
-    clock.steps += 1
+    if math.isfinite(value):
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
     return value

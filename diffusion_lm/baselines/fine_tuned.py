@@ -27,7 +27,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.span import read_span
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, padded, sample
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, beam_search, padded, sample
 from diffusion_lm.text.fields import says
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -355,7 +355,6 @@ class FineTuned(Writer):
         asked = asked_of(target)
         prompts = {task: model.encode([PROMPTS[task].of_target(asked[task])]) for task, model in self.experts.items()}
         lm = next(iter(self.experts.values())).lm
-        ends = Ends(lm.tokenizer.start_id, lm.tokenizer.end_id, lm.config.max_length)
 
         def next_word(ids: Tensor) -> Tensor:
             return product(
@@ -363,9 +362,9 @@ class FineTuned(Writer):
             )
 
         if self.beams is None:
-            sentences = sample(next_word, ends, n, torch.Generator().manual_seed(seed))
+            sentences = sample(next_word, lm.ends, n, torch.Generator().manual_seed(seed))
         else:
-            sentences = beam_search(next_word, ends, self.beams)[:1]
+            sentences = beam_search(next_word, lm.ends, self.beams)[:1]
         evaluations = len(self.experts) * (max(map(len, sentences)) - 1)
         return Written([lm.tokenizer.decode(ids) for ids in sentences], evaluations)
 

@@ -31,7 +31,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.span import read_span
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, padded, sample
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, padded, sample
 from diffusion_lm.text.tokenizer import Tokenizer, WordTokenizer
 
 FAR = 64
@@ -318,7 +318,6 @@ class Fudge(Writer):
         model = self.model
         evidence = [(self.weights[name], _evidence(model, name, part)) for name, part in asked_of(target).items()]
         tokenizer = model.lm.tokenizer
-        ends = Ends(tokenizer.start_id, tokenizer.end_id, model.lm.config.max_length)
 
         def next_word(ids: Tensor) -> Tensor:
             hidden = model.trunk.hidden(ids)[:, -1:]
@@ -327,10 +326,10 @@ class Fudge(Writer):
                 states = model.states(hidden, words)
                 return sum((w * log_p(states, ids.shape[1] - 1) for w, log_p in evidence), torch.zeros(()))
 
-            logits = model.lm.logits(model.lm.hidden(ids)[:, -1])
+            logits = model.lm.next_word(ids)
             return reweighted(logits, fulfils, self.before, self.after)
 
-        sentences = sample(next_word, ends, n, torch.Generator().manual_seed(seed))
+        sentences = sample(next_word, model.lm.ends, n, torch.Generator().manual_seed(seed))
         # The language model's pass and the trunk's.
         evaluations = 2 * (max(map(len, sentences)) - 1)
         return Written([tokenizer.decode(ids) for ids in sentences], evaluations)

@@ -25,7 +25,7 @@ from diffusion_lm.baselines.questions import SaidFields
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, Past, padded, sample
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, Past, padded, sample
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -155,12 +155,11 @@ class Pplm(Writer):
     def write(self, target: Any, n: int, seed: int) -> Written:  # noqa: D102
         lm = self.model.lm
         wanted = self.model.questions.of_target(asked_of(target)["attribute"])
-        ends = Ends(lm.tokenizer.start_id, lm.tokenizer.end_id, lm.config.max_length)
 
         def next_word(ids: Tensor) -> Tensor:
             return fused(self.model, ids, wanted, self.ascent)
 
-        sentences = sample(next_word, ends, n, torch.Generator().manual_seed(seed))
+        sentences = sample(next_word, lm.ends, n, torch.Generator().manual_seed(seed))
         # A word takes a pass over the prefix, and in every update one over the last word and one over the next.
         words = max(map(len, sentences)) - 1
         return Written([lm.tokenizer.decode(ids) for ids in sentences], words * (2 * self.ascent.updates + 2))
@@ -172,7 +171,7 @@ def fused(model: AttributeLM, ids: Tensor, wanted: Wanted, ascent: Ascent) -> Te
     After START alone there is no memory to perturb, and the first word is the language model's own.
     """
     if ids.shape[1] == 1:
-        return model.lm.logits(model.lm.hidden(ids)[:, -1])
+        return model.lm.next_word(ids)
     prefix = Prefix(model.lm, ids)
     before, _ = prefix.read(prefix.past)
     after, _ = prefix.read(perturbed(model, prefix, wanted, ascent))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,8 @@ from torch.nn import functional as F
 from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.model.transformer import Block
 from diffusion_lm.store import Kind, load, save
+from diffusion_lm.text.batches import token_batches
 from diffusion_lm.text.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 NextWord = Callable[[Tensor], Tensor]
 """(ids of START words [B, L]) -> log-probabilities of the next word, up to a constant, [B, V]."""
@@ -46,7 +43,6 @@ def sample(
     ends: Ends,
     n: int,
     generator: torch.Generator | None,
-    temperature: float = 1.0,
     device: torch.device | None = None,
 ) -> list[list[int]]:
     """Draw n sentences on a device, where the generator lives too; each is START words END."""
@@ -56,7 +52,7 @@ def sample(
         if ids.shape[1] == ends.limit - 1:
             drawn = torch.full((len(rows), 1), ends.end, device=device)
         else:
-            drawn = torch.multinomial((next_word(ids) / temperature).softmax(-1), 1, generator=generator)
+            drawn = torch.multinomial(next_word(ids).softmax(-1), 1, generator=generator)
         ids = torch.cat([ids, drawn], dim=1)
         ended = ids[:, -1] == ends.end
         for row, sentence in zip(rows[ended].tolist(), ids[ended].tolist(), strict=True):
@@ -118,22 +114,15 @@ class JudgeConfig(Settings):
             raise UserError(f"The judge's width, {self.width}, is not a multiple of its heads, {self.heads}.")
 
 
-class SequenceDropout(nn.Module):
+class SequenceDropout(nn.Dropout1d):
     """Dropout whose mask is shared by all positions of a sequence (Gal and Ghahramani, 2016).
 
     It draws B H random numbers where ordinary dropout draws B L H, which on a CPU is most of dropout's cost.
     """
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
     def forward(self, x: Tensor) -> Tensor:
         """Drop features of `x` [B, L, H] while training; the identity otherwise."""
-        if not self.training or self.p == 0:
-            return x
-        keep = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.p
-        return x * (keep / (1 - self.p)).to(x.dtype)
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 Past = list[Tensor]
@@ -215,62 +204,39 @@ class JudgeLM(nn.Module):
 
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192) -> tuple[Tensor, Tensor]:
-        """Score whole sentences in float32, longest first; the module's mode is kept.
-
-        Args:
-            sequences: n times START words END.
-            batch_tokens: positions a batch, padding included.
+        """Score n whole sentences, each START words END, in evaluation mode.
 
         Returns:
-            The nats [n] (float64) and the number of predicted tokens [n] (words and END), in the order given.
+            The nats [n] (float64) and the number of predicted tokens [n] (words and END).
         """
         nats = torch.zeros(len(sequences), dtype=torch.float64)
-        lengths = torch.tensor([len(s) for s in sequences], dtype=torch.long)
+        lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
         if len(sequences) and lengths.min() < 2:
             raise UserError("Every sequence to be scored must hold at least START and END.")
-        was_training = self.training
         self.eval()
-        order = lengths.argsort(descending=True).tolist()
-        while order:
-            size = max(1, batch_tokens // len(sequences[order[0]]))
-            batch, order = order[:size], order[size:]
-            ids = padded([sequences[i] for i in batch], -1).to(self.embedding.weight.device)
+        for batch in token_batches(lengths, batch_tokens, None):
+            ids = padded([sequences[i] for i in batch.tolist()], -1).to(self.embedding.weight.device)
             nats[batch] = self.nll(ids.clamp(min=0), ids >= 0).double().sum(1).cpu()
-        self.train(was_training)
         return nats, lengths - 1
 
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        max_length: int | None = None,
-    ) -> list[list[int]]:
-        """Draw n sentences word by word, each START words END; END is forced at `max_length`.
+    @property
+    def ends(self) -> Ends:
+        """Where its sentences begin and end."""
+        return Ends(self.tokenizer.start_id, self.tokenizer.end_id, self.config.max_length)
 
-        Args:
-            n: number of sentences.
-            generator: source of randomness, on the judge's device.
-            temperature: divides the logits; 1 samples the model itself.
-            max_length: longest sentence, START and END included; the model's own limit when None.
-        """
-        if temperature <= 0:
-            raise UserError(f"The temperature must be above 0, not {temperature}.")
-        limit = min(max_length or self.config.max_length, self.config.max_length)
-        ends = Ends(self.tokenizer.start_id, self.tokenizer.end_id, limit)
-        device = self.embedding.weight.device
+    def next_word(self, ids: Tensor) -> Tensor:
+        """Next-word logits, [B, V], after words [B, L], START the first."""
+        return self.logits(self.hidden(ids)[:, -1])
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> list[list[int]]:
+        """Draw n sentences word by word, each START words END, with a generator on the judge's device."""
 
         def next_word(ids: Tensor) -> Tensor:
-            with autocast(device):
-                last = self.hidden(ids)[:, -1]
-            return self.logits(last.float())
+            with autocast(ids.device):
+                return self.next_word(ids)
 
-        was_training = self.training
         self.eval()
-        done = sample(next_word, ends, n, generator, temperature, device)
-        self.train(was_training)
-        return done
+        return sample(next_word, self.ends, n, generator, self.embedding.weight.device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""
@@ -306,8 +272,8 @@ class Fluency:
     """Share of the words that the judge's vocabulary lacks, in [0, 1]; the judge scores them all as UNK."""
 
 
-def fluency(judge: JudgeLM, texts: Sequence[str], batch_tokens: int = 8192) -> Fluency:
-    """Score `texts` with the judge's own tokenizer.
+def fluency(judge: JudgeLM, texts: Sequence[str]) -> Fluency:
+    """Score texts with the judge's own tokenizer, in float32.
 
     Raises:
         UserError: there is no text, or one is longer than the judge can read.
@@ -315,7 +281,7 @@ def fluency(judge: JudgeLM, texts: Sequence[str], batch_tokens: int = 8192) -> F
     if not texts:
         raise UserError("Fluency needs at least one text.")
     sequences = [judge.tokenizer.encode_sentence(text) for text in texts]
-    nats, counts = judge.score(sequences, batch_tokens)
+    nats, counts = judge.score(sequences)
     tokens = int(counts.sum())
     mean = float(nats.sum()) / tokens
     unknown = sum(sequence.count(judge.tokenizer.unk_id) for sequence in sequences)

@@ -32,13 +32,13 @@ class Checkpoint:
     Attributes:
         step: optimiser steps taken.
         tokens: tokens seen.
-        run: fingerprint of the run that wrote it.
+        settings: all that the weights of the run depend on, by name.
         parts: tensors by part and name.
     """
 
     step: int
     tokens: int
-    run: str
+    settings: dict[str, Any]
     parts: Parts
 
 
@@ -82,8 +82,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     for left_over in folder.glob(".step-*"):  # of a process that was killed
         shutil.rmtree(left_over)
     tensors = {f"{part}/{name}": tensor for part, of in checkpoint.parts.items() for name, tensor in of.items()}
-    state = {"step": checkpoint.step, "tokens": checkpoint.tokens, "run": checkpoint.run, "sha256": _digest(tensors)}
-    save(final, KIND, state, tensors)
+    state = {"step": checkpoint.step, "tokens": checkpoint.tokens, "settings": checkpoint.settings}
+    save(final, KIND, {**state, "sha256": _digest(tensors)}, tensors)
     earlier = sorted(path for path in folder.glob("step-*") if path < final)
     for path in set(folder.glob("step-*")) - {final, *earlier[1 - KEEP :]}:
         shutil.rmtree(path)
@@ -113,4 +113,4 @@ def _built(state: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     for path, tensor in tensors.items():
         part, _, name = path.partition("/")
         parts.setdefault(part, {})[name] = tensor
-    return Checkpoint(state["step"], state["tokens"], state["run"], parts)
+    return Checkpoint(state["step"], state["tokens"], state["settings"], parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -43,7 +42,6 @@ from diffusion_lm.training.lm import (
     Data,
     TrainConfig,
     batches_from,
-    changed_settings,
     hardware_precision,
     prepare,
     save_settings,
@@ -141,8 +139,16 @@ T = TypeVar("T")
 
 OnSample = Callable[[int, DiffusionLM], None]
 
-NOT_IN_FINGERPRINT = ("out", "checkpoint_minutes", "validate_every", "sample_every", "log_every")
+FREE = ("run.out", "run.checkpoint_minutes", "run.validate_every", "run.sample_every", "run.log_every")
 """Settings of a run that may change when it is taken up again, as they leave the weights alone."""
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 class LossModule(nn.Module):
@@ -197,13 +203,11 @@ class Trainer:
 
     # -- state -----------------------------------------------------------------------------------------------
 
-    def _fingerprint(self) -> str:
-        settings = asdict(self.config)
-        for name in NOT_IN_FINGERPRINT:
-            settings["run"].pop(name)
-        settings["corpus"] = self.data.train.meta.corpus
-        settings["tokenizer"] = self.data.tokenizer.fingerprint
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    def _settings(self) -> dict[str, Any]:
+        """All that the weights depend on, by name."""
+        settings = dict(_flat(asdict(self.config)))
+        found = {"text": self.data.train.meta.corpus, "vocabulary": self.data.tokenizer.fingerprint}
+        return {name: value for name, value in {**settings, **found}.items() if name not in FREE}
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.folder / "checkpoints")
@@ -215,8 +219,7 @@ class Trainer:
             )
         if checkpoint is None:
             return
-        if checkpoint.run != self._fingerprint():
-            raise self._refusal()
+        self._compare(checkpoint.settings)
         self.lm.load_state_dict(checkpoint.parts["model"])
         load_optimizer_tensors(self.lm, self.optimizer.optimizer, checkpoint.parts["optimizer"])
         self.ema.load(checkpoint.parts["ema"], checkpoint.step)
@@ -224,14 +227,19 @@ class Trainer:
         self.step, self.tokens = checkpoint.step, checkpoint.tokens
         logger.info("Resuming after step %d.", self.step)
 
-    def _refusal(self) -> UserError:
-        free = tuple(f"run.{name} " for name in NOT_IN_FINGERPRINT)
-        changed = [phrase for phrase in changed_settings(self.folder, self.config) if not phrase.startswith(free)]
-        return UserError(
-            f"{self.folder} holds a run with other settings or another corpus{': ' if changed else ''}"
-            f"{', '.join(changed)}; give --run.out another folder, or continue it with its own "
-            f"{self.folder / RUN_FILE}."
-        )
+    def _compare(self, saved: dict[str, Any]) -> None:
+        """Refuse a checkpoint of a run with other settings."""
+        here = json.loads(json.dumps(self._settings()))
+        changed = [
+            f"{name} ({saved.get(name)} there, {here.get(name)} here)"
+            for name in dict.fromkeys([*saved, *here])
+            if saved.get(name) != here.get(name)
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder} holds a run with other settings or another corpus: {', '.join(changed)}; give --run.out "
+                f"another folder, or continue it with its own {self.folder / RUN_FILE}."
+            )
 
     def save(self) -> None:
         """Write a checkpoint for resuming, and the averaged weights as a model to generate with.
@@ -251,7 +259,7 @@ class Trainer:
         }
         if times := self.times.state_dict():
             parts["times"] = times
-        checkpoint = Checkpoint(self.step, self.tokens, self._fingerprint(), parts)
+        checkpoint = Checkpoint(self.step, self.tokens, self._settings(), parts)
         save_checkpoint(self.folder / "checkpoints", checkpoint)
         self._export()
 

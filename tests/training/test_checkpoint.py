@@ -25,7 +25,7 @@ def make(step):
         "model": {"w": torch.full((64,), float(step))},
         "optimizer": {"w/step": torch.tensor(float(step))},
     }
-    return Checkpoint(step, 10 * step, "run", parts)
+    return Checkpoint(step, 10 * step, {"run": 1}, parts)
 
 
 def names(folder):
@@ -35,10 +35,10 @@ def names(folder):
 def test_round_trip(tmp_path):
     generator = torch.Generator().manual_seed(0)
     odd = torch.randn(4, 6, generator=generator).T  # not contiguous
-    path = save_checkpoint(tmp_path, Checkpoint(7, 99, "abc", {"model": {"a": odd, "n": torch.tensor(3)}}))
+    path = save_checkpoint(tmp_path, Checkpoint(7, 99, {"lr": 0.1}, {"model": {"a": odd, "n": torch.tensor(3)}}))
     assert path.name == "step-00000007"
     read = latest_checkpoint(tmp_path)
-    assert (read.step, read.tokens, read.run) == (7, 99, "abc")
+    assert (read.step, read.tokens, read.settings) == (7, 99, {"lr": 0.1})
     assert torch.equal(read.parts["model"]["a"], odd)
     assert torch.equal(read.parts["model"]["n"], torch.tensor(3))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeConfig
 from diffusion_lm.text.tokenizer import Tokenizer
 from diffusion_lm.training.judge import JudgeTrainConfig
-from diffusion_lm.training.lm import RunConfig, TrainConfig, changed_settings, save_settings
+from diffusion_lm.training.lm import RunConfig, TrainConfig
 from diffusion_lm.training.trainer import train
 
 
@@ -56,20 +56,6 @@ def test_a_file_in_the_place_of_the_folder_is_refused(make_config, tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UserError, match=r"run cannot be written to"):
         train(make_config())
-
-
-def test_changed_settings_are_named(make_config, tmp_path):
-    config = make_config()
-    assert changed_settings(tmp_path, config) == []  # there is no run.yaml
-    save_settings(tmp_path, config)
-    assert changed_settings(tmp_path, config) == []
-    other = replace(config, model=replace(config.model, width=64), run=replace(config.run, batch_sentences=3))
-    assert changed_settings(tmp_path, other) == [
-        "model.width (32 there, 64 here)",
-        "run.batch_sentences (None there, 3 here)",
-    ]
-    (tmp_path / "run.yaml").write_text("[")
-    assert changed_settings(tmp_path, other) == []
 
 
 def walk(config):
