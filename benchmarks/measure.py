@@ -19,7 +19,6 @@ from diffusion_lm.control import Attribute
 from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
 from diffusion_lm.flags import read
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.text.corpus import ToyCorpus
 from diffusion_lm.text.encoded import EncodedCorpus, EncodedMeta
 from diffusion_lm.text.tokenizer import WordTokenizer, build_word_tokenizer
 from diffusion_lm.training.lm import Data, TrainConfig, batches_from
@@ -77,7 +76,7 @@ def train(point: Point, folder: str) -> dict[str, float]:
     words = tokenizer()
     corpus = synthetic_corpus(words, config.model.max_length, point.length)
     lm = DiffusionLM(config.model, words, corpus.length_histogram())
-    trainer = Trainer(config, Data(ToyCorpus(), words, corpus, corpus), lm)
+    trainer = Trainer(config, Data(words, corpus, corpus), lm)
     trainer.loss.train()
     batches = batches_from(corpus.lengths, config.run, config.model.canvas, 0)
     # Batches come in some thirty shapes, and a shape's first step also prepares its kernels: as long again is

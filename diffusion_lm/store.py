@@ -42,15 +42,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file aside and put it in its place: whoever is interrupted leaves what was there before.
-
-    Args:
-        path: the file; its folder is there.
-        data: what it shall hold; text as UTF-8.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a file, text as UTF-8, aside and put it in its place: whoever is interrupted leaves what was there before."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
@@ -109,8 +101,7 @@ def save(
 ) -> None:
     """Write a folder aside and put it in its place: it then holds the new files, or what it held before.
 
-    Files that are not written anew stay. A process that is killed while the files change places leaves no config.json,
-    which `load` refuses, and never a mixture.
+    Files that are not written anew stay.
 
     Args:
         folder: made if it is not there.
@@ -135,19 +126,15 @@ def save(
                 extra(partial)
             text = json.dumps({"kind": kind.name, "format": kind.format, **config}, indent=2, ensure_ascii=False)
             write_whole(partial / CONFIG, f"{text}\n")
-            _change_places(partial, folder)
+            # The config out first and in last: a process that is killed in between leaves none, and `load` refuses.
+            folder.mkdir(exist_ok=True)
+            (folder / CONFIG).unlink(missing_ok=True)
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == CONFIG):
+                if path.is_dir():
+                    shutil.rmtree(folder / path.name, ignore_errors=True)
+                path.replace(folder / path.name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _change_places(partial: Path, folder: Path) -> None:
-    """Move all that one folder holds into another, the config out first and in last."""
-    folder.mkdir(exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == CONFIG):
-        if path.is_dir():
-            shutil.rmtree(folder / path.name, ignore_errors=True)
-        path.replace(folder / path.name)
 
 
 T = TypeVar("T")

@@ -140,7 +140,7 @@ def corpus_nats(model: JudgeLM, encoded: EncodedCorpus) -> float:
     Reported figures come from `diffusion_lm.model.causal.fluency`, which is float32.
     """
     with autocast(model.embedding.weight.device):
-        nats, counts = model.score([encoded[i].tolist() for i in range(len(encoded))])
+        nats, counts = model.score([ids.tolist() for ids in encoded.ids.split(encoded.lengths.tolist())])
     return float(nats.sum() / counts.sum())
 
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import yaml
@@ -119,18 +119,9 @@ logger = logging.getLogger(__name__)
 _FORMAT = 1  # to be raised when a tokenizer of the same settings comes out differently
 
 
-@dataclass(frozen=True)
-class Data:
-    """A corpus made ready.
+class Data(NamedTuple):
+    """A corpus made ready: its tokenizer, built on the training split, and its encoded sentences."""
 
-    Attributes:
-        corpus: where the texts are read.
-        tokenizer: built on the training split.
-        train: encoded training sentences.
-        dev: encoded dev sentences.
-    """
-
-    corpus: Corpus
     tokenizer: Tokenizer
     train: EncodedCorpus
     dev: EncodedCorpus
@@ -169,7 +160,7 @@ def prepare(config: TrainConfig, folder: Path) -> Data:
     cache = folder / "cache"
     tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache)
     train, dev = (encode_corpus(corpus, split, tokenizer, config.model.max_length, cache) for split in ("train", "dev"))
-    return Data(corpus, tokenizer, train, dev)
+    return Data(tokenizer, train, dev)
 
 
 def epoch_batches(lengths: torch.Tensor, config: RunConfig, canvas: int | None, epoch: int) -> list[torch.Tensor]:

@@ -10,12 +10,12 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -126,16 +126,14 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def _board(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, where the extra `tensorboard` is installed; it forgets points of later steps."""
+def _board(folder: Path, step: int, *, enabled: bool) -> AbstractContextManager[Any]:
+    """TensorBoard's writer, where it is installed and wanted; it forgets points of later steps."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        return nullcontext()
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1) if enabled else nullcontext()
 
-
-T = TypeVar("T")
 
 OnSample = Callable[[int, DiffusionLM], None]
 
@@ -199,6 +197,8 @@ class Trainer:
         self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm), optimizer)
         self.ema = EMA(lm, config.optimizer.ema)
         self._resume()
+        if self.accelerator.is_main_process:
+            forget_after(self.folder / METRICS, self.step)
         self.train_data = data.train.to(self.accelerator.device)
 
     # -- state -----------------------------------------------------------------------------------------------
@@ -285,51 +285,46 @@ class Trainer:
             self._export()  # which the end of the process may have prevented
         self.loss.train()
         saved, first = time.monotonic(), self.tokens
-        with ExitStack() as stack:
-            stack.enter_context(explain_full_disk(self.folder))
-            heard = stack.enter_context(stop_request())
-            bar = stack.enter_context(
-                tqdm(
-                    total=run.steps, initial=self.step, disable=not main, unit="step", dynamic_ncols=True, mininterval=1
-                )
-            )
-            if main:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                forget_after(self.folder / METRICS, self.step)
-                self.board = stack.enter_context(_board(self.folder, self.step) or nullcontext())
+        with (
+            explain_full_disk(self.folder),
+            stop_request() as heard,
+            tqdm(total=run.steps, initial=self.step, disable=not main, unit="step", dynamic_ncols=True) as bar,
+            _board(self.folder, self.step, enabled=main) as self.board,
+        ):
             batches = batches_from(self.data.train.lengths, run, self.canvas, self.step)
             while self.step < run.steps:
                 report = self._train_step(next(batches))
                 self.step += 1
                 self.tokens += report.tokens
                 rate = (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
-                bar.set_postfix(
-                    {"loss": f"{sum(report.terms.values()):.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False
-                )
+                loss = sum(report.terms.values())
+                bar.set_postfix({"loss": f"{loss:.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False)
                 bar.update()
-                self._report(report, on_sample)
+                if main:
+                    self._report(report, on_sample)
                 last = self.step == run.steps
                 stopping = self._sums([len(heard)])[0] > 0
                 if last or stopping or time.monotonic() - saved > 60 * run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
                 if stopping and not last:
-                    raise self._stopped(heard)
+                    name = signal.Signals(heard[0]).name if heard else "a signal to another process"
+                    raise UserError(f"Stopped by {name} after step {self.step}; the same command continues from there.")
 
     def _report(self, report: StepReport, on_sample: OnSample | None) -> None:
         """Whatever is due after this step: metrics, validation, samples."""
-        run = self.config.run
-        if not self.accelerator.is_main_process:
-            return
-        last = self.step == run.steps
+        run, last = self.config.run, self.step == self.config.run.steps
         if self.step % run.log_every == 0:
             rate = learning_rate(self.step - 1, run.steps, self.config.optimizer)
             values = {"gradient_norm": report.norm, "lr": rate, "tokens": float(self.tokens)}
             self._log({**report.terms, **values}, "train")
         if self.step % run.validate_every == 0 or last:
-            self._log(self._with_average(self._validate), "dev")
+            with self._averaged():
+                dev = self.data.dev.to(self.accelerator.device)
+                self._log(validate(self.lm, dev, self.data.tokenizer.pad_id, self.canvas), "dev")
         if on_sample and (self.step % run.sample_every == 0 or last):
-            self._with_average(lambda: on_sample(self.step, self.lm))
+            with self._averaged():
+                on_sample(self.step, self.lm)
 
     def _log(self, values: dict[str, float], split: str) -> None:
         """Record values of this step as a line, where what is not finite is null, and as points in TensorBoard."""
@@ -338,10 +333,6 @@ class Trainer:
         for name, value in values.items():
             if self.board is not None:
                 self.board.add_scalar(f"{split}/{name}", value, self.step)
-
-    def _stopped(self, heard: list[int]) -> UserError:
-        name = signal.Signals(heard[0]).name if heard else "a signal to another process"
-        return UserError(f"Stopped by {name} after step {self.step}; the same command continues from there.")
 
     def _sums(self, values: Sequence[float]) -> Sequence[float]:
         """Sums of numbers over the processes."""
@@ -402,18 +393,15 @@ class Trainer:
             "intact, and a lower --optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
         )
 
-    def _with_average(self, action: Callable[[], T]) -> T:
-        """Run something with the averaged weights in place and without dropout."""
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside the `with` block the averaged weights are in place, without dropout and gradients."""
         self.lm.eval()
         try:
             with self.ema.in_place(), torch.no_grad(), self.accelerator.autocast():
-                return action()
+                yield
         finally:
             self.lm.train()
-
-    def _validate(self) -> dict[str, float]:
-        dev = self.data.dev.to(self.accelerator.device)
-        return validate(self.lm, dev, self.data.tokenizer.pad_id, self.canvas)
 
 
 SAMPLES, SAMPLE_STEPS = 4, 50
