@@ -29,7 +29,8 @@ def main() -> None:
     found = [("diffusion", flags.label or flags.model, likelihood(lm, dev, flags.n))]
     if flags.judge:
         step = max(1, len(dev) // flags.n)
-        texts = [lm.tokenizer.decode(dev[i].tolist()) for i in range(0, len(dev), step)][: flags.n]
+        sentences = dev.ids.split(dev.lengths.tolist())[::step]
+        texts = [lm.tokenizer.decode(ids.tolist()) for ids in sentences[: flags.n]]
         exact = fluency(JudgeLM.from_pretrained(flags.judge), texts).nats_per_token
         found.append(("judge", "the judge (autoregressive)", Likelihood(exact, 0.0, len(texts))))
     for name, system, figures in found:
