@@ -75,7 +75,7 @@ def train(point: Point, folder: str) -> dict[str, float]:
     config = settings(point, folder)
     words = tokenizer()
     corpus = synthetic_corpus(words, config.model.max_length, point.length)
-    lm = DiffusionLM(config.model, words, corpus.length_histogram())
+    lm = DiffusionLM.new(config.model, words, corpus.length_histogram())
     trainer = Trainer(config, Data(words, corpus, corpus), lm)
     trainer.loss.train()
     batches = batches_from(corpus.lengths, config.run, config.model.canvas, 0)
@@ -111,7 +111,7 @@ def generate(point: Point, folder: str) -> dict[str, float]:
     config = settings(point, folder)
     words = tokenizer()
     corpus = synthetic_corpus(words, config.model.max_length, point.length)
-    DiffusionLM(config.model, words, corpus.length_histogram()).save_pretrained(folder)
+    DiffusionLM.new(config.model, words, corpus.length_histogram()).save_pretrained(folder)
     lm = DiffusionLM.from_pretrained(folder)
     shape = AttributeConfig(
         FIELDS, config.model.embedding_dim, config.model.max_length, config.model.schedule, lm.fingerprint

@@ -55,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     shape = ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=24)
     lengths = torch.zeros(25)
     lengths[8:12] = 1
-    lm = DiffusionLM(shape, tokenizer, lengths)
+    lm = DiffusionLM.new(shape, tokenizer, lengths)
     folder = tmp_path_factory.mktemp("model")
     lm.save_pretrained(folder)
     (folder / "README.md").write_text("# A model card\n")

@@ -20,7 +20,9 @@ from diffusion_lm.annotate.tagger import check_words, tagger
 from diffusion_lm.annotate.trees import write_tree
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.store import CONFIG, WEIGHTS, explain_full_disk
-from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.corpus import CorpusConfig, open_corpus
+from diffusion_lm.text.fields import Document
+from diffusion_lm.text.spacing import words_of
 
 
 @dataclass(frozen=True)
@@ -159,3 +161,16 @@ def _labelled(sentences: Sequence[Sequence[str]], workers: int) -> Iterator[list
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.map(_label, chunks)
+
+
+def labelled_documents(
+    corpus: CorpusConfig, labels: str, progress: Callable[[int, int], None] | None = None, split: str = "train"
+) -> Iterator[tuple[Document, Annotation]]:
+    """The documents of a split and their labels; those without words are left out.
+
+    Raises:
+        UserError: if the corpus is unusable.
+    """
+    documents = [document for document in open_corpus(corpus).documents(split) if words_of(document.text)]
+    words = [words_of(document.text) for document in documents]
+    yield from zip(documents, annotate(words, labels, progress=progress), strict=True)

@@ -1,18 +1,26 @@
 """Controls: what is wanted of a text, and how it is combined and followed."""
 
-from diffusion_lm.control.attribute import Attribute
-from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.control.attribute import Attribute, Said
+from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
-from diffusion_lm.control.language import Avoid, Keyword, Said
+from diffusion_lm.control.language import Avoid, Keyword
 from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
+from diffusion_lm.control.program import ASSETS, Asset, Energy, Evidence, Host, Latents, Program
 from diffusion_lm.control.regex import Regex
 from diffusion_lm.control.reward import Reward
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.tree import Tree
 
 __all__ = [
+    "ASSETS",
+    "CONTROLS",
+    "Asset",
+    "Energy",
+    "Evidence",
+    "Host",
+    "Program",
     "Attribute",
     "Avoid",
     "Control",

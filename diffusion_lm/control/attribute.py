@@ -1,62 +1,81 @@
-"""Semantic content: a field of the meaning has a value (paper section 6.1)."""
+"""Semantic content: a field of the meaning has a value (paper section 6.1), by a latent classifier or by its own words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from diffusion_lm.control.control import Control, Latents
-from diffusion_lm.model.denoiser import ModelConfig
-from diffusion_lm.model.transformer import Transformer
-from diffusion_lm.store import Kind, load, save
-from diffusion_lm.text.fields import canonical_field, canonical_value, says
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.common import UserError
+from diffusion_lm.control.automaton import Automaton
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.language import Language, phrase_language
+from diffusion_lm.control.latent import LatentClassifier, LatentConfig, LatentTrainConfig, Outputs
+from diffusion_lm.control.program import Asset, Energy, Host, Program
+from diffusion_lm.store import Kind
+from diffusion_lm.text.corpus import open_corpus
+from diffusion_lm.text.encoded import EncodedCorpus
+from diffusion_lm.text.fields import FIELDS, Document, canonical_field, canonical_value, says
+from diffusion_lm.text.spacing import join_words, words_of
 
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
-
-KIND = Kind("attribute classifier", "diffusion-lm train-control attribute")
 UNSAID = 0
 """Class of a field that the text does not say; value i of the list is class i + 1."""
 
 
-@dataclass(frozen=True)
-class AttributeConfig:
+@dataclass(frozen=True, kw_only=True)
+class AttributeConfig(LatentConfig):
     """What the classifier knows and how large it is."""
 
     fields: dict[str, list[str]]
-    embedding_dim: int
-    max_length: int
-    schedule: str
-    lm: str
-    width: int = 128
-    layers: int = 3
-    heads: int = 4
 
 
-class AttributeModel(nn.Module):
-    """A small bidirectional transformer on noised word vectors, with one softmax a field.
+def said_fields(document: Document) -> dict[str, str]:
+    """The fields of a document whose value stands in its text, by whole words in any case.
+
+    The gold meaning of a text also has values that the text only implies ("moderate" as "mid-priced"). What `Attribute`
+    promises is that the text *says* the value, so these are what the classifier learns.
+    """
+    return {name: value for name, value in document.fields.items() if says(document.text, value)}
+
+
+def known_values(documents: Sequence[dict[str, str]], min_count: int) -> dict[str, list[str]]:
+    """Values of each field that at least `min_count` texts say, most frequent first; the fields in canonical order."""
+    counts: dict[str, Counter[str]] = {}
+    for fields in documents:
+        for name, value in fields.items():
+            counts.setdefault(name, Counter())[value] += 1
+    order = [*(f for f in FIELDS if f in counts), *sorted(set(counts) - set(FIELDS))]
+    values = {name: [v for v, n in counts[name].most_common() if n >= min_count] for name in order}
+    return {name: kept for name, kept in values.items() if kept}
+
+
+class AttributeModel(LatentClassifier, name="attribute"):
+    """p(field = value | z_t, t): a small bidirectional transformer with one softmax a field.
 
     The paper's classifier is a GPT-2-small that spells the value out (appendix C); the values of a field are few, so a
     softmax over them and "unsaid" says the same in one pass.
     """
 
-    def __init__(self, config: AttributeConfig) -> None:
-        super().__init__()
-        self.config = config
-        shape = ModelConfig(width=config.width, layers=config.layers, heads=config.heads, max_length=config.max_length)
-        self.transformer = Transformer(shape, config.embedding_dim)
-        self.norm = nn.LayerNorm(config.width)
-        self.pool = nn.Linear(config.width, len(config.fields))
-        self.sizes = [len(values) + 1 for values in config.fields.values()]
-        self.out = nn.ModuleList(nn.Linear(config.width, size) for size in self.sizes)
+    about = "train the classifier behind --attribute"
+    kind = Kind("attribute classifier", "diffusion-lm train-control attribute")
+    Config = LatentTrainConfig
+    Shape: ClassVar[type[LatentConfig]] = AttributeConfig
 
-    def forward(self, z: Tensor, t: Tensor, mask: Tensor) -> list[Tensor]:
+    def __init__(self, config: AttributeConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.pool = nn.Linear(config.width, len(config.fields))
+        self.out = nn.ModuleList(nn.Linear(config.width, len(v) + 1) for v in config.fields.values())
+
+    def forward(self, z: Tensor, t: Tensor, mask: Tensor) -> Outputs:
         """Log-probabilities of the classes of each field: z [B, L, D], t [B], mask [B, L] to [B, values + 1] each."""
         hidden = self.norm(self.transformer(z, t, mask)).float()
         # Each field looks where it is said: attention pooling with one learned query a field.
@@ -65,66 +84,165 @@ class AttributeModel(nn.Module):
             pooled = torch.einsum("blf,blh->fbh", weights, hidden)
             return [out(pooled[i]).log_softmax(-1) for i, out in enumerate(self.out)]
 
-    def classes(self, fields: dict[str, str]) -> list[int]:
-        """The class of each field for a text that says these values."""
-        return [
-            values.index(fields[name]) + 1 if fields.get(name) in values else UNSAID
-            for name, values in self.config.fields.items()
+    def place(self, field: str, value: str) -> tuple[int, int]:
+        """Which output, and which class of it, is a field's value."""
+        return list(self.config.fields).index(field), self.config.fields[field].index(value) + 1
+
+    @classmethod
+    def labels(  # noqa: D102
+        cls, config: LatentTrainConfig, host: Host, split: str, encoded: EncodedCorpus
+    ) -> list[dict[str, str]]:
+        kept = set(encoded.rows.tolist())
+        documents = open_corpus(config.corpus).documents(split)
+        return [said_fields(document) for row, document in enumerate(documents) if row in kept]
+
+    @classmethod
+    def known(cls, labels: Sequence[dict[str, str]], config: LatentTrainConfig) -> dict[str, Any]:  # noqa: D102
+        fields = known_values(labels, config.min_count)
+        if not fields:
+            raise UserError(f"{config.corpus.source} names no field whose value {config.min_count} of its texts say.")
+        return {"fields": fields}
+
+    def classes(self, labels: Sequence[dict[str, str]]) -> Tensor:
+        """The class of each field of each text, [n, F]."""
+        rows = [
+            [
+                values.index(said[name]) + 1 if said.get(name) in values else UNSAID
+                for name, values in self.config.fields.items()
+            ]
+            for said in labels
         ]
+        return torch.tensor(rows)
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json and model.safetensors."""
-        save(folder, KIND, asdict(self.config), {k: v.to(dtype) for k, v in self.state_dict().items()})
+    def loss(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> Tensor:
+        """Sum over the fields of the cross-entropy, in nats."""
+        wanted = classes[rows].to(outputs[0].device)
+        return torch.stack([F.nll_loss(p, wanted[:, i]) for i, p in enumerate(outputs)]).sum()
 
-    @staticmethod
-    def from_pretrained(folder: str | Path, lm: str) -> AttributeModel:
-        """Load the classifier of a language model.
-
-        Args:
-            folder: where it is.
-            lm: fingerprint of the language model that will be steered.
-
-        Raises:
-            UserError: if the folder is missing or damaged, or the classifier was trained on another language model.
-        """
-
-        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeModel:
-            model = AttributeModel(AttributeConfig(**config))
-            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-            return model.eval().requires_grad_(False)
-
-        return load(folder, KIND, build, lm)
+    def hits(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:  # noqa: D102
+        truth = classes[rows]
+        right = torch.stack([p.argmax(-1) for p in outputs], 1) == truth
+        said = truth > 0
+        return {
+            "fields that the text says": ((right & said).sum(1), said.sum(1)),
+            "all fields": (right.sum(1), torch.full((len(rows),), truth.shape[1])),
+        }
 
 
-@final
-@dataclass(frozen=True)
-class Attribute(Control):
-    """The text says that `field` is `value`; energy -log p(field = value | z_t, t) of the latent classifier."""
+def canonical(field: str, value: str, host: Host) -> tuple[str, str]:
+    """A field and its value as the model's classifier, which is not run, writes them.
+
+    Raises:
+        UserError: if the model has no classifier, or the field or value is unknown to it.
+    """
+    fields = host.asset(AttributeModel).config.fields
+    name = canonical_field(field, fields)
+    return name, canonical_value(name, value, fields[name])
+
+
+class _Named(Control):
+    """Base: a field and its value, read from FIELD=VALUE."""
 
     field: str
     value: str
-    model: AttributeModel | None = None
 
-    def bind(self, lm: DiffusionLM) -> Control:
-        """Look the field and the value up and load the model's classifier.
-
-        Raises:
-            UserError: if the model has no attribute classifier, or the field or value is unknown to it.
-        """
-        model = lm.attribute_model()
-        field = canonical_field(self.field, model.config.fields)
-        value = canonical_value(field, self.value, model.config.fields[field])
-        return replace(self, field=field, value=value, model=model)
-
-    def energy(self, latents: Latents) -> Tensor:  # noqa: D102
-        if self.model is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
-        fields = self.model.config.fields
-        log_p = latents.read(self.model)[list(fields).index(self.field)]
-        return -log_p[:, fields[self.field].index(self.value) + 1]
-
-    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """1 where the text says the value, as the paper counts it, [B]."""
         return torch.tensor([float(says(text, self.value)) for text in texts])
 
     def __str__(self) -> str:
         return f"{self.field}={self.value}"
+
+
+@final
+@dataclass(frozen=True)
+class Attribute(_Named, name="attribute"):
+    """The text says that `field` is `value`; energy -log p(field = value | z_t, t) of the latent classifier."""
+
+    help = "What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."
+    repeats = True
+    example = '["food", ":", "Fast", "food"]'
+    field: str
+    value: str
+
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        model = host.asset(AttributeModel)
+        output, cls = model.place(*canonical(self.field, self.value, host))
+        energies = (Energy(lambda latents: -latents.read(model)[output][:, cls]),)
+        return [Program(canvas, energies=energies) for canvas in canvases]
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
+        kind: Callable[[str, str], Control] = Said if ways.attribute_by == "words" else cls
+        controls = []
+        for text in texts:
+            name, _, value = (part.strip() for part in text.partition("="))
+            if not (name and value):
+                raise UserError(f"An attribute is FIELD=VALUE, such as food=Japanese, not {text!r}.")
+            controls.append(kind(name, value))
+        return reduce(lambda a, b: a & b, controls)
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        fields = host.asset(AttributeModel).config.fields.items()
+        return "\n".join(f"{name}: {', '.join(values)}" for name, values in fields)
+
+    @classmethod
+    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
+        return [AttributeModel]
+
+    @classmethod
+    def targets(cls, host: Host) -> list[Target]:  # noqa: D102
+        fields = host.asset(AttributeModel).config.fields.items()
+        return [Target(f"{name}={value}") for name, values in fields for value in values]
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """From a list of the field's words, ":" and the value's, alone or under the key `attr`."""
+        tokens = record.get("attr") if isinstance(record, dict) else record
+        if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+            raise ValueError(f"it is no list of strings such as {cls.example}")
+        colon = tokens.index(":") if ":" in tokens else -1
+        if not 0 < colon < len(tokens) - 1:
+            raise ValueError(f'it is no field, ":" and value, such as {cls.example}')
+        words = words_of_record(record) if isinstance(record, dict) else ()
+        return Target(f"{' '.join(tokens[:colon])}={join_words(tokens[colon + 1 :])}", words=words)
+
+    @classmethod
+    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
+        """The targets as the classifier writes them."""
+        found = []
+        for target in targets:
+            field, _, value = target.value.partition("=")
+            found.append(replace(target, value="=".join(canonical(field, value, host))))
+        return found
+
+    @classmethod
+    def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
+        """1 where the value is a substring of the joined words, in their case, be it within a longer word."""
+        value = " ".join(words_of(target.value.split("=", 1)[1]))
+        return [float(value in " ".join(words_of(text))) for text in texts]
+
+    @classmethod
+    def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
+        return [f"{name}={value}" for name, value in said_fields(document).items()]
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:  # noqa: D102
+        return [(value, 0)]
+
+
+@final
+@dataclass(frozen=True)
+class Said(_Named, Language):
+    """The text says the value itself, as the paper counts success: exact, without a classifier.
+
+    `Attribute` knows that a value has many surface forms; this one has one, and never misses it.
+    """
+
+    field: str
+    value: str
+
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
+        name, value = canonical(self.field, self.value, host)
+        return phrase_language(host, value, f"{name}={value}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
-from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.control.program import Energy, Latents
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction, per_sentence
 from diffusion_lm.diffusion.samplers import Guide
 
@@ -28,25 +28,34 @@ class Steered:
     """A denoiser and what steers it, counted.
 
     Attributes:
-        control: whose energy is followed.
         denoise: the plain denoiser.
         mask: True at positions that exist, [B, L].
         vectors: Emb(w), [V, D].
+        energies: what is followed, and the sentences of the batch that it is wanted of.
         passes: classifier evaluations (forward and backward count as one).
     """
 
-    control: Control
     denoise: Denoise
     mask: Tensor
     vectors: Tensor
-    passes: int = field(default=0)
+    energies: list[tuple[Energy, Tensor]] = field(default_factory=list)
+    passes: int = 0
 
     def energy(self, z: Tensor, t: Tensor) -> Tensor | None:
-        """The control's energy at z_t, [B]; the denoiser is asked first where the control reads its prediction."""
-        # A control that does not read the prediction is spared the pass, and shown z_t in its place.
-        prediction = self.denoise(z, t) if self.control.reads_prediction else Prediction(z, z)
+        """The sum of each sentence's energies at z_t, [B], 0 for one without; None if all are."""
+        if not self.energies:
+            return None
+        # Energies that do not read the prediction are spared the pass, and shown z_t in its place.
+        reads = any(energy.reads_prediction for energy, _ in self.energies)
+        prediction = self.denoise(z, t) if reads else Prediction(z, z)
         logits = prediction.logits if prediction.logits is not None else z
-        return self.control.energy(Latents(z, t, self.mask, prediction.x0, logits, self.vectors))
+        latents = Latents(z, t, self.mask, prediction.x0, logits, self.vectors)
+        total = z.new_zeros(len(z))
+        for energy, rows in self.energies:
+            every = len(rows) == len(z)
+            values = energy.of(latents if every else latents.rows(rows)).to(total.dtype)
+            total = total + values if every else total.index_add(0, rows, values)
+        return total
 
     def slope(self, z: Tensor, t: Tensor) -> Slope | None:
         """The energy and its gradient by z_t; None for a control without energy."""
@@ -110,24 +119,13 @@ class Pull(Guidance):
         return move
 
 
-Rule = Callable[[Tensor, float, dict[str, Tensor]], Tensor]
-"""(gradient, rate, state kept over the inner steps) to the step that is taken off z_s."""
+Rule = Callable[[Tensor, float], Tensor]
+"""(gradient, rate) to the step that is taken off z_s."""
 
 
-def sign_step(gradient: Tensor, rate: float, state: dict[str, Tensor]) -> Tensor:
+def sign_step(gradient: Tensor, rate: float) -> Tensor:
     """`rate` in every coordinate: what the original's Adagrad, made anew at each inner step, comes to."""
     return rate * gradient.sign()
-
-
-def adagrad_step(gradient: Tensor, rate: float, state: dict[str, Tensor]) -> Tensor:
-    """Adagrad as the paper describes it, its second moment kept over the inner steps."""
-    state["sum"] = state.get("sum", torch.zeros_like(gradient)) + gradient.square()
-    return rate * gradient / (state["sum"].sqrt() + 1e-10)
-
-
-def sgd_step(gradient: Tensor, rate: float, state: dict[str, Tensor]) -> Tensor:
-    """Plain gradient descent."""
-    return rate * gradient
 
 
 @final
@@ -146,7 +144,7 @@ class InnerLoop(Guidance):
     fluency: float = 0.01
     """Weight of staying near the sampler's own step (the paper's lambda)."""
     rule: Rule = sign_step
-    """Update rule: sign_step, adagrad_step or sgd_step."""
+    """Update rule."""
     until: float = 0.0
     """No guidance below this t (the original: below step 10 of 200)."""
 
@@ -154,7 +152,6 @@ class InnerLoop(Guidance):
         def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
             if float(s[0]) < self.until:
                 return z
-            state: dict[str, Tensor] = {}
             std = step.std if float(step.std) > 0 else 1.0
             for _ in range(self.steps):
                 slope = steered.slope(z, s)
@@ -163,7 +160,7 @@ class InnerLoop(Guidance):
                 # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale but
                 # its balance with the fluency term stays.
                 gradient = slope.gradient / len(z) + self.fluency * 2 * (z - step.mean) / std / len(z)
-                z = z - self.rule(gradient, self.rate, state)
+                z = z - self.rule(gradient, self.rate)
             return z
 
         return move

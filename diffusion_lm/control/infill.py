@@ -3,89 +3,137 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
-from diffusion_lm.control.control import Control
-from diffusion_lm.text.spacing import bare, split_words
-from diffusion_lm.text.tokenizer import UNK
+from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.language import check_known
+from diffusion_lm.control.program import Host, Program
+from diffusion_lm.text.spacing import join_words, split_words, words_of
 
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
+BLANK = "___"
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
+_MOST_DIGITS = 4
 _FIRST_LETTER = 0xF0000
 """Of a plane of private use: none is special in a regular expression."""
-
-
-class WordLetters:
-    """A letter for each word, given out as words come."""
-
-    def __init__(self) -> None:
-        self._letters: dict[str, str] = {}
-
-    def spell(self, text: str) -> str:
-        """The words of a text, marks included, as one letter each."""
-        words = map(bare, split_words(text))
-        return "".join(self._letters.setdefault(word, chr(_FIRST_LETTER + len(self._letters))) for word in words)
+_KEYS = (("left", "right", "references"), ("obs1", "obs2", "gold_labels"))
+"""The keys of a target: ours, and those of aNLG (Bhagavatula et al. 2020)."""
 
 
 @final
 @dataclass(frozen=True)
-class Infill(Control):
+class Infill(Control, name="infill"):
     """A template such as "The Punter ___ riverside.": each `___` is one word or more, `___{3}` exactly three.
 
     The paper's infilling (section 6.2) has ten words in every gap; here a gap's size is drawn, so that the sentence's
     length follows the corpus.
     """
 
+    help = 'A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three.'
+    example = '{"left": "Ann was late.", "right": "She missed it.", "references": ["She ran to the bus."]}'
     template: str
-    pieces: tuple[Piece, ...] = ()
+    unknown: bool = False
+    """Whether a word of the context that the model lacks is read as UNK, as the paper does, and not refused."""
 
-    def bind(self, lm: DiffusionLM) -> Control:  # noqa: D102
-        if lm.config.layout == "padded":
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        if host.padded:
             raise UserError("Infilling needs a model of the exact layout; this one is padded.")
         if not _BLANK.search(self.template):
             raise UserError(f"The infill {self.template!r} has no blank; write ___ where words are wanted.")
-        # UNK is what a word is called that the vocabulary lacks: whoever writes it means it.
-        unknown = [w for w in lm.tokenizer.unknown_words(_BLANK.sub(" ", self.template)) if w != UNK]
-        if unknown:
-            raise UserError(
-                f"{', '.join(map(repr, dict.fromkeys(unknown)))} in the infill: not in the model's vocabulary "
-                f"of {lm.vocab_size} words; use other words."
-            )
         pieces: list[Piece] = []
+        for context, blank in self._pieces():
+            unknown = host.tokenizer.unknown_words(context)
+            if unknown and not self.unknown:
+                tokens = [host.tokenizer.token(i) for i in range(host.tokenizer.vocab_size)]
+                check_known(unknown, tokens, "the infill")
+            pieces += [tuple(host.tokenizer.encode(context)), *blank]
+        template = tuple(piece for piece in pieces if piece != ())
+        return [Program(canvas.with_template(template)) for canvas in canvases]
+
+    def _pieces(self) -> Iterator[tuple[str, list[Blank]]]:
+        """The text before each blank and the blank; the last text has none."""
         position = 0
         for blank in _BLANK.finditer(self.template):
-            pieces += [tuple(lm.tokenizer.encode(self.template[position : blank.start()]))]
-            size = int(blank[1]) if blank[1] else None
-            if size == 0:
-                raise UserError("A blank of zero words is no blank; write ___{1} or more, or leave it out.")
-            pieces += [Blank(size)]
+            digits = blank[1]
+            if digits is not None and (len(digits) > _MOST_DIGITS or int(digits) == 0):
+                shown = f"{digits[:_MOST_DIGITS]}{'...' if len(digits) > _MOST_DIGITS else ''}"
+                raise UserError(f"A blank of {shown} words is out of range; write ___{{1}} or more, or leave it out.")
+            yield self.template[position : blank.start()], [Blank(int(digits) if digits else None)]
             position = blank.end()
-        pieces += [tuple(lm.tokenizer.encode(self.template[position:]))]
-        return Infill(self.template, tuple(p for p in pieces if p != ()))
-
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_template(self.pieces)
+        yield self.template[position:], []
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """1 where the words of the context stand in order around blanks of the right size, [B]; spacing does not count."""
-        # One letter a word, so that a regular expression over letters matches words.
-        words = WordLetters()
-        pattern, position = "", 0
-        for blank in _BLANK.finditer(self.template):
-            pattern += words.spell(self.template[position : blank.start()])
-            pattern += f".{{{blank[1]}}}" if blank[1] else ".+"
-            position = blank.end()
-        whole = re.compile(pattern + words.spell(self.template[position:]), re.DOTALL)
-        return torch.tensor([float(bool(whole.fullmatch(words.spell(text)))) for text in texts])
+        letters: dict[str, str] = {}
+
+        def spell(text: str) -> str:
+            """One letter a word, so that a regular expression over letters matches words."""
+            return "".join(letters.setdefault(word, chr(_FIRST_LETTER + len(letters))) for word in words_of(text))
+
+        pattern = ""
+        for context, blank in self._pieces():
+            sizes = [f".{{{gap.words}}}" if gap.words else ".+" for gap in blank]
+            pattern += spell(context) + "".join(sizes)
+        whole = re.compile(pattern, re.DOTALL)
+        return torch.tensor([float(bool(whole.fullmatch(spell(text)))) for text in texts])
 
     def __str__(self) -> str:
         return f"infill={self.template}"
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
+        return cls(texts[-1])
+
+    @classmethod
+    def of_target(cls, target: Target, ways: Ways) -> Control:  # noqa: D102
+        return cls(target.value, unknown=True)
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        return "no: it needs the exact layout" if host.padded else "any number of blanks"
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """What stands left and right of a gap, and what people wrote into it; one side may be empty."""
+        record = record if isinstance(record, dict) else {}
+        keys = next((keys for keys in _KEYS if keys[0] in record), _KEYS[0])
+        left, right, references = (record.get(key) for key in keys)
+        if not isinstance(left, str) or not isinstance(right, str) or not (left.strip() or right.strip()):
+            raise ValueError(f"it has no text under the keys {keys[0]} and {keys[1]}")
+        if BLANK in left + right:
+            raise ValueError(f"its context holds {BLANK}, which stands for the gap")
+        if not isinstance(references, list) or not references or not all(map(_is_text, references)):
+            raise ValueError(f"it has no list of texts under the key {keys[2]}")
+        return Target(
+            f"{left.strip()} {BLANK} {right.strip()}".strip(), line, words_of_record(record), tuple(references)
+        )
+
+    @classmethod
+    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
+        """The same with UNK for each word of the context that the model lacks, as the paper's model reads it.
+
+        Such a target has no `words`: the human sentence does not have this context.
+        """
+        found = []
+        for target in targets:
+            sides = [host.tokenizer.decode(host.tokenizer.encode(side)) for side in target.value.split(BLANK)]
+            value = f" {BLANK} ".join(sides).strip()
+            found.append(target if value == target.value else replace(target, value=value, words=()))
+        return found
+
+    @classmethod
+    def answer(cls, target: Target, text: str) -> str:
+        """What a text has in the gap: its words but for as many as the context has on either side."""
+        left, right = (len(split_words(side)) for side in target.value.split(BLANK))
+        words = split_words(text)
+        return join_words(words[left : len(words) - right])
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -16,13 +15,11 @@ from torch import Tensor
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import NEVER, Automaton, combine, complement, explore
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Latents
-from diffusion_lm.text.fields import canonical_field, canonical_value, says
+from diffusion_lm.control.control import Control
+from diffusion_lm.control.program import Host, Program
+from diffusion_lm.text.fields import says
 from diffusion_lm.text.spacing import bare, join_words, split_words
 from diffusion_lm.text.tokenizer import SPECIALS, WordTokenizer
-
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
 
 
 class Language(Control):
@@ -33,40 +30,26 @@ class Language(Control):
     any other control, this one is applied last.
     """
 
-    automaton: Automaton | None
-    reweights_last = True
-
-    def automaton_of(self) -> Automaton:
-        """The automaton.
-
-        Raises:
-            ValueError: if the control is not bound to a model.
-        """
-        if self.automaton is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
-        return self.automaton
-
     @abstractmethod
-    def bind(self, lm: DiffusionLM) -> Language:
-        """The control with its automaton over the model's vocabulary.
+    def automaton(self, host: Host) -> Automaton:
+        """The automaton over the model's vocabulary.
 
         Raises:
             UserError: if the model lacks a word, or does not write whole words on a canvas of fixed length.
         """
 
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_allowed(self.automaton_of().lengths(canvas.max_words), str(self))
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        automaton = self.automaton(host)
+        allowed = automaton.lengths(host.max_words)
+        return [Program(canvas.with_allowed(allowed, str(self)), automaton=automaton) for canvas in canvases]
 
-    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        return self.automaton_of().constrain(logits, latents.mask, latents.generator)
-
-    def joined(self, other: Control) -> Control | None:
-        """One automaton for both, where the other one is a language too."""
-        return Joint(self, other, True) if isinstance(other, Language) else None
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        return f"any of {len(vocabulary(host, f'The {cls.task}')) - len(SPECIALS):,} words"
 
     def __or__(self, other: Control) -> Control:
         """Either; exact where the other one is a language too."""
-        return Joint(self, other, False) if isinstance(other, Language) else super().__or__(other)
+        return Union(self, other) if isinstance(other, Language) else super().__or__(other)
 
     def __invert__(self) -> Control:
         """All other sentences."""
@@ -75,29 +58,20 @@ class Language(Control):
 
 @final
 @dataclass(frozen=True)
-class Joint(Language):
-    """Both of two languages, or either, as one automaton."""
+class Union(Language):
+    """Either of two languages, as one automaton."""
 
     a: Language
     b: Language
-    both: bool
-    automaton: Automaton | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
-        a, b = self.a.bind(lm), self.b.bind(lm)
-        how = operator.and_ if self.both else operator.or_
-        automaton = combine(a.automaton_of(), b.automaton_of(), how, str(self))
-        return replace(self, a=a, b=b, automaton=automaton)
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
+        return combine(self.a.automaton(host), self.b.automaton(host), operator.or_, str(self))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        a, b = self.a.success(texts), self.b.success(texts)
-        return a * b if self.both else torch.maximum(a, b)
-
-    def parts(self) -> list[Control]:  # noqa: D102
-        return self.a.parts() + self.b.parts() if self.both else [self]
+        return torch.maximum(self.a.success(texts), self.b.success(texts))
 
     def __str__(self) -> str:
-        return f"{self.a} & {self.b}" if self.both else f"({self.a} | {self.b})"
+        return f"({self.a} | {self.b})"
 
 
 @final
@@ -106,30 +80,28 @@ class Complement(Language):
     """All sentences but those of a language."""
 
     a: Language
-    automaton: Automaton | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
-        a = self.a.bind(lm)
-        return replace(self, a=a, automaton=complement(a.automaton_of()))
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
+        return complement(self.a.automaton(host))
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return 1 - self.a.success(texts)
 
     def __str__(self) -> str:
-        return f"~({self.a})" if isinstance(self.a, Joint) else f"~{self.a}"
+        return f"~{self.a}"
 
 
-def vocabulary(lm: DiffusionLM, what: str) -> list[str]:
+def vocabulary(host: Host, what: str) -> list[str]:
     """Every token as the tokenizer writes it, joiners included; special ones are empty, [V].
 
     Raises:
         UserError: if the model's tokens are no words, or its layout is padded; the message names `what`.
     """
-    if not isinstance(lm.tokenizer, WordTokenizer):
+    if not isinstance(host.tokenizer, WordTokenizer):
         raise UserError(f"{what} needs a model whose tokens are words; this one's are parts of words.")
-    if lm.config.layout == "padded":
+    if host.padded:
         raise UserError(f"{what} needs a model of the exact layout; this one is padded.")
-    return ["" if i < len(SPECIALS) else lm.tokenizer.token(i) for i in range(lm.vocab_size)]
+    return ["" if i < len(SPECIALS) else host.tokenizer.token(i) for i in range(host.tokenizer.vocab_size)]
 
 
 def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
@@ -227,29 +199,26 @@ def without_specials(automaton: Automaton, tokens: Sequence[str]) -> Automaton:
     return Automaton(torch.where(words, automaton.classes, NEVER), automaton.next, automaton.accept)
 
 
-def phrase_language(lm: DiffusionLM, phrase: str, what: str, *, said: bool = True) -> Automaton:
+def phrase_language(host: Host, phrase: str, what: str, *, said: bool = True) -> Automaton:
     """The sentences of a model's words that say a phrase, or do not; `what` names the control in an error."""
-    tokens = vocabulary(lm, what)
+    tokens = vocabulary(host, what)
     return without_specials(phrase_automaton(phrase, tokens, what, said=said), tokens)
-
-
-def _said(texts: Sequence[str], phrase: str) -> Tensor:
-    return torch.tensor([float(says(text, phrase)) for text in texts])
 
 
 @final
 @dataclass(frozen=True)
-class Keyword(Language):
+class Keyword(Language, name="keyword"):
     """The text says a word or a phrase, in any case of letters, as whole words."""
 
+    help = "A word or phrase that each sentence says; may be repeated."
+    repeats = True
     phrase: str
-    automaton: Automaton | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
-        return replace(self, automaton=phrase_language(lm, self.phrase, f"The keyword {self.phrase!r}"))
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
+        return phrase_language(host, self.phrase, f"The keyword {self.phrase!r}")
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        return _said(texts, self.phrase)
+        return torch.tensor([float(says(text, self.phrase)) for text in texts])
 
     def __invert__(self) -> Control:
         """The texts that do not say it; not the complement, since some say it in a way that the automaton never writes."""
@@ -261,18 +230,18 @@ class Keyword(Language):
 
 @final
 @dataclass(frozen=True)
-class Avoid(Language):
+class Avoid(Language, name="avoid"):
     """The text does not say a word or a phrase."""
 
+    help = "A word or phrase that no sentence says; may be repeated."
+    repeats = True
     phrase: str
-    automaton: Automaton | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
-        what = f"The word to avoid, {self.phrase!r},"
-        return replace(self, automaton=phrase_language(lm, self.phrase, what, said=False))
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
+        return phrase_language(host, self.phrase, f"The word to avoid, {self.phrase!r},", said=False)
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        return 1 - _said(texts, self.phrase)
+        return 1 - Keyword(self.phrase).success(texts)
 
     def __invert__(self) -> Control:
         """The texts that say it."""
@@ -280,34 +249,3 @@ class Avoid(Language):
 
     def __str__(self) -> str:
         return f"avoid={self.phrase}"
-
-
-@final
-@dataclass(frozen=True)
-class Said(Language):
-    """The text says the value itself, as the paper counts success: exact, without a classifier.
-
-    `Attribute` knows that a value has many surface forms; this one has one, and never misses it.
-    """
-
-    field: str
-    value: str
-    automaton: Automaton | None = dataclasses.field(default=None, repr=False, compare=False)
-
-    def bind(self, lm: DiffusionLM) -> Language:
-        """Look the field and the value up in the model's attribute classifier, which is not run.
-
-        Raises:
-            UserError: if the field or value is unknown, or its words are not in the vocabulary.
-        """
-        fields = lm.attribute_model().config.fields
-        name = canonical_field(self.field, fields)
-        value = canonical_value(name, self.value, fields[name])
-        automaton = phrase_language(lm, value, f"{name}={value}")
-        return dataclasses.replace(self, field=name, value=value, automaton=automaton)
-
-    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        return torch.tensor([float(says(text, self.value)) for text in texts])
-
-    def __str__(self) -> str:
-        return f"{self.field}={self.value}"

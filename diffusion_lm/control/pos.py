@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, field
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.annotate.tagger import Tagger, tagger
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.leaves import LeafTable
+from diffusion_lm.control.program import Asset, Evidence, Host, Program
+from diffusion_lm.control.syntax import SyntaxModel, tag_energy
 from diffusion_lm.control.tables import TagTable
-from diffusion_lm.control.tree import Held, evidence_of_words, reweight_words
-from diffusion_lm.text.spacing import bare, split_words
-
-if TYPE_CHECKING:
-    from diffusion_lm.annotate.tagger import Tagger
-    from diffusion_lm.control.tables import LeafTable
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
-
-def spacy_tagger() -> Tagger:
-    """The tagger that comes with the package."""
-    from diffusion_lm.annotate.tagger import SpacyTagger
-
-    return SpacyTagger()
+from diffusion_lm.text.fields import Document
+from diffusion_lm.text.spacing import words_of
 
 
 @final
 @dataclass(frozen=True)
-class Pos(Control):
+class Pos(Control, name="pos"):
     """The words have these universal part-of-speech tags, one each, punctuation marks included.
 
     No classifier and no gradient: with p(w_i | z_t) factorised over positions, Bayes' rule gives
@@ -48,6 +40,8 @@ class Pos(Control):
     twisted particles of Wu et al. 2023 ("Practical and Asymptotically Exact Conditional Sampling in Diffusion Models").
     """
 
+    help = 'A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT".'
+    example = '{"pos": ["DET", "NOUN", "VERB", "PUNCT"]}'
     tags: str
     """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
     weight: float = 0.7
@@ -58,9 +52,9 @@ class Pos(Control):
     """Of the draw: below 1, the usual syntax of such tags."""
     evidence: float = 0.6
     """Power of p(tags | z_t) by which sentences are resampled while they are open; 0 resamples none."""
-    table: TagTable | None = field(default=None, repr=False, compare=False)
-    trees: LeafTable | None = field(default=None, repr=False, compare=False)
-    tagger: Callable[[], Tagger] = field(default=spacy_tagger, repr=False, compare=False)
+    by_classifier: bool = False
+    """Whether the tags are followed by the gradient of a latent tagger, as the paper does, and not by what is counted."""
+    tagger: Callable[[], Tagger] = field(default=tagger, repr=False, compare=False)
     """Makes the outside judge of success."""
 
     @property
@@ -68,54 +62,31 @@ class Pos(Control):
         """The tags one by one."""
         return self.tags.split()
 
-    def bind(self, lm: DiffusionLM) -> Control:
-        """Load the model's table of tags.
-
-        Raises:
-            UserError: if the model has none, or does not know a tag.
-        """
-        table = lm.tag_table()
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        if self.by_classifier:
+            energies = (tag_energy(host.asset(SyntaxModel), self.sequence),)
+            return [Program(canvas.with_words(len(self.sequence)), energies=energies) for canvas in canvases]
+        table = host.asset(TagTable)
         unknown = [tag for tag in self.sequence if tag not in table.config.tags]
         if unknown or not self.sequence:
             wrong = f"There is no tag {', '.join(dict.fromkeys(unknown))}" if unknown else "No tag is given"
             raise UserError(f"{wrong}; the tags are {', '.join(table.config.tags)}.")
-        return replace(self, table=table, trees=lm.leaf_table() if lm.has_control("tree") else None)
-
-    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control] | None:
-        """The same tags for each of n sentences, with leaves of its own."""
-        if self.trees is None or not self.lean:
-            return None
-        tags = torch.tensor([self.trees.config.universal.index(tag) for tag in self.sequence])
-        leaves = self.trees.chain.sample(tags, n, self.temperature, generator)
-        tags_alone = self.weight * self._columns
+        fixed = [canvas.with_words(len(self.sequence)) for canvas in canvases]
+        columns = self.weight * table.columns(self.sequence)
+        held = [columns] * len(fixed)
+        if self.lean and host.has(LeafTable):
+            trees = host.asset(LeafTable)
+            tags = torch.tensor([trees.config.universal.index(tag) for tag in self.sequence])
+            leaves = trees.chain.sample(tags, len(fixed), self.temperature, generator)
+            held = [columns + self.lean * trees.columns_of(row) for row in leaves.tolist()]
         return [
-            Held(self, tags_alone + self.lean * self.trees.columns_of(row), len(row), self.evidence)
-            for row in leaves.tolist()
+            Program(canvas, (own,), (Evidence(self.evidence, own),) if self.evidence else ())
+            for canvas, own in zip(fixed, held, strict=True)
         ]
 
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_words(len(self.sequence))
-
-    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        return reweight_words(logits, self.weight * self._columns)
-
-    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
-        return self.evidence * evidence_of_words(logits, self.weight * self._columns) if self.evidence else None
-
-    @cached_property
-    def _columns(self) -> Tensor:
-        if self.table is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
-        return self.table.columns(self.sequence)
-
     def success(self, texts: Sequence[str]) -> Tensor:
-        """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one.
-
-        The paper cuts or pads the text to the wanted length first (paper-compatible); with as many words as
-        wanted, which the canvas sees to, both are the same.
-        """
-        found = self.tagger().tag([[bare(word) for word in split_words(text)] for text in texts])
-        return torch.tensor([self._share(tags) for tags in found])
+        """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one."""
+        return torch.tensor([self._share(tags) for tags in self.tagger().tag([words_of(text) for text in texts])])
 
     def _share(self, found: Sequence[str]) -> float:
         right = sum(a == b for a, b in zip(self.sequence, found, strict=False))
@@ -123,3 +94,46 @@ class Pos(Control):
 
     def __str__(self) -> str:
         return f"pos={self.tags}"
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
+        return cls(texts[-1], by_classifier=ways.syntax_by == "classifier")
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        return ", ".join(host.asset(TagTable).config.tags)
+
+    @classmethod
+    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
+        return [SyntaxModel] if ways.syntax_by == "classifier" else [TagTable, LeafTable]
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """Tags; those of START, END and a line break are dropped."""
+        tags = record.get("pos") if isinstance(record, dict) else None
+        tags = tags.split() if isinstance(tags, str) else tags
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError("it has no list of strings under the key pos")
+        words = record.get("words_", tags)
+        if not isinstance(words, list) or len(words) != len(tags):
+            raise ValueError("it has not as many words as tags")
+        kept = [tag for word, tag in zip(words, tags, strict=True) if tag not in ("START", "END") and word != "\n"]
+        if not kept:
+            raise ValueError("it has no tag")
+        return Target(" ".join(kept), line, words_of_record(record))
+
+    @classmethod
+    def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
+        """Share of the wanted tags that stand in their place; tags beyond the wanted number are cut off."""
+        wanted = target.value.split()
+        found = tagger().tag([words_of(text) for text in texts])
+        return [sum(a == b for a, b in zip(wanted, tags, strict=False)) / max(1, len(wanted)) for tags in found]
+
+    @classmethod
+    def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
+        return [" ".join(labels.pos)]
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:
+        """The tags, each at the place of its word."""
+        return [(tag, place) for place, tag in enumerate(value.split())]

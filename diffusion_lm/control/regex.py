@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, field
+from typing import final
 
 import torch
 from torch import Tensor
@@ -13,11 +13,8 @@ from torch import Tensor
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import NEVER, Automaton, explore
 from diffusion_lm.control.language import Language, check_known, vocabulary
-from diffusion_lm.text.spacing import bare, split_words
-
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
+from diffusion_lm.control.program import Host
+from diffusion_lm.text.spacing import bare, split_words, words_of
 
 ANY = None
 """The letter of `.`."""
@@ -219,18 +216,18 @@ class _Reader:
 
 @final
 @dataclass(frozen=True)
-class Regex(Language):
+class Regex(Language, name="regex"):
     r"""The whole text matches a regular expression over words, such as "The .* is (cheap|moderate) \.".
 
-    See `word_regex` for its syntax. Words match letter by letter, capitals included.
+    The head of this file has its syntax. Words match letter by letter, capitals included.
     """
 
+    help = 'What the whole sentence matches, word by word: "The .* is (cheap|moderate) ." with a backslash before a full stop.'
     pattern: str
-    automaton: Automaton | None = field(default=None, repr=False, compare=False)
 
-    def bind(self, lm: DiffusionLM) -> Language:  # noqa: D102
+    def automaton(self, host: Host) -> Automaton:  # noqa: D102
         what = f"The regex {self.pattern!r}"
-        tokens = [bare(token) for token in vocabulary(lm, what)]
+        tokens = [bare(token) for token in vocabulary(host, what)]
         graph = word_graph(self.pattern)
         named = sorted(graph.words())
         check_known(named, tokens, f"the regex {self.pattern!r}")
@@ -241,11 +238,11 @@ class Regex(Language):
         states, follow = explore(start, lambda s, c: graph.after(s, spelled[c]), len(spelled), what)
         accept = torch.tensor([graph.stop in state for state in states], device="cpu")
         classes = [number.get(token, 0) if token else NEVER for token in tokens]
-        return replace(self, automaton=Automaton(torch.tensor(classes, device="cpu"), follow, accept))
+        return Automaton(torch.tensor(classes, device="cpu"), follow, accept)
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         graph = word_graph(self.pattern)
-        return torch.tensor([float(graph.matches(map(bare, split_words(text)))) for text in texts])
+        return torch.tensor([float(graph.matches(words_of(text))) for text in texts])
 
     def __str__(self) -> str:
         return f"regex={self.pattern}"

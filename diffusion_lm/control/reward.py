@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
+from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control
+from diffusion_lm.control.program import Host, Program
 
 
 @final
@@ -31,12 +33,12 @@ class Reward(Control):
     name: str = "reward"
     """How it is called in reports."""
 
-    def log_weight(self, texts: Sequence[str]) -> Tensor:
-        """Strength times the reward of each text, in nats, [B].
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        rewards = (self.worth,)
+        return [Program(canvas, rewards=rewards) for canvas in canvases]
 
-        Raises:
-            UserError: if the function does not give one finite number a text.
-        """
+    def worth(self, texts: Sequence[str]) -> Tensor:
+        """Strength times the reward of each text, in nats, [B]."""
         return self.strength * self.success(texts)
 
     def success(self, texts: Sequence[str]) -> Tensor:

@@ -6,24 +6,27 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from diffusion_lm.annotate import trees
-from diffusion_lm.annotate.trees import spans_of, split_chain
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.annotate.parser import parser
+from diffusion_lm.annotate.tagger import Parser
+from diffusion_lm.annotate.trees import read_tree, spans_of, split_chain
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control
-from diffusion_lm.control.tree import WEIGHT, Held, Tree, longer, our_parser, parsed
+from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.leaves import LeafTable
+from diffusion_lm.control.program import Asset, Host, Program
+from diffusion_lm.control.syntax import SyntaxModel, chart_energy
+from diffusion_lm.control.tree import WEIGHT, Tree, parsed
+from diffusion_lm.text.fields import Document
 
-if TYPE_CHECKING:
-    from diffusion_lm.annotate.tagger import Parser
-    from diffusion_lm.control.tables import LeafTable
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
-_FORM = re.compile(r"(\d+):(\d+):([^\s:]+)")
+_FORM = re.compile(r"(\d{1,6}):(\d{1,6}):([^\s:]+)")
+_SHOWN = 40
 USUAL = 1 / 3
 """Share of the trees with the wanted constituents, the most usual ones, that sentences are drawn from."""
 
@@ -37,24 +40,13 @@ def read_span(text: str) -> trees.Span:
     match = _FORM.fullmatch(text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(
-            f"A span is FIRST:LAST:LABEL, such as 5:8:PP for words 5 to 8, counted from 1; {text!r} is not."
+            f"A span is FIRST:LAST:LABEL, such as 5:8:PP for words 5 to 8, counted from 1; {text[:_SHOWN]!r} is not."
         )
     return trees.Span(int(match[1]) - 1, int(match[2]), match[3])
 
 
 def _cross(one: trees.Span, other: trees.Span) -> bool:
     return one.start < other.start < one.stop < other.stop
-
-
-def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
-    """Trees that have such a constituent at another place; only its own leaves are to be taken."""
-    size = span.stop - span.start
-    found = [
-        _Usual(number, None, start, span.start)
-        for start in range(max_words - size + 1)
-        for number in table.trees_with([trees.Span(start, start + size, span.label)])
-    ]
-    return sorted(found, key=lambda tree: -float(table.typical[tree.number]))
 
 
 class _Usual(NamedTuple):
@@ -70,9 +62,20 @@ class _Usual(NamedTuple):
     """The word that this leaf is for, from 0."""
 
 
+def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
+    """Trees that have such a constituent at another place; only its own leaves are to be taken."""
+    size = span.stop - span.start
+    found = [
+        _Usual(number, None, start, span.start)
+        for start in range(max_words - size + 1)
+        for number in table.trees_with([trees.Span(start, start + size, span.label)])
+    ]
+    return sorted(found, key=lambda tree: -float(table.typical[tree.number]))
+
+
 @final
 @dataclass(frozen=True)
-class Span(Control):
+class Span(Control, name="span"):
     """Certain words are a constituent in the text's parse; several spans at once where more are given.
 
     Ancestral sampling from p(words, tree | span) = p(tree | span) p(words | tree): each sentence draws one of the usual
@@ -80,12 +83,16 @@ class Span(Control):
     tree has the constituent just there, only the words of the span are held, to one of those that stand elsewhere.
     """
 
+    help = "Words that are a constituent, FIRST:LAST:LABEL counted from 1, like 5:8:PP; may be repeated."
+    repeats = True
+    draws = True
+    example = '{"spans": [[3, 5, "PP"]]}, words 3 to 5 counted from 0'
     spans: str
     """FIRST:LAST:LABEL, words counted from 1: "5:8:PP", or a chain of labels above the same words, "5:8:S+VP"; more than
     one are separated by spaces."""
-    table: LeafTable | None = field(default=None, repr=False, compare=False)
-    usual: tuple[_Usual, ...] = field(default=(), repr=False, compare=False)
-    parser: Callable[[], Parser] = field(default=our_parser, repr=False, compare=False)
+    by_classifier: bool = False
+    """Whether the span is followed by the gradient of a latent classifier, as the paper does, and not by what is counted."""
+    parser: Callable[[], Parser] = field(default=parser, repr=False, compare=False)
     """Makes the outside judge of success."""
 
     def wanted(self) -> list[trees.Span]:
@@ -106,35 +113,71 @@ class Span(Control):
                 )
         return found
 
-    def bind(self, lm: DiffusionLM) -> Control:
-        """Find the trees that have the constituents.
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
+        """A tree for each sentence, among the usual ones that its canvas has room for.
 
         Raises:
-            UserError: if a span is malformed, past the model's length or has an unknown label, spans cross, the model
-                has no table of trees, or no tree of the corpus has these constituents.
+            UserError: if a span is malformed, past the model's length or has an unknown label, spans cross, the model has
+                no table of trees, or no tree of the corpus has these constituents.
         """
-        wanted, table = self.wanted(), lm.leaf_table()
-        for span in wanted:
-            if span.stop > lm.max_words:
-                raise UserError(
-                    f"The span {self.spans} ends at word {span.stop}, but the model writes at most {lm.max_words} words."
-                )
-            unknown = [label for label in split_chain(span.label) if label not in table.labels]
-            if unknown:
-                raise UserError(
-                    f"There is no constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}."
-                )
+        wanted = self.wanted()
+        stop = max(span.stop for span in wanted)
+        if stop > host.max_words:
+            raise UserError(
+                f"The span {self.spans} ends at word {stop}, but the model writes at most {host.max_words} words."
+            )
+        longer = frozenset(range(stop, host.max_words + 1))
+        if self.by_classifier:
+            energies = (chart_energy(host.asset(SyntaxModel), wanted),)
+            return [Program(canvas.with_allowed(longer, str(self)), energies=energies) for canvas in canvases]
+        table = host.asset(LeafTable)
+        usual = self._usual(table, wanted, host.max_words)
+        possible = longer if usual[0].words is None else frozenset(tree.words for tree in usual if tree.words)
+        narrowed = [canvas.with_allowed(possible, str(self)) for canvas in canvases]
+        drawn = self._drawn(usual, narrowed, generator)
+        columns = {tree: (WEIGHT * self._columns(table, wanted, tree),) for tree in dict.fromkeys(drawn)}
+        return [
+            Program(canvas if tree.words is None else canvas.with_words(tree.words), columns[tree])
+            for canvas, tree in zip(narrowed, drawn, strict=True)
+        ]
+
+    def _usual(self, table: LeafTable, wanted: Sequence[trees.Span], max_words: int) -> list[_Usual]:
+        unknown = [label for span in wanted for label in split_chain(span.label) if label not in table.labels]
+        if unknown:
+            raise UserError(
+                f"There is no constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}."
+            )
         usual = [_Usual(number, int(table.lengths[number])) for number in table.trees_with(wanted)]
         if not usual and len(wanted) == 1:
-            usual = _elsewhere(table, wanted[0], lm.max_words)
+            usual = _elsewhere(table, wanted[0], max_words)
         if not usual:
             raise UserError(
                 f"No tree of the {table.config.sentences:,} sentences that were counted has {self.spans}; "
                 "move a span or give another label."
             )
-        return replace(self, table=table, usual=tuple(usual))
+        return usual
 
-    def joined(self, other: Control) -> Control | None:
+    @staticmethod
+    def _drawn(usual: Sequence[_Usual], canvases: Sequence[Canvas], generator: torch.Generator) -> list[_Usual]:
+        """A tree for each sentence; those of one canvas are drawn together."""
+        drawn: list[_Usual | None] = [None] * len(canvases)
+        for canvas in dict.fromkeys(canvases):
+            rows = [row for row, other in enumerate(canvases) if other == canvas]
+            fit = [tree for tree in usual if tree.words is None or canvas.fits(tree.words)]
+            fit = fit[: max(1, round(USUAL * len(fit)))]
+            for row, i in zip(rows, torch.randint(len(fit), (len(rows),), generator=generator).tolist(), strict=True):
+                drawn[row] = fit[i]
+        return [tree for tree in drawn if tree is not None]
+
+    @staticmethod
+    def _columns(table: LeafTable, wanted: Sequence[trees.Span], tree: _Usual) -> Tensor:
+        columns = table.columns(table.tree(tree.number))
+        if tree.words is not None:
+            return columns
+        stop = tree.first + wanted[0].stop - tree.offset
+        return torch.nn.functional.pad(columns[tree.first : stop], (0, 0, tree.offset, 0))
+
+    def merged(self, other: Control) -> Control | None:
         """Spans are wanted together of one tree.
 
         Raises:
@@ -144,38 +187,64 @@ class Span(Control):
             raise UserError("A tree says all its constituents; leave the span out.")
         return replace(self, spans=f"{self.spans} {other.spans}") if isinstance(other, Span) else None
 
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        if any(tree.words is None for tree in self.usual):
-            return canvas.with_allowed(longer(self.wanted()[0].stop, canvas), str(self))
-        return canvas.with_allowed(frozenset(tree.words for tree in self.usual if tree.words), str(self))
-
-    def drawn(self, n: int, canvas: Canvas, generator: torch.Generator) -> Sequence[Control]:
-        """A tree for each of n sentences, among the usual ones that the canvas has room for."""
-        fit = [tree for tree in self.usual if tree.words is None or canvas.fits(tree.words)]
-        fit = fit[: max(1, round(USUAL * len(fit)))]
-        trees = [fit[i] for i in torch.randint(len(fit), (n,), generator=generator).tolist()]
-        held = {tree: Held(self, WEIGHT * self._columns(tree), tree.words) for tree in dict.fromkeys(trees)}
-        return [held[tree] for tree in trees]
-
-    def _columns(self, tree: _Usual) -> Tensor:
-        if self.table is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
-        columns = self.table.columns(self.table.tree(tree.number))
-        if tree.words is not None:
-            return columns
-        stop = tree.first + self.wanted()[0].stop - tree.offset
-        return torch.nn.functional.pad(columns[tree.first : stop], (0, 0, tree.offset, 0))
-
     def parts(self) -> list[Control]:
         """Each span by itself."""
         return [replace(self, spans=text) for text in self.spans.split()]
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """1 where the parse has all constituents, chains whole, [B]."""
-        wanted = set(self.wanted())
-        return torch.tensor(
-            [float(found is not None and wanted <= set(spans_of(found))) for found in parsed(self.parser(), texts)]
-        )
+        wanted, found = set(self.wanted()), parsed(self.parser(), texts)
+        return torch.tensor([float(tree is not None and wanted <= set(spans_of(tree))) for tree in found])
 
     def __str__(self) -> str:
         return f"span={self.spans}"
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
+        return cls(" ".join(texts), by_classifier=ways.syntax_by == "classifier")
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        return Tree.describe(host)
+
+    @classmethod
+    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
+        return Tree.assets(ways)
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """Spans as FIRST:LAST:LABEL from [first, last, label], both inclusive and from 0.
+
+        A last word that is a line break is left out of them.
+        """
+        record = record if isinstance(record, dict) else {}
+        spans, words = record.get("spans"), words_of_record(record)
+        if not isinstance(spans, list) or not spans:
+            raise ValueError("it has no list of spans under the key spans")
+        parts = []
+        for span in spans:
+            if not isinstance(span, list) or [type(part) for part in span] != [int, int, str]:
+                raise ValueError("a span is not [first, last, label]")
+            first, last, label = span
+            last = min(last, len(words) - 1) if words else last
+            parts.append(f"{first + 1}:{last + 1}:{label.replace('::', '+')}")
+        return Target(" ".join(parts), line, words)
+
+    @classmethod
+    def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
+        """The strict measure: the original looks for a span in the parse of the text as it is, too."""
+        return cls(target.value).success(texts).tolist()
+
+    @classmethod
+    def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
+        return [f"{start + 1}:{stop}:{label}" for start, stop, label in spans_of(read_tree(labels.tree))]
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:
+        """Where a constituent begins and where it ends, one after another where several are wanted."""
+        spans = map(read_span, value.split())
+        return [
+            symbol
+            for start, stop, label in spans
+            for symbol in ((f"{label} begins", start), (f"{label} ends", stop - 1))
+        ]

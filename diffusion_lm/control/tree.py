@@ -2,75 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.annotate.parser import parser
+from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import (
     ANY_WORD,
     Leaf,
     bracket_f1,
+    is_tag,
     leaves_of,
     read_tree,
     spans_of_leaves,
     tree_of,
+    without_words,
     word_of,
 )
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Latents
+from diffusion_lm.control.control import Control, Target, Ways, words_of_record
 from diffusion_lm.control.language import check_known, vocabulary
-from diffusion_lm.text.spacing import bare, split_words
+from diffusion_lm.control.leaves import LeafTable
+from diffusion_lm.control.program import Asset, Host, Program
+from diffusion_lm.control.syntax import SyntaxModel, chart_energy
+from diffusion_lm.text.fields import Document
+from diffusion_lm.text.spacing import bare, words_of
 
 if TYPE_CHECKING:
     from nltk import Tree as Brackets
 
-    from diffusion_lm.annotate.tagger import Parser
-    from diffusion_lm.control.tables import LeafTable
-    from diffusion_lm.generation.pipeline import DiffusionLM
-
-
 WEIGHT = 0.8
 """Power to which p(label | word) is taken. Both neighbours of a word and its constituents count as independent evidence
 though they overlap, so the whole counts too much at 1: less success and less fluency (docs/log.md)."""
+PADDING = "."
+"""The word that the original pads a text with before it parses it."""
+PENN_TAGS = frozenset(
+    "$ '' , . : `` -LRB- -RRB- ADD AFX CC CD DT EX FW HYPH IN JJ JJR JJS LS MD NFP NN NNP NNPS NNS PDT POS PRP PRP$ RB "
+    "RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB XX _SP".split()
+)
+"""What is a tag above one word and no constituent, so that `(NP _)` is a noun phrase."""
 
 
-def our_parser() -> Parser:
-    """The parser that comes with the package."""
-    from diffusion_lm.annotate.parser import parser
-
-    return parser()
-
-
-def parsed(parser: Parser, texts: Sequence[str]) -> list[Brackets | None]:
+def parsed(judge: Parser, texts: Sequence[str]) -> list[Brackets | None]:
     """The trees of texts; None for a text without words."""
-    words = [[bare(word) for word in split_words(text)] for text in texts]
-    trees = iter(parser.parse([sentence for sentence in words if sentence]))
+    words = [words_of(text) for text in texts]
+    trees = iter(judge.parse([sentence for sentence in words if sentence]))
     return [next(trees) if sentence else None for sentence in words]
 
 
-def reweight_words(logits: Tensor, columns: Tensor) -> Tensor:
-    """Add `columns` [n, V] to the logits [B, L, V] of words 1 to n, which follow START."""
-    first, words, rest = logits.split([1, len(columns), logits.shape[1] - 1 - len(columns)], dim=1)
-    return torch.cat([first, words + columns.to(logits), rest], dim=1)
-
-
-def evidence_of_words(logits: Tensor, columns: Tensor) -> Tensor:
-    """Log of the mean of exp(columns) [n, V] over p(w | z_t) of words 1 to n, summed over them: [B, L, V] to [B]."""
-    log_p = logits[:, 1 : len(columns) + 1].log_softmax(-1)
-    return (log_p + columns.to(log_p)).logsumexp(-1).sum(-1)
-
-
-def named_words(given: Sequence[str], words: Sequence[str], what: str) -> tuple[tuple[int, frozenset[int]], ...]:
-    """Place and token ids of the leaves that are a certain word; `words` is the vocabulary.
+def named_words(tree: Brackets, host: Host, what: str) -> tuple[tuple[int, frozenset[int]], ...]:
+    """Place and token ids of the leaves that are a certain word.
 
     Raises:
         UserError: if the vocabulary lacks one; the message names `what`.
     """
+    given = [word_of(leaf) for leaf in tree.leaves()]
+    if all(word == ANY_WORD for word in given):
+        return ()
+    words = vocabulary(host, what)
     check_known((word for word in given if word != ANY_WORD), words, what)
     # A mark has a token for each way to stick to its neighbours; any of them is the word.
     return tuple(
@@ -89,46 +85,9 @@ def banned_beside(named: Sequence[tuple[int, frozenset[int]]], n: int, vocab_siz
     return columns
 
 
-def longer(least: int, canvas: Canvas) -> frozenset[int]:
-    """All numbers of words from `least` on."""
-    return frozenset(range(least, canvas.max_words + 1))
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Held(Control):
-    """What one sentence of a control is held to, where each sentence has drawn its own."""
-
-    of: Control
-    """The control that is wanted."""
-    columns: Tensor
-    """Added to the logits of the first words, [n, V]."""
-    words: int | None
-    """Number of words; None for any from n on."""
-    evidence: float = 0.0
-    """Power of p(control | z_t) by which sentences are resampled while they are open; 0 resamples none."""
-
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        if self.words is None:
-            return canvas.with_allowed(longer(len(self.columns), canvas), str(self))
-        return canvas.with_words(self.words)
-
-    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        return reweight_words(logits, self.columns)
-
-    def log_evidence(self, logits: Tensor, latents: Latents) -> Tensor | None:  # noqa: D102
-        return self.evidence * evidence_of_words(logits, self.columns) if self.evidence else None
-
-    def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
-        return self.of.success(texts)
-
-    def __str__(self) -> str:
-        return str(self.of)
-
-
 @final
 @dataclass(frozen=True)
-class Tree(Control):
+class Tree(Control, name="tree"):
     """The text has this constituency tree.
 
     No classifier and no gradient: a tree is the sequence of its leaves' tags and of the constituents that begin and
@@ -136,56 +95,105 @@ class Tree(Control):
     p(tag_i, opens_i, closes_i | w_i, tag_i-1, tag_i+1), which `LeafTable` has counted.
     """
 
+    help = (
+        'The constituency tree of each sentence in brackets, "(S (NP (DT The) (NN _)) (VP (VBZ is) (ADJP (JJ _))) (. .))": '
+        "_ is any word, a word is that word."
+    )
+    example = '{"tree": "(S (NP (DT _) (NN _)) (VP (VBZ _)))"} or {"words_": ["The", "pub", "closes"]}'
     tree: str
     """Brackets, "(S (NP (DT The) (NN _)) (VP (VBZ _) (ADJP (JJ _))) (. .))": `_` is any word, a word is that word, and a
     leaf without a tag, as in (NP _ _), may have any."""
     weight: float = WEIGHT
     """Power of the likelihood; 1 is Bayes' rule as it stands."""
-    columns: Tensor | None = field(default=None, repr=False, compare=False)
-    named: tuple[tuple[int, frozenset[int]], ...] = field(default=(), repr=False, compare=False)
-    """The words that the tree names: place and token ids."""
-    tags: frozenset[str] | None = field(default=None, repr=False, compare=False)
-    """What is a tag and no constituent, so that `(NP _)` is a noun phrase; None: every bracket around one word."""
-    parser: Callable[[], Parser] = field(default=our_parser, repr=False, compare=False)
+    by_classifier: bool = False
+    """Whether the chart is followed by the gradient of a latent classifier, as the paper does, and not by what is counted.
+
+    That chart has constituents and no Penn Treebank tags: those of the tree are then not followed. Named words are kept."""
+    parser: Callable[[], Parser] = field(default=parser, repr=False, compare=False)
     """Makes the outside judge of success."""
 
-    def bind(self, lm: DiffusionLM) -> Control:
-        """Look the tree up in the model's table.
-
-        Raises:
-            UserError: if the model has none, or does not know a tag, a label or a word; what is known is listed.
-        """
-        words = vocabulary(lm, f"The tree {self.tree!r}")
-        table, tree = lm.leaf_table(), read_tree(self.tree)
-        leaves = leaves_of(tree, table.tags.config.tags)
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        tree = read_tree(self.tree, host.max_words)
+        leaves, size = leaves_of(tree, PENN_TAGS), host.tokenizer.vocab_size
+        named = named_words(tree, host, f"the tree {self.tree!r}")
+        fixed = [canvas.with_words(len(leaves)).with_named(named) for canvas in canvases]
+        columns: tuple[Tensor, ...] = (self.weight * banned_beside(named, len(leaves), size),) if named else ()
+        if self.by_classifier:
+            energies = (chart_energy(host.asset(SyntaxModel), spans_of_leaves(leaves), len(leaves)),)
+            return [Program(canvas, columns, energies=energies) for canvas in fixed]
+        vocabulary(host, f"The tree {self.tree!r}")
+        table = host.asset(LeafTable)
         check_labels(leaves, table)
-        given = [word_of(leaf) for leaf in tree.leaves()]
-        named = named_words(given, words, f"the tree {self.tree!r}")
-        columns = table.columns(leaves) + banned_beside(named, len(given), len(words))
-        return replace(self, columns=columns, named=named, tags=frozenset(table.tags.config.tags))
-
-    def _columns(self) -> Tensor:
-        if self.columns is None:
-            raise ValueError("Bind the control to a model first: control.bind(lm).")
-        return self.columns
-
-    def canvas(self, canvas: Canvas) -> Canvas:  # noqa: D102
-        return canvas.with_words(len(self._columns())).with_named(self.named)
-
-    def reweight(self, logits: Tensor, latents: Latents) -> Tensor:  # noqa: D102
-        return reweight_words(logits, self.weight * self._columns())
+        columns += (self.weight * table.columns(leaves),)
+        return [Program(canvas, columns) for canvas in fixed]
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Labelled bracket F1 of each text's parse with the tree, [B]."""
-        leaves = leaves_of(read_tree(self.tree), self.tags)
+        leaves = leaves_of(read_tree(self.tree), PENN_TAGS)
         labels = [leaf.tag or ANY_WORD for leaf in leaves]
         wanted = tree_of(labels, labels, {span[:2]: span.label for span in spans_of_leaves(leaves)})
-        return torch.tensor(
-            [0.0 if found is None else bracket_f1([wanted], [found]) for found in parsed(self.parser(), texts)]
-        )
+        found = parsed(self.parser(), texts)
+        return torch.tensor([0.0 if tree is None else bracket_f1([wanted], [tree]) for tree in found])
 
     def __str__(self) -> str:
         return f"tree={self.tree}"
+
+    @classmethod
+    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
+        return cls(texts[-1], by_classifier=ways.syntax_by == "classifier")
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        return ", ".join(host.asset(LeafTable).labels)
+
+    @classmethod
+    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
+        return [SyntaxModel] if ways.syntax_by == "classifier" else [LeafTable]
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """A tree, or the words whose tree is wanted; `prepared` then finds it."""
+        record = record if isinstance(record, dict) else {}
+        words, tree = words_of_record(record), record.get("tree", "")
+        if not isinstance(tree, str) or not (tree or words):
+            raise ValueError("it has neither a tree nor words")
+        if tree:
+            read_tree(tree)
+        return Target(tree, line, words)
+
+    @classmethod
+    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
+        """The same with a tree where only words were given: their parse, its leaves free."""
+        trees = iter(parser().parse([target.words for target in targets if not target.value]))
+        return [target if target.value else replace(target, value=without_words(next(trees))) for target in targets]
+
+    @classmethod
+    def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
+        """Labelled bracket F1 of the parse of the text cut to the tree's length, or padded to it with full stops."""
+        wanted = read_tree(target.value)
+        size = len(wanted.leaves())
+        fitted = [[*words_of(text)[:size], *[PADDING] * (size - len(words_of(text)))] for text in texts]
+        return [bracket_f1([wanted], [found]) for found in parser().parse(fitted)]
+
+    @classmethod
+    def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
+        return [without_words(read_tree(labels.tree))]
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:
+        """Depth first: "(S", "(NP", the tags of words, and ")"; a bracket speaks of the word after it or, closing, before it."""
+        return list(_brackets(read_tree(value), 0))
+
+
+def _brackets(tree: Brackets, place: int) -> Iterator[tuple[str, int]]:
+    if is_tag(tree):
+        yield tree.label(), place
+        return
+    yield f"({tree.label()}", place
+    for child in tree:
+        yield from [(ANY_WORD, place)] if isinstance(child, str) else _brackets(child, place)
+        place += 1 if isinstance(child, str) else len(child.leaves())
+    yield ")", place - 1
 
 
 def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
@@ -196,10 +204,11 @@ def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
     """
     if not leaves[0].opens:
         raise UserError(f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _)).")
-    labels = {label for leaf in leaves for label in leaf.opens}
-    unknown = sorted(labels - set(table.labels))
-    if unknown:
+    known = table.tags.config.tags
+    labels = {label for leaf in leaves for label in leaf.opens} - set(table.labels)
+    tags = {leaf.tag for leaf in leaves if leaf.tag is not None} - set(known)
+    if labels or tags:
         raise UserError(
-            f"There is no tag or constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}, and "
-            f"the tags {', '.join(table.tags.config.tags)}."
+            f"There is no tag or constituent {', '.join(sorted(labels | tags))}; the constituents are "
+            f"{', '.join(table.labels)}, and the tags {', '.join(known)}."
         )

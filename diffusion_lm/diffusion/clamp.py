@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffusion_lm.common import check_range
 from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
 
 
@@ -34,6 +35,14 @@ class Clamp(ABC):
     """
 
     from_time: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be meant.
+
+        Raises:
+            UserError: if a temperature is not above 0 and finite.
+        """
+        check_range("temperature", getattr(self, "temperature", 1.0), above=0)
 
     @abstractmethod
     def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:

@@ -1,76 +1,82 @@
-"""From a control to text: the canvas, the chain of wrappers around the denoiser, and the sampler."""
+"""From controls to text: programs, their canvases laid out, the wrappers around the denoiser, and the sampler."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.common import UserError, check_seed
+from diffusion_lm.common import UserError, check_range, check_seed
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
-from diffusion_lm.control.control import Control, Each, Latents
+from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance, Pull, Steered
-from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, clamped
+from diffusion_lm.control.program import Program
+from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
 from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
+from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected
 
 if TYPE_CHECKING:
     from diffusion_lm.generation.pipeline import DiffusionLM
 
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
-RESAMPLE_BELOW = 0.5
-"""Resample a group where its effective number of particles is below this share of them."""
+REWARD_EVERY = 5
+"""Steps between two looks at what a reward says, which may be slow."""
+OPEN = 0.5
+"""Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
+(docs/log.md)."""
+FREE = -1
+"""Group of sentences of which nothing is asked."""
+ALWAYS = 2.0
+"""No group has so many effective particles: the share under which all are resampled."""
 
 
-class Particles:
-    """The weights of particles whose potentials are differences of a log-weight.
+@dataclass(frozen=True)
+class Decoding:
+    """How sentences are drawn; None where what is asked decides."""
 
-    Args:
-        groups: rows that may take each other's place, index tensors.
-        size: B.
-        generator: source of the draws.
-    """
+    steps: int | None = None
+    """Denoiser calls."""
+    sampler: Sampler | None = None
+    """How z_t becomes z_s."""
+    clamp: Clamp | None = None
+    """What x0_hat commits to."""
+    guidance: Guidance | None = None
+    """How energies are followed."""
 
-    def __init__(self, groups: Sequence[Tensor], size: int, generator: torch.Generator) -> None:
-        self.groups, self.generator = groups, generator
-        self.weights, self.last = torch.zeros(size), torch.zeros(size)
+    def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
+        """The same with what fits the programs, as docs/measurements.md has it.
 
-    def resample(self, log_weight: Tensor, below: float = RESAMPLE_BELOW) -> Tensor | None:
-        """Take in new log-weights [B] and draw anew where they are uneven.
-
-        Args:
-            log_weight: of each row, in nats.
-            below: share of effective particles under which a group is resampled; above 1, whatever its weights are.
-
-        Returns:
-            The rows that go on in each place, [B]; None where all stay.
+        Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
+        spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
+        gradient holds it, drawing at a lower temperature or in fewer steps does.
         """
-        self.weights = self.weights + log_weight - self.last
-        self.last = log_weight
-        index = torch.arange(len(log_weight))
-        for rows in self.groups:
-            w = self.weights[rows].softmax(0)
-            if 1 / w.square().sum() < below * len(rows):
-                index[rows] = rows[systematic(w, self.generator)]
-                self.weights[rows] = 0.0
-        if bool((index == torch.arange(len(index))).all()):
-            return None
-        self.last = self.last[index]
-        return index
+        if not predicts_words:
+            steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
+        elif any(program.columns for program in programs):
+            steps, clamp = 76, SoftClamp(temperature=0.7)
+        elif any(program.automaton for program in programs):
+            steps, clamp = 50, SampledClamp(temperature=0.7)
+        elif any(program.energies or program.rewards for program in programs):
+            steps, clamp = 100, SampledClamp()
+        elif any(program.canvas.words or program.canvas.template for program in programs):
+            steps, clamp = 100, SampledClamp(temperature=0.9)
+        else:
+            steps, clamp = 200, SampledClamp()
+        return Decoding(self.steps or steps, self.sampler or Renoise(), self.clamp or clamp, self.guidance or Pull())
 
-
-def systematic(weights: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw as many indices as there are weights [n], each close to its share (systematic resampling)."""
-    n = len(weights)
-    ticks = (torch.arange(n) + torch.rand((), generator=generator)) / n
-    return torch.searchsorted(weights.cumsum(0), ticks).clamp(max=n - 1)
+    def __str__(self) -> str:
+        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}"
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,7 @@ class Generation(Sequence[str]):
         seed: what they were drawn with.
         seconds: how long it took.
         network_evaluations: denoiser and classifier passes a batch.
+        decoding: how they were drawn.
     """
 
     ids: list[list[int]]
@@ -111,6 +118,7 @@ class Generation(Sequence[str]):
     seed: int
     seconds: float
     network_evaluations: int
+    decoding: Decoding
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -119,41 +127,137 @@ class Generation(Sequence[str]):
         return self.texts[index]
 
 
-REWARD_EVERY = 5
-"""Steps between two looks at what a reward says, which may be slow."""
-OPEN = 0.5
-"""Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
-(docs/log.md)."""
-ALWAYS = 2.0
-"""No group has so many effective particles: the share under which all are resampled."""
+# -- from controls to programs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A program for each sentence, and which sentences the same was asked of.
+
+    Attributes:
+        programs: one a sentence.
+        groups: number of the control that was asked of each sentence; sentences of one number may take each other's place.
+    """
+
+    programs: list[Program]
+    groups: list[int]
+
+
+def compiled(
+    lm: DiffusionLM, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
+) -> Asked:
+    """The programs of n sentences; a control that stands for many of them is compiled once.
+
+    Raises:
+        UserError: if the model cannot be held to a control, or there are not as many controls as sentences.
+    """
+    controls = [control] * n if control is None or isinstance(control, Control) else list(control)
+    if len(controls) != n:
+        raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
+    canvas = Canvas(lm.max_words)
+    programs = [Program(canvas)] * n
+    groups = [FREE] * n
+    for number, rows in enumerate(_rows_of([[] if c is None else [c] for c in controls]).values()):
+        wanted = controls[rows[0]]
+        assert wanted is not None
+        for row, program in zip(rows, wanted.compile(lm, [canvas] * len(rows), generator), strict=True):
+            programs[row], groups[row] = program, number
+    return Asked(programs, groups)
+
+
+def _rows_of(parts: Sequence[Iterable[T]]) -> dict[int, list[int]]:
+    """The sentences that have each object, by its identity."""
+    rows: dict[int, list[int]] = {}
+    for row, own in enumerate(parts):
+        for part in own:
+            rows.setdefault(id(part), []).append(row)
+    return rows
+
+
+def lay_out(lm: DiffusionLM, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
+    """Where words are wanted: by the canvases and the corpus's lengths; in the padded layout everywhere, PAD as a word."""
+    t, n, longest = lm.tokenizer, len(canvases), lm.config.max_length
+    width = longest if lm.padded else 0
+    parts = []
+    for canvas in dict.fromkeys(canvases):
+        rows = torch.tensor([row for row, other in enumerate(canvases) if other == canvas])
+        if lm.padded and canvas == Canvas(lm.max_words):
+            known = torch.full((len(rows), longest), UNKNOWN)
+            parts.append((rows, Layout(known, torch.ones_like(known, dtype=torch.bool))))
+        else:
+            parts.append((rows, canvas.lay_out(len(rows), lm.lengths, t.start_id, t.end_id, t.pad_id, generator)))
+        width = max(width, parts[-1][1].known.shape[1])
+    # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
+    known, mask = torch.full((n, width), t.pad_id), torch.full((n, width), lm.padded)
+    for rows, part in parts:
+        known[rows, : part.known.shape[1]] = part.known
+        if not lm.padded:
+            mask[rows, : part.mask.shape[1]] = part.mask
+    return Layout(known, mask)
+
+
+# -- a batch ---------------------------------------------------------------------------------------------------------
+
+
+def _stacked(columns: Sequence[Iterable[Tensor]], length: int, vectors: Tensor) -> Tensor | None:
+    """What is added to the logits of each sentence's words, which follow START, [B, L, V]; None where nothing is."""
+    out = None
+    for row, own in enumerate(columns):
+        for part in own:
+            if out is None:
+                out = vectors.new_zeros(len(columns), length, part.shape[-1])
+            words = out[row, 1 : 1 + len(part)] if part.ndim == 2 else out[row]
+            words += part.to(vectors)
+    return out
 
 
 class _Batch:
-    """A batch while it is sampled: the chain denoiser - reweighting - known words, and the guide of z_s."""
+    """A batch while it is sampled: the chain denoiser - programs - known words, and the guide of z_s."""
 
     def __init__(
-        self,
-        lm: DiffusionLM,
-        control: Control | None,
-        guidance: Guidance,
-        layout: Layout,
-        sampler: Sampler,
-        generator: torch.Generator,
+        self, lm: DiffusionLM, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator
     ) -> None:
-        self.lm, self.control, self.generator = lm, control, generator
-        self.vectors = lm.embedding.vectors()
+        assert decoding.sampler is not None and decoding.guidance is not None
+        self.lm, self.generator, self.sampler = lm, generator, decoding.sampler
+        self.programs = asked.programs
+        self.vectors = lm.denoiser.embedding.vectors()
         self.known = layout.known.to(self.vectors.device)
         self.mask = layout.mask.to(self.vectors.device)
         self.previous: Tensor | None = None
-        self.passes = 0
-        self.steered = Steered(control, self._reweighted, self.mask, self.vectors) if control is not None else None
-        self.follow = guidance.guide(self.steered) if self.steered else None
-        self.particles: Particles | None = None
+        self.passes = self.step = 0
         self.ids = self.known
-        self.step = 0
-        self.sampler = sampler
+        special = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device) <= lm.tokenizer.pad_id
+        self.banned = special if not lm.padded else torch.zeros_like(special)
+        groups = torch.tensor(asked.groups)
+        rivals = [(groups == number).nonzero().flatten() for number in groups[groups != FREE].unique()]
+        self.particles = Particles(rivals, len(groups), generator)
         self.reward: Tensor | None = None
         self.evidence: Tensor | None = None
+        self.steered = Steered(self._reweighted, self.mask, self.vectors)
+        self.follow = decoding.guidance.guide(self.steered)
+        length = self.mask.shape[1]
+        self.columns = _stacked([program.columns for program in self.programs], length, self.vectors)
+        most = max((len(program.evidence) for program in self.programs), default=0)
+        self.likelihoods = [
+            (
+                torch.tensor([p.evidence[i].power if i < len(p.evidence) else 0.0 for p in self.programs]),
+                _stacked([[e.columns for e in p.evidence[i : i + 1]] for p in self.programs], length, self.vectors),
+            )
+            for i in range(most)
+        ]
+        self._regroup()
+
+    def _regroup(self) -> None:
+        """Which sentences share an automaton, an energy or a reward."""
+        device = self.vectors.device
+
+        def shared(parts: Sequence[Iterable[T]]) -> list[tuple[T, Tensor]]:
+            named = {id(part): part for own in parts for part in own}
+            return [(named[key], torch.tensor(rows, device=device)) for key, rows in _rows_of(parts).items()]
+
+        self.automata = shared([[p.automaton] if p.automaton else [] for p in self.programs])
+        self.steered.energies = shared([p.energies for p in self.programs])
+        self.rewards = shared([p.rewards for p in self.programs])
 
     def denoise(self, z: Tensor, t: Tensor) -> Prediction:
         """The whole chain but the clamp."""
@@ -164,9 +268,8 @@ class _Batch:
         return prediction
 
     def guide(self, z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
-        """z_s moved along the control's energy, and sentences resampled by what they are worth."""
-        if self.follow is not None:
-            z = self.follow(z, step, s)
+        """z_s moved along the energies, and sentences resampled by what they are worth."""
+        z = self.follow(z, step, s)
         self.step += 1
         if self.step % REWARD_EVERY == 0:
             self._look()
@@ -189,21 +292,19 @@ class _Batch:
             self._resample(ALWAYS)
 
     def _look(self) -> None:
-        """What the control's reward says of the sentences as they stand."""
-        if self.control is not None:
-            texts = [
-                self.lm.tokenizer.decode(ids[mask].tolist()) for ids, mask in zip(self.ids, self.mask, strict=True)
-            ]
-            self.reward = self.control.log_weight(texts)
+        """What the rewards say of the sentences as they stand."""
+        if not self.rewards:
+            return
+        decode = self.lm.tokenizer.decode
+        texts = [decode(ids[mask].tolist()) for ids, mask in zip(self.ids, self.mask, strict=True)]
+        self.reward = torch.zeros(len(texts))
+        for reward, rows in self.rewards:
+            self.reward.index_add_(0, rows.cpu(), reward([texts[i] for i in rows.tolist()]).float().cpu())
 
     def _resample(self, below: float) -> Tensor | None:
         """Which sentences go on in each place, [B], moved there; None where all stay."""
         worth = sum(part for part in (self.reward, self.evidence) if part is not None)
         assert isinstance(worth, Tensor)
-        if self.particles is None:
-            every = torch.arange(len(worth))
-            groups = self.control.rivals if isinstance(self.control, Each) else [every]
-            self.particles = Particles(groups, len(worth), self.generator)
         index = self.particles.resample(worth, below)
         if index is None:
             return None
@@ -211,45 +312,52 @@ class _Batch:
         here = index.to(self.mask.device)
         self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
         self.reward, self.evidence = (part if part is None else part[index] for part in (self.reward, self.evidence))
-        if self.previous is not None:
-            self.previous = self.previous[here]
-        assert self.control is not None and self.steered is not None
-        self.control = self.steered.control = self.control.rows(index.tolist())
+        self.previous = None if self.previous is None else self.previous[here]
+        self.columns = None if self.columns is None else self.columns[here]
+        self.likelihoods = [(power[index], c if c is None else c[here]) for power, c in self.likelihoods]
+        self.programs = [self.programs[row] for row in index.tolist()]
         self.steered.mask = self.mask
+        self._regroup()
         return index
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
-        """The model's prediction, with what the canvas and the control know of single words."""
+        """The model's prediction, with what the canvas and the programs know of single words."""
         self.passes += 1
-        x0, logits = self.lm.denoise(z, t, self.mask, self.previous)
+        x0, logits = self.lm.denoiser(z, t, self.mask, self.previous)
         assert logits is not None
         free = self.known == UNKNOWN
         given = self.known.clamp(min=0)
-        changed = self.lm.config.layout == "exact"
-        if changed:
-            # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
-            special = torch.zeros(self.lm.vocab_size, dtype=torch.bool, device=logits.device)
-            special[: self.lm.tokenizer.pad_id + 1] = True
-            logits = logits.masked_fill(free[..., None] & special, BANNED)
-            changed = self.lm.predicts_words
+        # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
+        logits = logits.masked_fill(free[..., None] & self.banned, BANNED)
         one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
         logits = torch.where(free[..., None], logits, one_hot)
-        if self.control is not None:
-            latents = Latents(z, t, self.mask, x0, logits, self.vectors, self.generator)
-            if float(t[0]) >= OPEN:
-                evidence = self.control.log_evidence(logits, latents)
-                self.evidence = None if evidence is None else evidence.detach().float().cpu()
-            reweighted = self.control.reweight(logits, latents)
-            changed |= reweighted is not logits
-            logits = reweighted
-        if changed:
+        if self.likelihoods and float(t[0]) >= OPEN:
+            self.evidence = self._evidence(logits)
+        if self.columns is not None:
+            logits = logits + self.columns
+        for automaton, rows in self.automata:
+            if len(rows) == len(logits):
+                logits = automaton.constrain(logits, self.mask, self.generator)
+            else:
+                held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
+                logits = logits.index_copy(0, rows, held)
+        exact = not self.lm.padded and self.lm.denoiser.predicts_words
+        if exact or self.columns is not None or self.automata:
             x0 = expected(logits, self.vectors)
         return Prediction(torch.where(free[..., None], x0, F.embedding(given, self.vectors)), logits)
+
+    def _evidence(self, logits: Tensor) -> Tensor:
+        """Log of the mean of each sentence's likelihood over p(w | z_t), summed over its words, to its power: [B]."""
+        log_p, total = logits.log_softmax(-1), torch.zeros(len(logits))
+        for power, columns in self.likelihoods:
+            if columns is not None:
+                total += power * (log_p + columns).logsumexp(-1).sum(-1).detach().float().cpu()
+        return total
 
     @property
     def evaluations(self) -> int:
         """Denoiser and classifier passes so far."""
-        return self.passes + (self.steered.passes if self.steered else 0)
+        return self.passes + self.steered.passes
 
 
 @torch.no_grad()
@@ -257,114 +365,59 @@ def generate(
     lm: DiffusionLM,
     n: int,
     control: Control | Sequence[Control | None] | None,
+    decoding: Decoding,
     *,
-    steps: int,
-    sampler: Sampler | None,
-    clamp: Clamp | None,
-    guidance: Guidance | None,
     seed: int,
     batch_size: int,
     callback: Callable[[Step], None] | None,
 ) -> Generation:
     """See `DiffusionLM.generate`."""
-    if n < 1 or steps < 1 or batch_size < 1:
-        raise UserError(f"n, steps and batch_size are at least 1, not {n}, {steps} and {batch_size}.")
+    for name, value in (("n", n), ("batch_size", batch_size), ("steps", decoding.steps)):
+        if value is not None:
+            check_range(name, value, least=1)
     check_seed(seed)
     started = time.perf_counter()
-    if control is not None and not isinstance(control, Control):
-        if len(control) != n:
-            raise UserError(f"{len(control)} controls are given for {n} sentences; give one for each, or None.")
-        control = Each(tuple(control))
-    control = control.bind(lm) if control is not None else None
-    sampler, guidance = sampler or Renoise(), guidance or Pull()
-    clamp = clamp or (SampledClamp() if lm.predicts_words else HardClamp())
     generator = torch.Generator().manual_seed(seed)
-    control = _drawn(lm, n, control, generator)
-    layout = lay_out(lm, n, control, generator)
-    ids: list[list[int]] = [[] for _ in range(n)]
-    evaluations = 0
-    lengths = layout.mask.sum(-1)
-    # Sentences of like length share a batch, so that little of it is padding.
-    for rows in torch.argsort(lengths, stable=True).split(batch_size):
-        width = int(lengths[rows].max())
-        part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
-        here = control.rows(rows.tolist()) if control is not None else None
-        batch = _Batch(lm, here, guidance, part, sampler, generator)
-        for row, sentence in zip(rows.tolist(), _sample(batch, clamp, steps, generator, rows, callback), strict=True):
-            ids[row] = sentence
-        evaluations = batch.evaluations
-    tokenizer = lm.tokenizer
-    return Generation(
-        ids,
-        [tokenizer.decode(sentence) for sentence in ids],
-        [tokenizer.words(sentence) for sentence in ids],
-        seed,
-        time.perf_counter() - started,
-        evaluations,
-    )
-
-
-def _drawn(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Control | None:
-    """The control with what chance decides decided: one for each sentence where they then differ."""
-    if isinstance(control, Each):
-        return control.drawn_each(lm.max_words, generator)
-    drawn = control.drawn(n, control.canvas(Canvas(lm.max_words)), generator) if control is not None else None
-    return control if drawn is None else Each(tuple(drawn), (control,) * n)
-
-
-def lay_out(lm: DiffusionLM, n: int, control: Control | None, generator: torch.Generator) -> Layout:
-    """Where words are wanted: by the control and the corpus's lengths; in the padded layout the whole canvas, PAD as a word."""
-    if isinstance(control, Each):
-        return _lay_out_each(lm, control, generator)
-    canvas = Canvas(lm.max_words)
-    if control is not None:
-        canvas = control.canvas(canvas)
-    padded, t = lm.config.layout == "padded", lm.tokenizer
-    if padded and canvas == Canvas(lm.max_words):
-        known = torch.full((n, lm.config.max_length), UNKNOWN)
-        return Layout(known, torch.ones_like(known, dtype=torch.bool))
-    layout = canvas.lay_out(n, lm.length_counts, t.start_id, t.end_id, t.pad_id, generator)
-    if padded:
-        # Where a sentence ends is known then, and so is all PAD behind it, which such a model reads as words.
-        known = F.pad(layout.known, (0, lm.config.max_length - layout.known.shape[1]), value=t.pad_id)
-        return Layout(known, torch.ones_like(known, dtype=torch.bool))
-    return layout
-
-
-def _lay_out_each(lm: DiffusionLM, each: Each, generator: torch.Generator) -> Layout:
-    free = torch.tensor([row for row, control in enumerate(each.controls) if control is None], dtype=torch.long)
-    groups: list[tuple[Control | None, Tensor]] = [*each.groups, (None, free)]
-    parts = [(rows, lay_out(lm, len(rows), control, generator)) for control, rows in groups if len(rows)]
-    width = max(part.known.shape[1] for _, part in parts)
-    known = torch.full((len(each.controls), width), lm.tokenizer.pad_id)
-    mask = torch.zeros(len(each.controls), width, dtype=torch.bool)
-    for rows, part in parts:
-        known[rows, : part.known.shape[1]] = part.known
-        mask[rows, : part.mask.shape[1]] = part.mask
-    return Layout(known, mask)
+    with torch.device("cpu"):  # whatever default the caller has set
+        asked = compiled(lm, n, control, generator)
+        decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
+        logger.info("Decoding with %s.", decoding)
+        layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
+        ids: list[list[int]] = [[] for _ in range(n)]
+        evaluations, lengths = 0, layout.mask.sum(-1)
+        # Sentences of like length share a batch, so that little of it is padding.
+        for rows in torch.argsort(lengths, stable=True).split(batch_size):
+            width = int(lengths[rows].max())
+            part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
+            here = Asked([asked.programs[i] for i in rows.tolist()], [asked.groups[i] for i in rows.tolist()])
+            batch = _Batch(lm, here, part, decoding, generator)
+            for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
+                ids[row] = sentence
+            evaluations = batch.evaluations
+    texts = [lm.tokenizer.decode(sentence) for sentence in ids]
+    words = [lm.tokenizer.words(sentence) for sentence in ids]
+    return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
 
 
 def _sample(
-    batch: _Batch,
-    clamp: Clamp,
-    steps: int,
-    generator: torch.Generator,
-    rows: Tensor,
-    callback: Callable[[Step], None] | None,
+    batch: _Batch, decoding: Decoding, rows: Tensor, callback: Callable[[Step], None] | None
 ) -> Iterator[list[int]]:
-    lm = batch.lm
+    lm, clamp, steps = batch.lm, decoding.clamp, decoding.steps
+    assert clamp is not None and steps is not None
 
     def report(index: int, t: Tensor, z: Tensor, prediction: Prediction) -> None:
         if callback is not None and prediction.logits is not None:
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
     if isinstance(clamp, SampledClamp) and clamp.generator is None:
-        clamp = replace(clamp, generator=generator)
+        clamp = replace(clamp, generator=batch.generator)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.config.embedding_dim)
-    z = gaussian_noise(batch.vectors.new_empty(shape), generator)
-    with torch.autocast(z.device.type, torch.bfloat16, enabled=lm.bf16):
-        batch.sampler(denoise, lm.schedule, z, steps, guide=batch.guide, callback=report, generator=generator)
+    z = gaussian_noise(batch.vectors.new_empty(shape), batch.generator)
+    with lm.autocast():
+        batch.sampler(
+            denoise, lm.denoiser.schedule, z, steps, guide=batch.guide, callback=report, generator=batch.generator
+        )
     batch.finish()
     for ids, mask in zip(batch.ids.cpu(), batch.mask.cpu(), strict=True):
         yield ids[mask].tolist()

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion_lm.common import Settings, UserError, number
-from diffusion_lm.diffusion.process import Prediction, x0_from_eps
+from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
+from diffusion_lm.diffusion.process import Prediction, per_sentence, x0_from_eps
+from diffusion_lm.diffusion.schedule import SCHEDULES
+from diffusion_lm.model.transformer import Transformer
 
 Size = Literal["tiny", "small", "base"]
 
@@ -193,3 +196,91 @@ class EpsHead(_RoundingHead):
 
     def _x0(self, output: Tensor, z: Tensor, alpha_bar: Tensor) -> Tensor:
         return x0_from_eps(z, output, alpha_bar)
+
+
+SELF_CONDITIONING_SHARE = 0.5
+
+
+class Denoiser(nn.Module):
+    """All that is trained: word embedding, transformer, head (paper section 4).
+
+    Args:
+        config: the shape.
+        vocab_size: V.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.schedule = SCHEDULES[config.schedule]()
+        dim, width = config.embedding_dim, config.shape[0]
+        self.embedding = WordEmbedding(
+            vocab_size, dim, normalize=config.normalize_embeddings, learned=config.embeddings == "learned"
+        )
+        self.transformer = Transformer(
+            2 * dim if config.self_conditioning else dim,
+            config.shape,
+            config.max_length,
+            pre_norm=config.norm == "pre",
+            dropout=config.dropout,
+        )
+        self.head = self._build_head(config, width)
+
+    def _build_head(self, config: ModelConfig, width: int) -> Head:
+        if config.objective == "cross_entropy":
+            clean_snr = float(self.schedule.log_snr(torch.tensor(0.0, device="cpu")).exp())
+            return LogitHead(width, self.vocab_size, clean_snr, prior=config.output_prior)
+        head = X0Head if config.prediction == "x0" else EpsHead
+        return head(width, config.embedding_dim, self.vocab_size)
+
+    def objective(self) -> Objective:
+        """The training loss that the config names."""
+        if self.config.objective == "cross_entropy":
+            return CrossEntropy()
+        if self.config.objective == "simple":
+            return Simple(predicts_eps=self.config.prediction == "eps")
+        return VariationalBound()
+
+    @property
+    def predicts_words(self) -> bool:
+        """Whether x0_hat is the average of word vectors under p(w | z_t)."""
+        return self.config.objective == "cross_entropy"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Emb(w): ids [B, L] to x0 [B, L, D]."""
+        return self.embedding(ids)
+
+    def rounding_logits(self, x0: Tensor) -> Tensor:
+        """Logits of p(w | x0): x0 [B, L, D] to [B, L, V]."""
+        return self.head.rounding_logits(x0, self.embedding.vectors())
+
+    def forward(self, z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None) -> Prediction:
+        """One pass of the network.
+
+        Args:
+            z: latents z_t, [B, L, D].
+            t: time, [B].
+            mask: True at positions that exist, [B, L], or None where all do.
+            previous: the last x0_hat of a self-conditioned model, [B, L, D]; None (zeros) at first.
+        """
+        latents = z
+        if self.config.self_conditioning:
+            latents = torch.cat([z, torch.zeros_like(z) if previous is None else previous.to(z.dtype)], dim=-1)
+        hidden = self.transformer(latents, t, mask)
+        return self.head(hidden, z, per_sentence(self.schedule.alpha_bar(t)), self.embedding.vectors())
+
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
+        """The denoiser as training sees it: half of the sentences are shown a first x0_hat (without gradient)."""
+        previous = None
+        if self.config.self_conditioning:
+            previous = torch.zeros_like(z)
+            rows = torch.randperm(len(z), device=z.device)[: int(len(z) * SELF_CONDITIONING_SHARE)]
+            if len(rows):
+                with torch.no_grad():
+                    previous[rows] = self(z[rows], t[rows], mask[rows]).x0.to(z.dtype)
+        return self(z, t, mask, previous)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_lm.model.denoiser import ModelConfig
-
 TIME_FEATURES = 128
 
 
@@ -90,20 +88,34 @@ class Transformer(nn.Module):
     """Latents and time to hidden states; the paper's denoiser without its output layer (section 6.1, appendix B).
 
     Input Linear-Tanh-Linear, learned absolute positions, a time embedding added at every position, layer norm, blocks.
+
+    Args:
+        input_dim: width of what it sees at each position.
+        shape: width H, layers, heads.
+        max_length: most positions.
+        pre_norm: layer norm before each branch, or after the sum (paper, BERT).
+        dropout: probability.
     """
 
-    def __init__(self, config: ModelConfig, input_dim: int) -> None:
+    def __init__(
+        self,
+        input_dim: int,
+        shape: tuple[int, int, int],
+        max_length: int,
+        *,
+        pre_norm: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        width, layers, heads = config.shape
-        pre_norm = config.norm == "pre"
+        width, layers, heads = shape
         self.input = nn.Sequential(nn.Linear(input_dim, width), nn.Tanh(), nn.Linear(width, width))
-        self.position = nn.Embedding(config.max_length, width)
+        self.position = nn.Embedding(max_length, width)
         self.time = nn.Sequential(
             nn.Linear(TIME_FEATURES, 4 * TIME_FEATURES), nn.SiLU(), nn.Linear(4 * TIME_FEATURES, width)
         )
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(config.dropout)
-        blocks = [Block(width, heads, nn.Dropout(config.dropout), pre_norm=pre_norm) for _ in range(layers)]
+        self.dropout = nn.Dropout(dropout)
+        blocks = [Block(width, heads, nn.Dropout(dropout), pre_norm=pre_norm) for _ in range(layers)]
         self.blocks = nn.ModuleList(blocks)
         self.apply(_initialize)
         for block in blocks:

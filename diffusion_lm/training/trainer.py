@@ -27,6 +27,7 @@ from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
 from diffusion_lm.fit import EMA, build_optimizer, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import Denoiser
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
@@ -56,7 +57,7 @@ SENTENCES = 512
 
 
 @torch.no_grad()
-def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
+def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
     """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
 
     Returns:
@@ -64,7 +65,7 @@ def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | Non
         t, without bands that no sentence falls in; and `bound`, nats a token, an upper bound on -log p(w
         given length).
     """
-    objective, bound = lm.objective(), VariationalBound(steps=None)
+    objective, bound = network.objective(), VariationalBound(steps=None)
     lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
     found: dict[str, list[Tensor]] = defaultdict(list)
@@ -74,9 +75,9 @@ def validate(lm: DiffusionLM, dev: EncodedCorpus, pad_id: int, canvas: int | Non
         for batch in token_batches(lengths[chosen], 4096, None):
             ids, mask = gather(dev, chosen[batch], pad_id, canvas)
             u = spread_times(seen, len(ids), device)
-            terms = objective(lm, ids, mask, u)
+            terms = objective(network, ids, mask, u)
             loss = torch.stack(list(terms.values())).sum(0)
-            extra = {"loss": loss, "bound": bound.estimate(lm, ids, mask, seen), "t": u}
+            extra = {"loss": loss, "bound": bound.estimate(network, ids, mask, seen), "t": u}
             for name, value in {**terms, **extra}.items():
                 found[name].append(value.double().cpu())
             seen += len(ids)
@@ -152,13 +153,13 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 class LossModule(nn.Module):
     """The objective as a forward pass, so that DistributedDataParallel sees every parameter it averages."""
 
-    def __init__(self, lm: DiffusionLM) -> None:
+    def __init__(self, network: Denoiser) -> None:
         super().__init__()
-        self.lm = lm
-        self.objective = lm.objective()
+        self.network = network
+        self.objective = network.objective()
 
     def forward(self, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
-        return self.objective(self.lm, ids, mask, t)
+        return self.objective(self.network, ids, mask, t)
 
 
 class StepReport(NamedTuple):
@@ -186,16 +187,16 @@ class Trainer:
             UserError: if the checkpoint belongs to a run with another model, data or schedule.
         """
         run = config.run
-        self.config, self.data, self.lm = config, data, lm
+        self.config, self.data, self.lm, self.network = config, data, lm, lm.denoiser
         self.folder = Path(run.out)
         self.accelerator = Accelerator(mixed_precision=hardware_precision(run), cpu=uses_cpu(run))
         self.canvas = config.model.canvas
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.step, self.tokens = 0, 0
         self.board: Any = None
-        optimizer = build_optimizer(lm, config.optimizer)
-        self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm), optimizer)
-        self.ema = EMA(lm, config.optimizer.ema)
+        optimizer = build_optimizer(lm.denoiser, config.optimizer)
+        self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm.denoiser), optimizer)
+        self.ema = EMA(lm.denoiser, config.optimizer.ema)
         self._resume()
         if self.accelerator.is_main_process:
             forget_after(self.folder / METRICS, self.step)
@@ -220,8 +221,8 @@ class Trainer:
         if checkpoint is None:
             return
         self._compare(checkpoint.settings)
-        self.lm.load_state_dict(checkpoint.parts["model"])
-        load_optimizer_tensors(self.lm, self.optimizer.optimizer, checkpoint.parts["optimizer"])
+        self.network.load_state_dict(checkpoint.parts["model"])
+        load_optimizer_tensors(self.network, self.optimizer.optimizer, checkpoint.parts["optimizer"])
         self.ema.load(checkpoint.parts["ema"], checkpoint.step)
         self.times.load_state_dict(checkpoint.parts.get("times", {}))
         self.step, self.tokens = checkpoint.step, checkpoint.tokens
@@ -247,15 +248,15 @@ class Trainer:
         Raises:
             UserError: if the disk is full or a weight is not finite; what is on disk then stays as it was.
         """
-        ruined = [name for name, value in self.lm.state_dict().items() if not value.isfinite().all()]
+        ruined = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
         if ruined:
             raise self._not_finite([ruined[0]], self.step)
         if not self.accelerator.is_main_process:
             return
         parts = {
-            "model": self.lm.state_dict(),
+            "model": self.network.state_dict(),
             "ema": self.ema.state(),
-            "optimizer": optimizer_tensors(self.lm, self.optimizer.optimizer),
+            "optimizer": optimizer_tensors(self.network, self.optimizer.optimizer),
         }
         if times := self.times.state_dict():
             parts["times"] = times
@@ -321,7 +322,7 @@ class Trainer:
         if self.step % run.validate_every == 0 or last:
             with self._averaged():
                 dev = self.data.dev.to(self.accelerator.device)
-                self._log(validate(self.lm, dev, self.data.tokenizer.pad_id, self.canvas), "dev")
+                self._log(validate(self.network, dev, self.data.tokenizer.pad_id, self.canvas), "dev")
         if on_sample and (self.step % run.sample_every == 0 or last):
             with self._averaged():
                 on_sample(self.step, self.lm)
@@ -396,12 +397,12 @@ class Trainer:
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Inside the `with` block the averaged weights are in place, without dropout and gradients."""
-        self.lm.eval()
+        self.network.eval()
         try:
             with self.ema.in_place(), torch.no_grad(), self.accelerator.autocast():
                 yield
         finally:
-            self.lm.train()
+            self.network.train()
 
 
 SAMPLES, SAMPLE_STEPS = 4, 50
@@ -426,7 +427,7 @@ def train(config: TrainConfig) -> None:
             out.mkdir(parents=True, exist_ok=True)
             data = prepare(config, out)
         torch.manual_seed(config.run.seed)
-        lm = DiffusionLM(config.model, data.tokenizer, data.train.length_histogram())
+        lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram())
         trainer = Trainer(config, data, lm)
         if not processes.is_main_process:
             trainer.fit()

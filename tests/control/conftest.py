@@ -20,7 +20,7 @@ def build(layout: str, folder: Path) -> DiffusionLM:
     tokenizer = build_word_tokenizer(texts, 1)
     lengths = torch.tensor([len(tokenizer.encode_sentence(text)) for text in texts])
     config = ModelConfig(width=32, layers=1, heads=2, max_length=32, layout=layout)  # type: ignore[arg-type]
-    lm = DiffusionLM(config, tokenizer, torch.bincount(lengths, minlength=33))
+    lm = DiffusionLM.new(config, tokenizer, torch.bincount(lengths, minlength=33))
     # A head of zeros would say that every word is as likely, whatever z_t.
     torch.nn.init.normal_(lm.head.out.weight, std=0.3)
     lm.save_pretrained(folder)

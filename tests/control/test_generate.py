@@ -51,7 +51,7 @@ def test_no_special_word_stands_between_start_and_end(lm):
 
 def test_lengths_follow_the_corpus(lm):
     lengths = torch.tensor([len(ids) for ids in lm.generate(64, steps=1).ids])
-    assert bool((lm.length_counts[lengths] > 0).all())
+    assert bool((lm.lengths[lengths] > 0).all())
     assert len(lengths.unique()) > 3
 
 

@@ -35,7 +35,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = build_word_tokenizer(TRAIN, min_count=1)
     counts = torch.zeros(17)
     counts[5:9] = 1
-    lm = DiffusionLM(ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts)
+    lm = DiffusionLM.new(ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts)
     lm.save_pretrained(folder / "lm")
     shape = AttributeConfig(FIELDS, 4, 16, lm.config.schedule, lm.fingerprint, width=16, layers=1, heads=2)
     AttributeModel(shape).save_pretrained(folder / "lm" / "controls" / "attribute")

@@ -14,13 +14,13 @@ from diffusion_lm.text.encoded import encode_corpus
 
 def test_the_whole_is_the_words_given_their_number_and_their_number(parts: Path, tmp_path: Path) -> None:
     lm = DiffusionLM.from_pretrained(parts / "lm", "cpu")
-    lm.length_counts.copy_(torch.arange(1, 18))
+    lm.lengths.copy_(torch.arange(1, 18))
     corpus = encode_corpus(open_corpus(CorpusConfig(str(parts / "corpus"))), "dev", lm.tokenizer, 16, tmp_path)
     found = likelihood(lm, corpus, n=4)
     assert found.n == 4 and found == likelihood(lm, corpus, n=4)
     lengths = corpus.lengths.tolist()
-    total = float(lm.length_counts.sum())
-    nats = sum(-math.log(float(lm.length_counts[length]) / total) for length in lengths)
+    total = float(lm.lengths.sum())
+    nats = sum(-math.log(float(lm.lengths[length]) / total) for length in lengths)
     assert found.length_nats_per_token == pytest.approx(nats / sum(length - 1 for length in lengths))
     # A model that knows nothing is not better than guessing among its words.
     guess = math.log(lm.tokenizer.vocab_size)

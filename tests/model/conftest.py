@@ -21,7 +21,7 @@ def make_lm() -> MakeLM:
 
     def make(**settings: Any) -> DiffusionLM:
         shape = {"width": 16, "layers": 2, "heads": 2, "embedding_dim": 4, "max_length": 12}
-        lm = DiffusionLM(ModelConfig(**{**shape, **settings}), build_word_tokenizer(TEXTS, 1), torch.ones(13))
+        lm = DiffusionLM.new(ModelConfig(**{**shape, **settings}), build_word_tokenizer(TEXTS, 1), torch.ones(13))
         with torch.no_grad():
             for parameter in lm.parameters():
                 parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim > 1 else 1.0))

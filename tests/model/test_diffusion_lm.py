@@ -146,7 +146,7 @@ def test_random_embeddings_stay(make_lm: MakeLM) -> None:
 
 
 def test_an_untrained_model_starts_at_the_uniform_distribution() -> None:
-    lm = DiffusionLM(ModelConfig(size="tiny", layers=1), build_word_tokenizer(["a b c d"], 1), torch.ones(65))
+    lm = DiffusionLM.new(ModelConfig(size="tiny", layers=1), build_word_tokenizer(["a b c d"], 1), torch.ones(65))
     ids, mask = batch(lm)
     loss = lm.objective()(lm, ids, mask, torch.rand(3))["words"]
     assert loss.tolist() == pytest.approx([torch.tensor(lm.vocab_size).log().item()] * 3, rel=1e-4)
@@ -157,6 +157,6 @@ def test_base_is_the_size_of_the_papers_model() -> None:
     tokenizer = build_word_tokenizer([" ".join(f"{a}{b}" for a in "abcdefghij" for b in "klmnopqrst")], 1)
     config = ModelConfig(size="base", objective="simple", norm="post", self_conditioning=False, layout="padded")
     with torch.device("meta"):
-        lm = DiffusionLM(config, tokenizer, torch.ones(65))
+        lm = DiffusionLM.new(config, tokenizer, torch.ones(65))
     assert sum(p.numel() for p in lm.parameters()) == pytest.approx(87e6, rel=0.01)
     assert sum(p.numel() for p in lm.transformer.blocks.parameters()) == 12 * (12 * 768**2 + 13 * 768)

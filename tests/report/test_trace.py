@@ -27,7 +27,7 @@ def test_what_the_callback_of_a_generation_sees_makes_a_trace() -> None:
     tokenizer = build_word_tokenizer(["The pub is cheap.", "The pub is near."], min_count=1)
     counts = torch.zeros(9)
     counts[5:7] = 1
-    lm = DiffusionLM(ModelConfig(width=8, layers=1, heads=2, embedding_dim=4, max_length=8), tokenizer, counts)
+    lm = DiffusionLM.new(ModelConfig(width=8, layers=1, heads=2, embedding_dim=4, max_length=8), tokenizer, counts)
     steps: list[dict[str, Any]] = []
 
     def watch(step: Step) -> None:

@@ -69,7 +69,7 @@ def make_trainer(data: Data) -> Callable[[TrainConfig], Trainer]:
 
     def make(config: TrainConfig) -> Trainer:
         torch.manual_seed(config.run.seed)
-        return Trainer(config, data, DiffusionLM(config.model, data.tokenizer, data.train.length_histogram()))
+        return Trainer(config, data, DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram()))
 
     return make
 

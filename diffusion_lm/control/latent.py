@@ -1,0 +1,236 @@
+"""Latent classifiers: small transformers on noised word vectors, which the energies of controls read."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lm.common import Settings, autocast, number
+from diffusion_lm.control.program import Asset, Host
+from diffusion_lm.diffusion.process import diffuse, per_sentence
+from diffusion_lm.diffusion.times import stratified
+from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
+from diffusion_lm.model.transformer import Transformer
+from diffusion_lm.store import Kind, load, save
+from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.corpus import CorpusConfig, open_corpus
+from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
+
+LEVELS = 10
+"""Bands of noise levels that accuracy is measured in."""
+CENTRES = [(i + 0.5) / LEVELS for i in range(LEVELS)]
+"""The middle of each."""
+
+Outputs = list[Tensor]
+"""Log-probabilities, as a classifier returns them."""
+
+
+@dataclass(frozen=True)
+class LatentTrainConfig(Settings):
+    """How a classifier of noised word vectors is trained."""
+
+    model: str = "runs/lm"
+    """The language model to be steered: a folder."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Labelled texts; the corpus that the model was trained on."""
+    out: str | None = None
+    """Where the classifier goes; default the control's folder in the model's folder."""
+    width: int = number(128, least=1)
+    """Width of the classifier."""
+    layers: int = number(3, least=1)
+    """Layers of the classifier."""
+    heads: int = number(4, least=1)
+    """Attention heads."""
+    steps: int = number(2000, least=1)
+    """Optimiser steps."""
+    batch_tokens: int = number(4096, least=1)
+    """Positions a step, padding included."""
+    lr: float = number(2e-3, above=0)
+    """Highest learning rate; warm-up over the first 5 %, then half a cosine to 0."""
+    weight_decay: float = number(0.05, least=0)
+    """AdamW's decoupled weight decay of matrices."""
+    min_count: int = number(20, least=1)
+    """A value, or a label, is learned if so many training texts have it."""
+    seed: int = 0
+    """Seed of weights, batches and noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentConfig:
+    """How large a classifier is, and what it reads."""
+
+    embedding_dim: int
+    max_length: int
+    schedule: str
+    lm: str
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+
+
+@dataclass(frozen=True)
+class NoiseLevelAccuracy:
+    """How well a classifier knows a noised dev text.
+
+    Attributes:
+        t: middle of each band of noise levels.
+        by: what is measured, by name: its value in each band.
+    """
+
+    t: list[float]
+    by: dict[str, list[float]]
+
+
+class LatentClassifier(Asset, nn.Module):
+    """Base: a trunk over (z [B, L, D], t [B], mask [B, L]), and what training, saving and loading have in common."""
+
+    kind: ClassVar[Kind]
+    Shape: ClassVar[type[LatentConfig]]
+    accuracy: NoiseLevelAccuracy | None = None
+    """On dev, after training."""
+
+    def __init__(self, config: LatentConfig) -> None:
+        super().__init__()
+        self.shape = config
+        shape = config.width, config.layers, config.heads
+        self.transformer = Transformer(config.embedding_dim, shape, config.max_length)
+        self.norm = nn.LayerNorm(config.width)
+
+    @classmethod
+    @abstractmethod
+    def labels(cls, config: Any, host: Host, split: str, encoded: EncodedCorpus) -> Sequence[Any]:
+        """What there is to know of each encoded sentence of a split."""
+
+    @classmethod
+    @abstractmethod
+    def known(cls, labels: Sequence[Any], config: Any) -> dict[str, Any]:
+        """The classes of an untrained classifier, as keywords of its `Shape`."""
+
+    @abstractmethod
+    def classes(self, labels: Sequence[Any]) -> Any:
+        """The labels of sentences as `loss` and `hits` take them."""
+
+    @abstractmethod
+    def loss(self, classes: Any, rows: Tensor, outputs: Outputs) -> Tensor:
+        """The loss, [], of some sentences."""
+
+    @abstractmethod
+    def hits(self, classes: Any, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
+        """What is measured, by name: the right ones [B], and of how many [B]."""
+
+    @classmethod
+    def make(cls, config: LatentTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None) -> Self:
+        """Train the classifier on the frozen vectors of a model.
+
+        Raises:
+            UserError: if the corpus or its labels are unusable, or the loss is not finite.
+        """
+        torch.manual_seed(config.seed)
+        network = host.denoiser
+        with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+            train, labels = cls._split(config, host, "train", cache)
+            dev, dev_labels = cls._split(config, host, "dev", cache)
+            shape = cls.Shape(
+                **cls.known(labels, config),
+                embedding_dim=network.config.embedding_dim,
+                max_length=network.config.max_length,
+                schedule=network.config.schedule,
+                lm=host.fingerprint,
+                width=config.width,
+                layers=config.layers,
+                heads=config.heads,
+            )
+            model = cls(shape).to(network.device)
+            classes, generator = model.classes(labels), torch.Generator().manual_seed(config.seed)
+
+            def loss_of(rows: Tensor) -> Tensor:
+                return model.loss(classes, rows, model.read(host, train, rows, stratified(len(rows), network.device)))
+
+            def report(done: Progress) -> None:
+                if progress is not None:
+                    progress(done.steps, config.steps)
+
+            fit(
+                model,
+                lambda: token_batches(train.lengths, config.batch_tokens, generator),
+                loss_of,
+                Limits(steps=config.steps),
+                OptimizerConfig(lr=config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0),
+                on_step=report,
+            )
+            model.accuracy = model.accuracy_on(host, dev, dev_labels)
+        return model
+
+    @classmethod
+    def _split(cls, config: Any, host: Host, split: str, cache: str) -> tuple[EncodedCorpus, Sequence[Any]]:
+        longest = host.denoiser.config.max_length
+        corpus = open_corpus(replace(config.corpus, long="leave_out"))  # labels are of whole documents
+        encoded = encode_corpus(corpus, split, host.tokenizer, longest, Path(cache))
+        return encoded, cls.labels(config, host, split, encoded)
+
+    def read(self, host: Host, encoded: EncodedCorpus, rows: Tensor, t: Tensor) -> Outputs:
+        """What the classifier says of sentences noised to t."""
+        network = host.denoiser
+        ids, mask = gather(encoded, rows, host.tokenizer.pad_id, network.config.canvas)
+        with torch.no_grad():
+            x0 = network.embed(ids.to(network.device))
+            z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
+        with autocast(network.device):
+            outputs: Outputs = self(z, t, mask.to(network.device))
+            return outputs
+
+    @torch.no_grad()
+    def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> NoiseLevelAccuracy:
+        """Accuracy by noise level, a level a sentence, always with the same noise."""
+        self.eval()
+        classes, sums = self.classes(labels), dict[str, Tensor]()
+        for rows, band, outputs in self._by_noise_level(host, encoded):
+            for name, (right, of) in self.hits(classes, rows, outputs).items():
+                total = sums.setdefault(name, torch.zeros(2, LEVELS))
+                total[0].index_add_(0, band, right.float())
+                total[1].index_add_(0, band, of.float())
+        return NoiseLevelAccuracy(CENTRES, {name: (total[0] / total[1]).tolist() for name, total in sums.items()})
+
+    def _by_noise_level(self, host: Host, encoded: EncodedCorpus) -> Iterator[tuple[Tensor, Tensor, Outputs]]:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for rows in token_batches(encoded.lengths, 8192, None):
+                t = stratified(len(rows), host.denoiser.device)
+                yield rows, (t * LEVELS).long().cpu(), [p.cpu() for p in self.read(host, encoded, rows, t)]
+
+    def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> NoiseLevelAccuracy:
+        """Accuracy of a trained classifier on the dev split of a corpus."""
+        with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+            return self.accuracy_on(host, *self._split(config, host, "dev", cache))
+
+    def summary(self) -> str:
+        """Accuracy on dev by noise level, a line a band."""
+        if self.accuracy is None:
+            return f"{sum(p.numel() for p in self.parameters()):,} parameters"
+        rows = [f"t     {'  '.join(self.accuracy.by)}"]
+        for i, t in enumerate(self.accuracy.t):
+            rows.append(f"{t:.2f}  " + "  ".join(f"{v[i]:>{len(n)}.1%}" for n, v in self.accuracy.by.items()))
+        return "Accuracy on dev, by noise level:\n" + "\n".join(rows)
+
+    def tensors(self) -> dict[str, Tensor]:  # noqa: D102
+        return self.state_dict()
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json and model.safetensors; bf16 halves the weights on disk."""
+        save(folder, self.kind, asdict(self.shape), {name: w.to(dtype) for name, w in self.state_dict().items()})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, lm: str) -> Self:  # noqa: D102
+        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+            model = cls(cls.Shape(**config))
+            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+            return model.eval().requires_grad_(False)
+
+        return load(folder, cls.kind, build, lm)

@@ -1,0 +1,195 @@
+"""What is steered, what a control may read of it, and what a control compiles to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from torch import Tensor
+
+from diffusion_lm.control.automaton import Automaton
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.model.denoiser import Denoiser
+from diffusion_lm.text.tokenizer import Tokenizer
+
+A = TypeVar("A", bound="Asset")
+
+
+class Host(Protocol):
+    """What a control may know of the model that it steers."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Words in and out."""
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network."""
+
+    @property
+    def padded(self) -> bool:
+        """Whether every sentence fills the canvas, PAD being a word."""
+
+    @property
+    def max_words(self) -> int:
+        """Most words between START and END."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What an asset carries that was made for this model."""
+
+    def has(self, kind: type[Asset]) -> bool:
+        """Whether the model has such an asset."""
+
+    def asset(self, kind: type[A]) -> A:
+        """The asset that was saved with the model, on the model's device.
+
+        Raises:
+            UserError: if there is none, or it belongs to another model.
+        """
+
+
+class Asset(ABC):
+    """What a control has learned of one language model: counts, or a classifier; kept in `controls/<name>`.
+
+    A subclass is registered under its name; `train-control NAME` makes it, by `make` with the flags of `Config`.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    """What `train-control NAME` does, for the help."""
+    Config: ClassVar[type]
+
+    def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
+        """Register the asset, if it has a name."""
+        super().__init_subclass__(**options)
+        if name is not None:
+            cls.name = name
+            ASSETS[name] = cls
+
+    @classmethod
+    @abstractmethod
+    def make(cls, config: Any, host: Host, progress: Callable[[int, int], None] | None = None) -> Self:
+        """Make it for a model.
+
+        Args:
+            config: a `Config`.
+            host: the model.
+            progress: called with (done, all).
+        """
+
+    @abstractmethod
+    def summary(self) -> str:
+        """What it came to, for people."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All that its answers depend on, by name."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder, whole or not at all."""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, folder: str | Path, lm: str) -> Self:
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            folder: where it is.
+            lm: fingerprint of the language model that will be steered.
+
+        Raises:
+            UserError: if the folder is missing or damaged, or belongs to another language model.
+        """
+
+
+ASSETS: dict[str, type[Asset]] = {}
+
+
+@dataclass(frozen=True)
+class Latents:
+    """All that an energy may read of the sampler's state.
+
+    Attributes:
+        z: latents z_t, [B, L, D].
+        t: time, [B].
+        mask: True at positions that exist, [B, L].
+        x0_hat: the denoiser's prediction from z_t, [B, L, D].
+        logits: of p(w | z_t), [B, L, V].
+        vectors: Emb(w) of every word, [V, D].
+    """
+
+    z: Tensor
+    t: Tensor
+    mask: Tensor
+    x0_hat: Tensor
+    logits: Tensor
+    vectors: Tensor
+    _whole: tuple[Latents, Tensor] | None = field(default=None, repr=False)
+    _read: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
+
+    def rows(self, index: Tensor) -> Latents:
+        """Those of some sentences of the batch."""
+        z, t, mask, x0_hat, logits = (p[index] for p in (self.z, self.t, self.mask, self.x0_hat, self.logits))
+        return Latents(z, t, mask, x0_hat, logits, self.vectors, _whole=(self, index))
+
+    def read(self, model: Callable[[Tensor, Tensor, Tensor], list[Tensor]]) -> list[Tensor]:
+        """What a classifier says of (z, t, mask); it runs once however many controls and sentences ask."""
+        if self._whole is not None:
+            whole, index = self._whole
+            return [part[index] for part in whole.read(model)]
+        if id(model) not in self._read:
+            self._read[id(model)] = model(self.z, self.t, self.mask)
+        return self._read[id(model)]
+
+
+@dataclass(frozen=True, eq=False)
+class Energy:
+    """-log p(c | z_t) in nats, whose gradient is followed."""
+
+    of: Callable[[Latents], Tensor]
+    """Latents to [B]."""
+    reads_prediction: bool = False
+    """Whether it reads x0_hat or logits, so that its gradient goes through the denoiser."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """p(c | z_t) to some power, c being what the columns are the likelihood of; sentences are resampled by it."""
+
+    power: float
+    columns: Tensor
+    """[words, V]."""
+
+
+Reward = Callable[[Sequence[str]], Tensor]
+"""Texts to what they are worth in nats, [B]; sentences are resampled by it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What a control wants of one sentence.
+
+    Attributes:
+        canvas: hard facts: the number of words, words already known.
+        columns: log p(c | w) of each word w, added to log p(w | z_t): [words, V] for the first words, [V] for every word.
+        evidence: by which sentences of which the same is asked are resampled while they are open.
+        automaton: the sentence is one that it accepts; it conditions what the columns have made.
+        energies: followed by their gradient.
+        rewards: followed by resampling.
+    """
+
+    canvas: Canvas
+    columns: tuple[Tensor, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    automaton: Automaton | None = None
+    energies: tuple[Energy, ...] = ()
+    rewards: tuple[Reward, ...] = ()
+
+    def has_only_energies(self, before: Canvas) -> bool:
+        """Whether nothing but its energies holds the sentence, the canvas being as it was before."""
+        return self.canvas == before and not (self.columns or self.evidence or self.automaton or self.rewards)
