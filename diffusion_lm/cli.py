@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -24,7 +25,8 @@ class Command(NamedTuple):
     """A command; `commands.run_NAME` does it, and nothing is imported before it is chosen."""
 
     config: str
-    """ "module:name" of the dataclass that holds the flags."""
+    """ "module:name" of the dataclass that holds its flags; of a command of two words, of a table by the second word of what
+    has a `Config` and says `about` itself; or of a function that gives either."""
     help: str
     """What it does."""
 
@@ -33,41 +35,31 @@ COMMANDS = {
     "train": Command(
         "training.lm:TrainConfig", "train a language model; without flags, one on the built-in toy corpus"
     ),
-    "train-control attribute": Command(
-        "training.classifiers:AttributeTrainConfig", "train the classifier behind --attribute"
-    ),
-    "train-control pos": Command("training.tables:TagTrainConfig", "count the tags of words behind --pos"),
-    "train-control tree": Command(
-        "training.tables:TreeTrainConfig",
-        "count what the trees of sentences say of their words, behind --tree and --span",
-    ),
-    "train-control syntax": Command(
-        "training.classifiers:SyntaxTrainConfig",
-        "train the classifiers of tags and constituents behind --syntax_by classifier",
-    ),
+    "train-control": Command("control:ASSETS", "NAME: count or train what a control has to know of a language model"),
     "annotate": Command("annotate.labels:AnnotateConfig", "give the sentences of a corpus their tags and trees"),
     "train-parser": Command("training.parser:ParserTrainConfig", "train the parser that finds the trees of sentences"),
     "train-judge": Command("commands:TrainJudgeConfig", "train the judge that measures fluency"),
-    "train-baseline ft": Command(
-        "baselines.fine_tuned:FineTuneConfig", "fine-tune an autoregressive model to one control, to compare with"
-    ),
-    "train-baseline fudge": Command(
-        "baselines.fudge:FudgeConfig", "train what reweights an autoregressive model's words (FUDGE), to compare with"
-    ),
-    "train-baseline pplm": Command(
-        "baselines.pplm:PplmConfig", "train what an autoregressive model's activations follow (PPLM), to compare with"
-    ),
-    "generate": Command("commands:GenerateConfig", "write sentences, free or held to controls"),
+    "train-baseline": Command("commands:baselines", "NAME: train an autoregressive model to compare with"),
+    "generate": Command("commands:generate_config", "write sentences, free or held to controls"),
     "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
     "report": Command(
         "report.page:ReportConfig", "put evaluations together: the paper's tables and figures on one page"
     ),
-    "make-targets": Command(
-        "evaluation.targets:MakeTargetsConfig", "draw targets of tags, trees and spans from an annotated corpus"
-    ),
+    "make-targets": Command("evaluation.targets:MakeTargetsConfig", "draw targets from an annotated corpus"),
     "info": Command("commands:InfoConfig", "say what a model is and what it can be held to"),
 }
-"""The commands by name, which may be of two words."""
+"""The commands by name."""
+
+
+class Call(NamedTuple):
+    """A command that was chosen."""
+
+    name: str
+    about: str
+    config: type
+    run: Callable[[Any], None]
+    words: list[str]
+    """What follows the name."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -99,43 +91,51 @@ def _run(words: list[str]) -> None:
     elif words[0] == "--version":
         print(f"diffusion-lm {__version__}")
     else:
-        _start(*choose(words))
+        _start(choose(words))
 
 
-def _start(name: str, words: list[str]) -> None:
+def _start(call: Call) -> None:
     from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
 
-    config_class, about = load(COMMANDS[name].config), COMMANDS[name].help
-    if {"-h", "--help"} & set(words):
-        print(help_of(name, about, config_class))
+    if {"-h", "--help"} & set(call.words):
+        print(help_of(call.name, call.about, call.config))
         return
-    config, verbose = read(config_class, words)
+    config: Any
+    config, verbose = read(call.config, call.words)
     logging.basicConfig(format="diffusion-lm: %(message)s")
     logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
     logger.info("%s", config)
-    load(f"commands:run_{name.replace('-', '_').replace(' ', '_')}")(config)
+    call.run(config)
+
+
+def choose(words: Sequence[str]) -> Call:
+    """The command that a line calls.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    name, *words = words
+    if name not in COMMANDS:
+        near = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"give one of: {', '.join(COMMANDS)}."
+        raise UserError(f"There is no command {name!r}; {hint}")
+    found, run = load(COMMANDS[name].config), load(f"commands:run_{name.replace('-', '_')}")
+    found = found if isinstance(found, type | dict) else found()
+    if isinstance(found, type):
+        return Call(name, COMMANDS[name].help, found, run, words)
+    second, *words = words or ["--help"]
+    if second in ("-h", "--help"):
+        raise UserError(f"{name} needs a second word: {', '.join(found)}.")
+    if second not in found:
+        raise UserError(f"{name} knows no {second!r}; give one of: {', '.join(found)}.")
+    kind = found[second]
+    return Call(f"{name} {second}", kind.about, kind.Config, partial(run, kind=kind), words)
 
 
 def load(path: str) -> Any:
     """What "module:name" in diffusion_lm stands for."""
     module, _, name = path.partition(":")
     return getattr(import_module(f"diffusion_lm.{module}"), name)
-
-
-def choose(words: list[str]) -> tuple[str, list[str]]:
-    """The name of the command, which may be of two words, and what follows it."""
-    for count in (1, 2):
-        name = " ".join(words[:count])
-        if name in COMMANDS:
-            return name, words[count:]
-    kinds = [name.split()[1] for name in COMMANDS if name.startswith(f"{words[0]} ")]
-    if kinds and words[1:2] in ([], ["-h"], ["--help"]):
-        raise UserError(f"{words[0]} needs a second word: {', '.join(kinds)}.")
-    if kinds:
-        raise UserError(f"{words[0]} knows no {words[1]!r}; give one of: {', '.join(kinds)}.")
-    near = get_close_matches(words[0], {name.split()[0] for name in COMMANDS}, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give one of: {', '.join(COMMANDS)}."
-    raise UserError(f"There is no command {words[0]!r}; {hint}")
 
 
 def _help() -> str:

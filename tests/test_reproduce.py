@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from diffusion_lm.cli import COMMANDS, choose, load
+from diffusion_lm.cli import choose
 from diffusion_lm.flags import read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,8 +35,8 @@ def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str,
         if words[0].endswith(".py"):
             assert (ROOT / words[0]).is_file()
             continue
-        name, flags = choose(words)
-        read(load(COMMANDS[name].config), flags)
+        call = choose(words)
+        read(call.config, call.words)
 
 
 def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(script: dict[str, Any], plan: Any) -> None:
