@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,15 +17,12 @@ from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance, Pull, Steered
-from diffusion_lm.control.program import Program
+from diffusion_lm.control.program import Host, Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
 from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected
-
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -127,6 +124,17 @@ class Generation(Sequence[str]):
         return self.texts[index]
 
 
+class Model(Host, Protocol):
+    """What generates, `DiffusionLM`: a host of controls that can be sampled."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """How often each total length is in the corpus, [max_length + 1]."""
+
+    def autocast(self) -> torch.autocast:
+        """In what precision products are taken."""
+
+
 # -- from controls to programs ---------------------------------------------------------------------------------------
 
 
@@ -144,7 +152,7 @@ class Asked:
 
 
 def compiled(
-    lm: DiffusionLM, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
+    lm: Model, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
 ) -> Asked:
     """The programs of n sentences; a control that stands for many of them is compiled once.
 
@@ -174,9 +182,9 @@ def _rows_of(parts: Sequence[Iterable[T]]) -> dict[int, list[int]]:
     return rows
 
 
-def lay_out(lm: DiffusionLM, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
+def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
     """Where words are wanted: by the canvases and the corpus's lengths; in the padded layout everywhere, PAD as a word."""
-    t, n, longest = lm.tokenizer, len(canvases), lm.config.max_length
+    t, n, longest = lm.tokenizer, len(canvases), lm.max_words + 2
     width = longest if lm.padded else 0
     parts = []
     for canvas in dict.fromkeys(canvases):
@@ -215,7 +223,7 @@ class _Batch:
     """A batch while it is sampled: the chain denoiser - programs - known words, and the guide of z_s."""
 
     def __init__(
-        self, lm: DiffusionLM, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator
+        self, lm: Model, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator
     ) -> None:
         assert decoding.sampler is not None and decoding.guidance is not None
         self.lm, self.generator, self.sampler = lm, generator, decoding.sampler
@@ -362,7 +370,7 @@ class _Batch:
 
 @torch.no_grad()
 def generate(
-    lm: DiffusionLM,
+    lm: Model,
     n: int,
     control: Control | Sequence[Control | None] | None,
     decoding: Decoding,
@@ -412,7 +420,7 @@ def _sample(
     if isinstance(clamp, SampledClamp) and clamp.generator is None:
         clamp = replace(clamp, generator=batch.generator)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
-    shape = (*batch.mask.shape, lm.config.embedding_dim)
+    shape = (*batch.mask.shape, lm.denoiser.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), batch.generator)
     with lm.autocast():
         batch.sampler(
