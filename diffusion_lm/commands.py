@@ -69,11 +69,8 @@ def generate_config() -> type[WriteConfig]:
     """The flags of `generate`: one for every control that is registered, beside those of `WriteConfig`."""
     flags: list[tuple[str, Any, Any]] = []
     for name, control in CONTROLS.items():
-        metadata = {HELP: control.help}
-        if control.repeats:
-            flags.append((name, list[str], field(default_factory=list, metadata=metadata)))
-        else:
-            flags.append((name, str | None, field(default=None, metadata=metadata)))
+        hint, default = (list[str], {"default_factory": list}) if control.repeats else (str | None, {"default": None})
+        flags.append((name, hint, field(**default, metadata={HELP: control.help})))
     return make_dataclass("GenerateConfig", flags, bases=(WriteConfig,), frozen=True)
 
 
@@ -184,42 +181,32 @@ def spread(count: int, steps: int) -> set[int]:
 def _write_json(generation: Generation, verdicts: Verdicts) -> None:
     for i, text in enumerate(generation.texts):
         controls = [{"control": name, "success": float(success[i])} for name, success in verdicts.items()]
-        record = {
-            "text": text,
-            "words": generation.words[i],
-            "controls": controls,
-            "seed": generation.seed,
-            "seconds": round(generation.seconds, 3),
-        }
+        record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
+        record["seconds"] = round(generation.seconds, 3)
         sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _write_text(generation: Generation, verdicts: Verdicts) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     for i, text in enumerate(generation.texts):
-        console.print(Text(text))
+        say(Text(text))
         if verdicts:
-            marks = (_mark(name, float(success[i])) for name, success in verdicts.items())
-            console.print(Text("  ") + Text("  ").join(marks))
+            marks = [_mark(name, float(success[i])) for name, success in verdicts.items()]
+            say(Text("  ") + Text("  ").join(marks))
     summary = [f"{len(generation)} sentences in {generation.seconds:.1f} s with seed {generation.seed}"]
-    summary += [f"{name}: {_in_all(success)}" for name, success in verdicts.items()]
+    for name, success in verdicts.items():
+        whole = bool(((success == 0) | (success == 1)).all())
+        share = f"{int(success.sum())} of {len(success)}" if whole else f"{_percent(float(success.mean()))} on average"
+        summary.append(f"{name}: {share}")
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text("; ".join(summary), style="dim"))
 
 
 def _mark(name: str, success: float) -> Text:
     if success in (0.0, 1.0):
         return Text(f"✓ {name}", style="green") if success else Text(f"✗ {name}", style="red")
-    return Text(f"{_share(success)} {name}", style="yellow")
+    return Text(f"{_percent(success)} {name}", style="yellow")
 
 
-def _in_all(success: Tensor) -> str:
-    """How many of the texts do what is wanted, or the mean where some do it in part."""
-    if bool(((success == 0) | (success == 1)).all()):
-        return f"{int(success.sum())} of {len(success)}"
-    return f"{_share(float(success.mean()))} on average"
-
-
-def _share(success: float) -> str:
+def _percent(success: float) -> str:
     # Rounded down: what is not all of it is no 100 %.
     return f"{math.floor(100 * success)} %"
 
@@ -303,9 +290,11 @@ def run_report(config: ReportConfig) -> None:
 def run_train_control(config: Any, kind: type[Asset]) -> None:
     """Make what a control has to know of a language model, and say what it came to."""
     lm = DiffusionLM.from_pretrained(config.model)
+    folder = lm.asset_folder(kind) if config.out is None else Path(config.out)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give --out a folder.")
     with bar(kind.name, "steps") as show:
         asset = kind.make(config, lm, show)
-    folder = lm.asset_folder(kind) if config.out is None else Path(config.out)
     asset.save_pretrained(folder)
     say(f"{asset.summary()}\nIt is in {folder}.")
 

@@ -114,7 +114,7 @@ def read(config: type[T], words: Sequence[str]) -> tuple[T, bool]:
         if name == "config":
             files.update(_flat(_load(text), keys))
         elif keys[name].many:
-            flags[name] = flags.get(name, []) + _items(name, keys[name], text)
+            flags[name] = flags.get(name, []) + _items(text)
         else:
             flags[name] = text
     values = {name: convert(name, keys[name].hint, value) for name, value in (files | flags).items()}
@@ -228,14 +228,12 @@ def _flat(tree: Mapping[Any, Any], keys: Mapping[str, Key], prefix: str = "") ->
             raise _unknown(name, keys)
 
 
-def _items(name: str, key: Key, text: str) -> list[Any]:
-    """The items of a list on the command line: one as it is, or several in brackets."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return [text]
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, RecursionError):
-        raise UserError(f"{name} must be {describe(key.hint)}, not {text}.") from None
+def _items(text: str) -> list[Any]:
+    """The items of a list on the command line: several in brackets, or one as it is."""
+    if text.startswith("[") and text.endswith("]"):
+        with suppress(yaml.YAMLError, RecursionError):
+            return yaml.load(text, _Loader)
+    return [text]
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:

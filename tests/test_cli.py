@@ -331,7 +331,7 @@ def test_flags_of_a_class_that_is_made_at_run_time() -> None:
         ("info here there", "'there'"),
         ("report --out here", "runs"),
         ("evaluate --lengths [1,2,3]", "lengths must be a list such as [1, 2], not ['1', '2', '3']."),
-        ("evaluate --tasks [a:b,{]", "tasks must be a list such as [a, b], not [a:b,{]."),
+        ("evaluate --lengths [a:b,{]", "lengths must be"),
         ("evaluate --tasks [{a:1}]", "tasks must be text"),
     ],
 )
