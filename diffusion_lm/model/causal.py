@@ -114,7 +114,7 @@ class JudgeConfig(Settings):
             raise UserError(f"The judge's width, {self.width}, is not a multiple of its heads, {self.heads}.")
 
 
-class SequenceDropout(nn.Dropout1d):
+class SequenceDropout(nn.Dropout):
     """Dropout whose mask is shared by all positions of a sequence (Gal and Ghahramani, 2016).
 
     It draws B H random numbers where ordinary dropout draws B L H, which on a CPU is most of dropout's cost.
@@ -122,7 +122,7 @@ class SequenceDropout(nn.Dropout1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop features of `x` [B, L, H] while training; the identity otherwise."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return x * super().forward(x.new_ones(x.shape[0], 1, x.shape[2])) if self.training else x
 
 
 Past = list[Tensor]
