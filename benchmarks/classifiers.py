@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +11,9 @@ from rich.table import Table
 
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig
-from diffusion_lm.training.classifiers import CENTRES, attribute_accuracy, syntax_accuracy
+from diffusion_lm.control.attribute import AttributeModel
+from diffusion_lm.control.latent import CENTRES, LatentTrainConfig
+from diffusion_lm.control.syntax import SyntaxModel, SyntaxTrainConfig
 
 
 def main() -> None:
@@ -25,19 +26,15 @@ def main() -> None:
     arguments = parser.parse_args()
     lm = DiffusionLM.from_pretrained(arguments.model, "cpu")
     corpus = CorpusConfig(source=arguments.source)
-    attribute = attribute_accuracy(lm.attribute_model(), lm, corpus)
-    syntax = syntax_accuracy(lm.syntax_model(), lm, corpus, arguments.dev_labels)
-    curves = {
-        "attributes that the text says": attribute.said,
-        "part-of-speech tags": syntax.tags,
-        "constituents (F1)": syntax.spans,
-    }
+    attribute = lm.asset(AttributeModel).dev_accuracy(lm, LatentTrainConfig(corpus=corpus))
+    labelled = SyntaxTrainConfig(corpus=corpus, dev_labels=arguments.dev_labels)
+    curves = attribute.by | lm.asset(SyntaxModel).dev_accuracy(lm, labelled).by
     table = Table("t", *curves, title="Accuracy on dev, by noise level")
     for t, *values in zip(CENTRES, *curves.values(), strict=True):
         table.add_row(f"{t:.2f}", *(f"{value:.1%}" for value in values))
     Console().print(table)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"attribute": asdict(attribute), "syntax": asdict(syntax)}
+    record = {"t": CENTRES, "by": curves}
     arguments.out.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
     _plot(curves, arguments.out.with_suffix(".png"))
 

@@ -95,7 +95,7 @@ def train(point: Point, folder: str) -> dict[str, float]:
         "tokens_per_second": tokens / seconds,
         "tokens_per_step": tokens / steps,
         "seconds": seconds,
-        "parameters": sum(parameter.numel() for parameter in lm.parameters()),
+        "parameters": sum(parameter.numel() for parameter in lm.denoiser.parameters()),
     }
 
 
@@ -114,7 +114,11 @@ def generate(point: Point, folder: str) -> dict[str, float]:
     DiffusionLM.new(config.model, words, corpus.length_histogram()).save_pretrained(folder)
     lm = DiffusionLM.from_pretrained(folder)
     shape = AttributeConfig(
-        FIELDS, config.model.embedding_dim, config.model.max_length, config.model.schedule, lm.fingerprint
+        fields=FIELDS,
+        embedding_dim=config.model.embedding_dim,
+        max_length=config.model.max_length,
+        schedule=config.model.schedule,
+        lm=lm.fingerprint,
     )
     AttributeModel(shape).save_pretrained(Path(folder, "controls", "attribute"))
     control = Attribute("field 0", "value 0") if point.control else None

@@ -6,6 +6,7 @@ import argparse
 
 import torch
 
+from diffusion_lm.control import ASSETS
 from diffusion_lm.generation.pipeline import BUNDLED, DiffusionLM
 
 
@@ -18,10 +19,10 @@ def main() -> None:
     lm = DiffusionLM.from_pretrained(arguments.model, device="cpu")
     folder = BUNDLED / arguments.name
     lm.save_pretrained(folder, torch.bfloat16)
-    lm.attribute_model().save_pretrained(folder / "controls" / "attribute", torch.bfloat16)
-    lm.tag_table().save_pretrained(folder / "controls" / "pos")
-    lm.syntax_model().save_pretrained(folder / "controls" / "syntax", torch.bfloat16)
-    lm.leaf_table().save_pretrained(folder / "controls" / "tree")
+    for kind in ASSETS.values():
+        if lm.has(kind):
+            asset, dtype = lm.asset(kind), {"dtype": torch.bfloat16} if issubclass(kind, torch.nn.Module) else {}
+            asset.save_pretrained(folder / "controls" / kind.name, **dtype)
 
 
 if __name__ == "__main__":
