@@ -20,6 +20,9 @@ NEVER = -1
 MOST_STATES = 2000
 """Automata beyond this are refused: sampling walks through all states at every position of every step."""
 
+MOST_STEPS = 200_000
+"""States times classes: what a sentence needs of memory while it is drawn."""
+
 # A word this unlikely is one that another control has banned; a path through it is possible only on paper.
 _FLOOR = 1e-300
 
@@ -165,8 +168,9 @@ def explore(start: State, step: Callable[[State, int], State], classes: int, wha
         The states, and their numbers by state and class, [S, C].
 
     Raises:
-        UserError: if there are more than `MOST_STATES`.
+        UserError: if there are more than `MOST_STATES`, or fewer where classes are many.
     """
+    most = min(MOST_STATES, MOST_STEPS // max(classes, 1))
     number = {start: 0}
     states = [start]
     rows = []
@@ -176,8 +180,8 @@ def explore(start: State, step: Callable[[State, int], State], classes: int, wha
             if follower not in number:
                 number[follower] = len(states)
                 states.append(follower)
-        if len(states) > MOST_STATES:
-            raise UserError(f"{what} needs more than {MOST_STATES} states; ask for something simpler.")
+        if len(states) > most:
+            raise UserError(f"{what} needs more than {most} states; ask for something simpler.")
         rows.append([number[f] for f in followers])
     return states, torch.tensor(rows, device="cpu")
 
@@ -186,7 +190,7 @@ def combine(a: Automaton, b: Automaton, how: Callable[[bool, bool], bool], what:
     """The automaton that runs both; `how` says from their two verdicts whether it accepts.
 
     Raises:
-        UserError: if it needs more than `MOST_STATES` states; the message names `what`.
+        UserError: if it needs too many states (see `explore`); the message names `what`.
     """
     pairs, classes = torch.stack([a.classes, b.classes]).unique(dim=1, return_inverse=True)
     real = (pairs != NEVER).all(0)

@@ -1,11 +1,24 @@
-"""A regular expression over words that the whole text matches."""
+r"""A regular expression over words that the whole text matches.
+
+It is read as Python's `re` reads letters, but for words and marks, which spaces (or `\s`) only part: `.` is any word,
+`\.` a full stop, `|`, `()` and `(?:)` stand around words, `* + ? {3} {2,} {,5}` repeat the word or bracket before them,
+`^` first and `$` last say what is so anyway. What cannot be asked word by word, such as `\b`, `\1` or `(?=`, is refused.
+
+Where letters touch classes of letters, `\d \w \D \W \S [a-z] [^a-z]`, they are one word, any that is so spelled. A
+quantifier right behind a class repeats its letters, not the word; behind a plain letter of such a word it is refused.
+Marks outside classes are words of their own, as they are for the model: "£20-25" is four words.
+
+    The .* is (cheap|moderate) \.      (very )?[a-z]+ing      [Tt]he [A-Z]\w*      £\d+(-\d+)?      ([A-Z]\w*)+ \.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import final
+from dataclasses import dataclass
+from functools import cache, lru_cache, reduce
+from operator import or_
+from typing import NamedTuple, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -14,231 +27,238 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import NEVER, Automaton, explore
 from diffusion_lm.control.language import Language, check_known, vocabulary
 from diffusion_lm.control.program import Host
-from diffusion_lm.text.spacing import bare, split_words, words_of
-
-ANY = None
-"""The letter of `.`."""
+from diffusion_lm.text.spacing import bare, words_of
 
 MOST_REPEATS = 100
-DEEPEST = 100
-"""Brackets inside each other."""
+MOST_PLACES = 1000  # words of a pattern, or letters of one, each as often as it is repeated
+DEEPEST = 100  # brackets inside each other
 
-_LEXER = re.compile(
-    r"(?P<space>\s+)|(?P<mark>[()|.])|(?P<repeat>[*+?]|\{(\d+)(?:(,)(\d*))?\})|(?P<word>(?:\\.|[^\s()|.*+?{}\\])+)"
+Label: TypeAlias = "str | re.Pattern[str] | WordGraph | None"
+
+_REPEAT = r"(?:[*+?]|\{(?:[0-9]{1,9},?[0-9]{0,9}|,[0-9]{0,9})\})\??"  # a lazy one matches the same whole texts
+_CLASS = r"(?:\\[dDwWS]|\[\^?\]?(?:\\.|(?!--|&&|~~|\|\|)[^\]\\\[])*\])"  # without what Python warns of, as [a--b]
+_SPELLED = rf"[^\W_]*(?:{_CLASS}(?:{_REPEAT})?[^\W_]*)+"
+_LETTERS = re.compile(rf"(?P<repeat>{_REPEAT})|(?P<letter>{_CLASS}|.)|(?P<end>\Z)", re.DOTALL)
+_WORDS = re.compile(
+    rf"(?P<space>\A\s*\^|\$\s*\Z|\\?\s|\\s(?:{_REPEAT})?)|(?P<open>\((?:\?:|(?!\?)))|(?P<close>[)|])|(?P<any>\.)"
+    rf"|(?P<repeat>{_REPEAT})|(?P<spelled>{_SPELLED})|(?P<end>\Z)"
+    rf"|(?P<plain>(?:(?!{_SPELLED})(?:[^\W_]+|\\[^a-zA-Z0-9\s]|[^\s().|*+?{{}}\\^$\[]))+)|(?P<other>\(\?.?|\\.|.)",
+    re.DOTALL,
 )
+_HINTS = {
+    r"\(\?": "of brackets there are ( and (?: only; what must hold too is a control of its own",
+    r"\\[bB]": "words begin and end of themselves; leave it out",
+    r"\\[0-9]": "nothing can be said again by its number; write the words out",
+    r"\\\w": "of letters behind a \\ there are d, w, s, D, W and S only",
+    r"[$^]": "the ends of the text stand first and last in a pattern; write \\ before a mark that is meant as it is",
+    r"": "write \\ before a mark that is meant as it is",
+}
 
-Place = int
-"""A node of the graph."""
+
+class _Part(NamedTuple):
+    """The places at which a part of a pattern begins and ends, and whether it matches no words at all."""
+
+    first: int
+    last: int
+    empty: bool
 
 
-@dataclass
 class WordGraph:
-    """A nondeterministic automaton over words.
+    """Glushkov's automaton of a pattern: a place for every word of it, and which places may come behind each.
 
-    Attributes:
-        steps: for each place, the words that leave it (`ANY` for every word) and where they lead.
-        jumps: for each place, places that are reached without a word.
-        start: where it begins.
-        stop: where it accepts.
+    A set of places is an int, a bit each; place 0 is the start. The label of a place is the word that is read there, None
+    for any, or the graph of a word with classes, which reads letters as this one reads words.
     """
 
-    steps: list[list[tuple[str | None, Place]]] = field(default_factory=list)
-    jumps: list[list[Place]] = field(default_factory=list)
-    start: Place = 0
-    stop: Place = 0
+    def __init__(self, source: str) -> None:
+        self.source, self.last = source, 1
+        self.places: dict[Label, int] = {}
+        self.labels: list[Label] = [""]
+        self._follow = [0]
+        self.reads, self.behind = cache(self._reads), cache(self._behind)
 
-    def place(self) -> Place:
-        """A new place."""
-        self.steps.append([])
-        self.jumps.append([])
-        return len(self.steps) - 1
+    def _grow(self, labels: list[Label], follow: list[int]) -> None:
+        self.labels += labels
+        self._follow += follow
+        if len(self.labels) > MOST_PLACES:
+            raise UserError(f"The regex {self.source!r} has more than {MOST_PLACES} words or letters; repeat less.")
 
-    def closed(self, places: Iterable[Place]) -> frozenset[Place]:
-        """The places and all that are reached from them without a word."""
-        found, todo = set(places), list(places)
-        while todo:
-            for there in self.jumps[todo.pop()]:
-                if there not in found:
-                    found.add(there)
-                    todo.append(there)
-        return frozenset(found)
+    def place(self, label: Label) -> _Part:  # noqa: D102
+        bit = 1 << len(self.labels)
+        self._grow([label], [0])
+        return _Part(bit, bit, isinstance(label, WordGraph) and label.matches(""))
 
-    def after(self, places: Iterable[Place], word: str) -> frozenset[Place]:
-        """Where a word leads from any of the places."""
-        return self.closed(
-            {there for place in places for said, there in self.steps[place] if said is ANY or said == word}
-        )
+    def join(self, parts: Sequence[_Part]) -> _Part:
+        """One behind another."""
+        first, last, empty = 0, 0, True
+        for part in reversed(parts):
+            for place in _bits(part.last):
+                self._follow[place] |= first
+            first = part.first | first * part.empty
+            last |= part.last * empty
+            empty &= part.empty
+        return _Part(first, last, empty)
+
+    def repeat(self, part: _Part, since: int, least: int, most: int | None) -> _Part:
+        """A part whose places are those from `since` on, repeated; every copy has places of its own."""
+        size, copies = len(self.labels) - since, [part]
+        for _ in range(1, max(least, most or 1)):
+            begin = len(self.labels) - size
+            self._grow(self.labels[begin:], [places << size for places in self._follow[begin:]])
+            copies.append(_Part(copies[-1].first << size, copies[-1].last << size, part.empty))
+        if most is None:
+            self.join(copies[-1:] * 2)
+        return self.join([copy._replace(empty=copy.empty or i >= least) for i, copy in enumerate(copies) if most != 0])
+
+    def end(self, part: _Part) -> None:
+        """Called once the whole pattern is read."""
+        self._follow[0], self.last = part.first, part.last | part.empty
+        for place, label in enumerate(self.labels):
+            self.places[label] = self.places.get(label, 0) | 1 << place
+
+    def _reads(self, word: str) -> int:
+        """The places at which a word is read; words of the same places are of one class."""
+        return reduce(or_, (places for label, places in self.places.items() if _fits(label, word)), 0)
+
+    def _behind(self, places: int) -> int:
+        """The places at which the next word may be read."""
+        return reduce(or_, (self._follow[place] for place in _bits(places)), 0)
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether the words, all of them, match."""
-        places = self.closed([self.start])
-        for word in words:
-            places = self.after(places, word)
-        return self.stop in places
-
-    def words(self) -> set[str]:
-        """The words that it names."""
-        return {word for steps in self.steps for word, _ in steps if word is not None}
+        return bool(reduce(lambda places, word: self.behind(places) & self.reads(word), words, 1) & self.last)
 
 
-def word_graph(pattern: str) -> WordGraph:
-    """Read a pattern.
+def _bits(places: int) -> list[int]:
+    return [place for place, bit in enumerate(f"{places:b}"[::-1]) if bit == "1"]
 
-    Raises:
-        UserError: if it is malformed; the place is named.
-    """
-    reader = _Reader(pattern)
-    graph = reader.graph
-    graph.start, graph.stop = reader.choice()
-    if reader.peek() is not None:
-        raise reader.error("a ) without its (")
-    return graph
+
+def _fits(label: Label, word: str) -> bool:
+    if isinstance(label, str | None):
+        return label is None or label == word
+    return bool(label.fullmatch(word) if isinstance(label, re.Pattern) else label.matches(word))
+
+
+@lru_cache(64)
+def word_graph(pattern: str, lexer: re.Pattern[str] = _WORDS) -> WordGraph:
+    """Read a pattern of words, or of letters; a `UserError` says where it is malformed, or that it is too long."""
+    return _Reader(pattern, lexer).graph
 
 
 class _Reader:
-    """Recursive descent; every method returns the first and the last place of what it has read."""
+    """Recursive descent through words, or through the letters of one; what is read becomes a part of the graph."""
 
-    def __init__(self, pattern: str) -> None:
-        self.pattern, self.graph, self.depth = pattern, WordGraph(), 0
-        self.tokens: list[re.Match[str]] = []
-        self.index = position = 0
-        while position < len(pattern):
-            token = _LEXER.match(pattern, position)
-            if token is None:
-                raise UserError(
-                    f"The regex {pattern!r} breaks at character {position + 1}, {pattern[position]!r}; "
-                    "write \\ before a mark that is meant as it is."
-                )
-            position = token.end()
-            if token.lastgroup != "space":
-                self.tokens.append(token)
-        if not self.tokens:
+    def __init__(self, pattern: str, lexer: re.Pattern[str]) -> None:
+        self.pattern, self.graph, self.depth = pattern, WordGraph(pattern), 0
+        self.tokens = [token for token in lexer.finditer(pattern) if token.lastgroup != "space"][::-1]
+        if len(self.tokens) == 1:
             raise UserError("The regex is empty; give words, such as 'The .* is (cheap|moderate) \\.'.")
+        part = self._choice()
+        if self.tokens[-1][0]:
+            raise self.error("a ) without its (")
+        self.graph.end(part)
 
     def error(self, problem: str) -> UserError:
-        token = self.peek()
-        where = f"at character {token.start() + 1}" if token else "at its end"
+        token = self.tokens[-1]
+        where = f"at character {token.start() + 1}, {token[0]!r}" if token[0] else "at its end"
         return UserError(f"The regex {self.pattern!r} breaks {where}: {problem}.")
 
-    def peek(self) -> re.Match[str] | None:
-        return self.tokens[self.index] if self.index < len(self.tokens) else None
+    def _choice(self) -> _Part:
+        part = self._sequence()
+        while self.tokens[-1][0] == "|":
+            self.tokens.pop()
+            other = self._sequence()
+            part = _Part(part.first | other.first, part.last | other.last, part.empty or other.empty)
+        return part
 
-    def _at(self, text: str) -> bool:
-        token = self.peek()
-        return token is not None and token[0] == text
+    def _sequence(self) -> _Part:
+        parts = []
+        while self.tokens[-1][0] not in ("|", ")", ""):
+            since = len(self.graph.labels)
+            spelled = self.tokens[-1].lastgroup == "spelled"
+            part = self._atom()
+            if self.tokens[-1].lastgroup == "repeat":
+                if spelled:
+                    raise self.error("write ([a-z]s)+ if it repeats a word with classes, [a-z][s]+ if its last letter")
+                part = self.graph.repeat(part, since, *self._bounds(self.tokens[-1][0]))
+                self.tokens.pop()
+            parts.append(part)
+        return self.graph.join(parts)
 
-    def choice(self) -> tuple[Place, Place]:
-        options = [self._sequence()]
-        while self._at("|"):
-            self.index += 1
-            options.append(self._sequence())
-        if len(options) == 1:
-            return options[0]
-        first, last = self.graph.place(), self.graph.place()
-        for start, stop in options:
-            self.graph.jumps[first].append(start)
-            self.graph.jumps[stop].append(last)
-        return first, last
-
-    def _sequence(self) -> tuple[Place, Place]:
-        first = last = self.graph.place()
-        while (token := self.peek()) is not None and token[0] not in ("|", ")"):
-            start, stop = self._repeated()
-            self.graph.jumps[last].append(start)
-            last = stop
-        return first, last
-
-    def _repeated(self) -> tuple[Place, Place]:
-        begin = self.index
-        piece = self._atom()
-        token = self.peek()
-        if token is None or token.lastgroup != "repeat":
-            return piece
-        end, (least, most) = self.index, self._bounds(token)
-        first = last = self.graph.place()
-        for count in range(max(least, most or 1, 1)):
-            if count:  # every repetition has places of its own
-                self.index = begin
-                piece = self._atom()
-            self.graph.jumps[last].append(piece[0])
-            after = self.graph.place()
-            self.graph.jumps[piece[1]].append(after)
-            if count >= least:
-                self.graph.jumps[last].append(after)
-            last = after
-        if most is None:
-            self.graph.jumps[piece[1]].append(piece[0])
-        if most == 0:
-            first = last = self.graph.place()
-        self.index = end + 1
-        return first, last
-
-    def _bounds(self, token: re.Match[str]) -> tuple[int, int | None]:
-        simple = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-        if token[0] in simple:
-            return simple[token[0]]
-        least = int(token[4])
-        most = least if token[5] is None else int(token[6]) if token[6] else None
+    def _bounds(self, repeat: str) -> tuple[int, int | None]:
+        low, comma, high = {"*": "0,", "+": "1,", "?": "0,1"}.get(repeat[0], repeat.strip("{}?")).partition(",")
+        least = int(low or 0)
+        most = (int(high) if high else None) if comma else least
         if most is not None and most < least:
-            raise self.error(f"{token[0]} ends before it begins")
+            raise self.error("it ends before it begins")
         if max(least, most or 0) > MOST_REPEATS:
-            raise self.error(f"{token[0]} repeats more than {MOST_REPEATS} times")
+            raise self.error(f"more than {MOST_REPEATS} times")
         return least, most
 
-    def _atom(self) -> tuple[Place, Place]:
-        token = self.peek()
-        assert token is not None
-        if token.lastgroup == "repeat":
-            raise self.error(f"{token[0]} stands behind nothing that it could repeat")
-        self.index += 1
-        if token[0] == "(":
-            self.depth += 1
-            if self.depth > DEEPEST:
-                raise self.error(f"more than {DEEPEST} brackets inside each other")
-            piece = self.choice()
-            self.depth -= 1
-            if not self._at(")"):
-                raise self.error("a ( without its )")
-            self.index += 1
-            return piece
-        words = [ANY] if token[0] == "." else self._spelled(token[0])
-        first = last = self.graph.place()
-        for word in words:
-            after = self.graph.place()
-            self.graph.steps[last].append((word, after))
-            last = after
-        return first, last
+    def _atom(self) -> _Part:
+        text = self.tokens[-1][0]
+        match self.tokens[-1].lastgroup:
+            case "plain":
+                part = self.graph.join([self.graph.place(word) for word in words_of(re.sub(r"\\(.)", r"\1", text))])
+            case "spelled":
+                part = self.graph.place(word_graph(text, _LETTERS))
+            case "letter":
+                try:
+                    part = self.graph.place(re.compile(text))
+                except re.error as error:
+                    raise self.error(error.msg) from None
+            case "any":
+                part = self.graph.place(None)
+            case "open":
+                self.depth += 1
+                if self.depth > DEEPEST:
+                    raise self.error(f"more than {DEEPEST} brackets inside each other")
+                self.tokens.pop()
+                part = self._choice()
+                self.depth -= 1
+                if self.tokens[-1][0] != ")":
+                    raise self.error("a ( without its )")
+            case "repeat":
+                raise self.error("it stands behind nothing that it could repeat")
+            case _:
+                raise self.error(next(hint for form, hint in _HINTS.items() if re.match(form, text)))
+        self.tokens.pop()
+        return part
 
-    @staticmethod
-    def _spelled(text: str) -> list[str | None]:
-        return [bare(word) for word in split_words(re.sub(r"\\(.)", r"\1", text))]
+
+def regex_automaton(pattern: str, tokens: Sequence[str], what: str) -> Automaton:
+    """The automaton of a pattern over a vocabulary [V], whose special tokens are empty; `what` names it in an error.
+
+    Raises:
+        UserError: if it is malformed or too large, or asks for a word that the vocabulary lacks.
+    """
+    graph, words = word_graph(pattern), [bare(token) for token in tokens]
+    named = sorted(label for label in graph.places if label and isinstance(label, str))
+    check_known(named, words, f"the regex {pattern!r}")
+    for label in graph.places:
+        if isinstance(label, WordGraph) and not any(label.matches(word) for word in words if word):
+            raise UserError(f"{what} asks for {label.source!r}, which no word of the model's vocabulary matches.")
+    number: dict[int, int] = {}
+    for word in sorted(set(words) - {""}, key=lambda word: (word in graph.places, word)):  # the unnamed are class 0
+        number.setdefault(graph.reads(word), len(number))
+    reads = list(number)
+    states, follow = explore(1, lambda places, c: graph.behind(places) & reads[c], len(reads), what)
+    accept = torch.tensor([bool(places & graph.last) for places in states], device="cpu")
+    classes = [number[graph.reads(word)] if word else NEVER for word in words]
+    return Automaton(torch.tensor(classes, device="cpu"), follow, accept)
 
 
 @final
 @dataclass(frozen=True)
 class Regex(Language, name="regex"):
-    r"""The whole text matches a regular expression over words, such as "The .* is (cheap|moderate) \.".
-
-    The head of this file has its syntax. Words match letter by letter, capitals included.
-    """
+    r"""The whole text matches a pattern of words, such as "The .* is (cheap|moderate) \."; this file's head has its syntax."""
 
     help = 'What the whole sentence matches, word by word: "The .* is (cheap|moderate) ." with a backslash before a full stop.'
     pattern: str
 
     def automaton(self, host: Host) -> Automaton:  # noqa: D102
         what = f"The regex {self.pattern!r}"
-        tokens = [bare(token) for token in vocabulary(host, what)]
-        graph = word_graph(self.pattern)
-        named = sorted(graph.words())
-        check_known(named, tokens, f"the regex {self.pattern!r}")
-        # Class 0 is every word that the pattern does not name.
-        number = {word: i + 1 for i, word in enumerate(named)}
-        spelled = ["\0", *named]
-        start = graph.closed([graph.start])
-        states, follow = explore(start, lambda s, c: graph.after(s, spelled[c]), len(spelled), what)
-        accept = torch.tensor([graph.stop in state for state in states], device="cpu")
-        classes = [number.get(token, 0) if token else NEVER for token in tokens]
-        return Automaton(torch.tensor(classes, device="cpu"), follow, accept)
+        return regex_automaton(self.pattern, vocabulary(host, what), what)
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         graph = word_graph(self.pattern)
