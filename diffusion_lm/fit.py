@@ -1,8 +1,4 @@
-"""One training loop for everything that is trained: optimiser, schedule, average, limits.
-
-The language model's run has a loop of its own (`training.trainer`), which is shared by processes and can be taken up again; it
-uses the optimiser, the schedule and the average of this file.
-"""
+"""One training loop for all that is trained but the language model (`training.trainer`), which shares what it is made of."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,24 +22,18 @@ KIND = Kind("checkpoint", "diffusion-lm train")
 KEEP = 2
 """How many checkpoints stay on disk."""
 
-Parts = dict[str, dict[str, Tensor]]
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The training state after a step.
-
-    Attributes:
-        step: optimiser steps taken.
-        tokens: tokens seen.
-        settings: all that the weights of the run depend on, by name.
-        parts: tensors by part and name.
-    """
+class Checkpoint(NamedTuple):
+    """The training state after a step."""
 
     step: int
+    """Optimiser steps taken."""
     tokens: int
+    """Tokens seen."""
     settings: dict[str, Any]
-    parts: Parts
+    """All that the weights of the run depend on, by name."""
+    parts: dict[str, dict[str, Tensor]]
+    """Tensors by part and name."""
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -95,10 +89,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     paths = sorted(folder.glob("step-*"), reverse=True)
     for path in paths:
         try:
-            checkpoint = load(path, KIND, _built)
-            if path.name == f"step-{checkpoint.step:08d}":
-                return checkpoint
-            logger.warning("Passing over the damaged checkpoint %s: it is that of step %d.", path, checkpoint.step)
+            return load(path, KIND, partial(_built, path))
         except UserError as error:
             logger.warning("Passing over the damaged checkpoint %s: %s", path, error)
     if paths:
@@ -106,11 +97,11 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _built(state: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
-    if _digest(tensors) != state["sha256"]:
-        raise ValueError("its tensors are not those that were written")
-    parts: Parts = {}
-    for path, tensor in tensors.items():
-        part, _, name = path.partition("/")
+def _built(path: Path, state: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
+    if state.pop("sha256") != _digest(tensors) or path.name != f"step-{state['step']:08d}":
+        raise ValueError("its tensors or its step are not those that were written")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition("/")
         parts.setdefault(part, {})[name] = tensor
-    return Checkpoint(state["step"], state["tokens"], state["settings"], parts)
+    return Checkpoint(**state, parts=parts)

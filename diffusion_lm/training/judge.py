@@ -89,13 +89,15 @@ def train_judge(
     Raises:
         UserError: a split is empty, a sentence is longer than `max_length`, or the loss is not finite.
     """
-    for split, encoded in (("train", encoded_train), ("dev", encoded_dev)):
-        _check_lengths(encoded.lengths, split, config.max_length)
+    for split, lengths in (("train", encoded_train.lengths), ("dev", encoded_dev.lengths)):
+        if len(lengths) == 0:
+            raise UserError(f"The judge's {split} split is empty.")
+        if (longest := int(lengths.max())) > config.max_length:
+            raise UserError(f"A {split} sentence has {longest} tokens, more than max_length, {config.max_length}.")
     torch.manual_seed(config.seed)
     order = torch.Generator().manual_seed(config.seed)
-    device = torch.device("cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu")
-    if config.device != "auto":
-        device = torch.device(config.device)
+    best_device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(best_device if config.device == "auto" else config.device)
     shape = JudgeConfig(
         tokenizer.vocab_size, config.width, config.layers, config.heads, config.max_length, config.dropout
     )
@@ -142,13 +144,3 @@ def corpus_nats(model: JudgeLM, encoded: EncodedCorpus) -> float:
     with autocast(model.embedding.weight.device):
         nats, counts = model.score([ids.tolist() for ids in encoded.ids.split(encoded.lengths.tolist())])
     return float(nats.sum() / counts.sum())
-
-
-def _check_lengths(lengths: Tensor, split: str, max_length: int) -> None:
-    if len(lengths) == 0:
-        raise UserError(f"The judge's {split} split is empty.")
-    if int(lengths.max()) > max_length:
-        raise UserError(
-            f"A {split} sentence has {int(lengths.max())} tokens, more than max_length, {max_length}; "
-            "raise it or leave the sentence out."
-        )

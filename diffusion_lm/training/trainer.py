@@ -142,14 +142,6 @@ FREE = ("run.out", "run.checkpoint_minutes", "run.validate_every", "run.sample_e
 """Settings of a run that may change when it is taken up again, as they leave the weights alone."""
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 class LossModule(nn.Module):
     """The objective as a forward pass, so that DistributedDataParallel sees every parameter it averages."""
 
@@ -206,9 +198,10 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """All that the weights depend on, by name."""
-        settings = dict(_flat(asdict(self.config)))
+        groups = asdict(self.config).items()
+        flat = {f"{group}.{name}": value for group, settings in groups for name, value in settings.items()}
         found = {"text": self.data.train.meta.corpus, "vocabulary": self.data.tokenizer.fingerprint}
-        return {name: value for name, value in {**settings, **found}.items() if name not in FREE}
+        return {name: value for name, value in {**flat, **found}.items() if name not in FREE}
 
     def _resume(self) -> None:
         checkpoint = latest_checkpoint(self.folder / "checkpoints")
@@ -251,17 +244,15 @@ class Trainer:
         ruined = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
         if ruined:
             raise self._not_finite([ruined[0]], self.step)
-        if not self.accelerator.is_main_process:
-            return
         parts = {
             "model": self.network.state_dict(),
             "ema": self.ema.state(),
             "optimizer": optimizer_tensors(self.network, self.optimizer.optimizer),
+            "times": self.times.state_dict(),
         }
-        if times := self.times.state_dict():
-            parts["times"] = times
-        checkpoint = Checkpoint(self.step, self.tokens, self._settings(), parts)
-        save_checkpoint(self.folder / "checkpoints", checkpoint)
+        if self.accelerator.is_main_process:
+            checkpoint = Checkpoint(self.step, self.tokens, self._settings(), parts)
+            save_checkpoint(self.folder / "checkpoints", checkpoint)
         self._export()
 
     def _export(self) -> None:

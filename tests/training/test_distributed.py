@@ -32,15 +32,15 @@ def noiseless_gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
     trainer.times.sample = lambda n, device: Times(torch.full((n,), 0.5), torch.ones(n))
     losses.torch.randn_like = torch.zeros_like
     with torch.no_grad():
-        trainer.lm.head.out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # it is zero
+        trainer.network.head.out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # it is zero
     for i, batch in enumerate(BATCHES):
         terms, tokens = trainer._backward(batch)
         found |= {f"{i}/loss": torch.tensor(terms["words"]), f"{i}/tokens": torch.tensor(tokens)}
-        found |= {f"{i}/{name}": p.grad.clone() for name, p in trainer.lm.named_parameters()}
+        found |= {f"{i}/{name}": p.grad.clone() for name, p in trainer.network.named_parameters()}
         trainer.optimizer.zero_grad()
     trainer.times.sample, losses.torch.randn_like = sample, randn_like
     with torch.no_grad():
-        trainer.lm.head.out.weight.zero_()
+        trainer.network.head.out.weight.zero_()
     return found
 
 
@@ -50,7 +50,7 @@ class Observed(Trainer):
     def fit(self, on_sample: Any = None) -> None:
         found = noiseless_gradients(self)
         super().fit(on_sample)
-        found |= {f"model/{name}": value for name, value in self.lm.state_dict().items()}
+        found |= {f"model/{name}": value for name, value in self.network.state_dict().items()}
         found |= {f"ema/{name}": value for name, value in self.ema.state().items()}
         save_file(found, self.folder / f"process{self.accelerator.process_index}.safetensors")
 
@@ -95,7 +95,7 @@ def test_both_end_with_the_same_weights(two):
     a, b = observed(two, 0), observed(two, 1)
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
-    saved = DiffusionLM.from_pretrained(two).state_dict()
+    saved = DiffusionLM.from_pretrained(two).denoiser.state_dict()
     assert all(torch.equal(saved[name.removeprefix("ema/")], a[name]) for name in a if name.startswith("ema/"))
 
 

@@ -22,7 +22,7 @@ def records(config, split):
 
 
 def weights(config):
-    return DiffusionLM.from_pretrained(config.run.out).state_dict()
+    return DiffusionLM.from_pretrained(config.run.out).denoiser.state_dict()
 
 
 def fixed_noise(monkeypatch, trainer):
@@ -32,7 +32,7 @@ def fixed_noise(monkeypatch, trainer):
 
 
 def gradients(trainer):
-    return {name: p.grad.clone() for name, p in trainer.lm.named_parameters() if p.grad is not None}
+    return {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
 
 
 # -- what a run leaves ---------------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ def test_samples_come_from_the_averaged_weights(make_config, make_trainer):
     seen, average, live = [], {}, {}
 
     def on_sample(step, lm):
-        assert not lm.training and not torch.is_grad_enabled()
-        assert all(torch.equal(p, average[n]) for n, p in lm.named_parameters())
+        assert not lm.denoiser.training and not torch.is_grad_enabled()
+        assert all(torch.equal(p, average[n]) for n, p in lm.denoiser.named_parameters())
         seen.append(step)
 
     take = trainer._train_step
@@ -105,14 +105,14 @@ def test_samples_come_from_the_averaged_weights(make_config, make_trainer):
     def remember(batch):
         report = take(batch)
         average.update({name: value.clone() for name, value in trainer.ema.state().items()})
-        live.update({name: value.clone() for name, value in trainer.lm.named_parameters()})
+        live.update({name: value.clone() for name, value in trainer.network.named_parameters()})
         return report
 
     trainer._train_step = remember
     trainer.fit(on_sample)
     assert seen == [2, 4, 5]
-    assert trainer.lm.training
-    assert all(torch.equal(value, live[name]) for name, value in trainer.lm.named_parameters())
+    assert trainer.network.training
+    assert all(torch.equal(value, live[name]) for name, value in trainer.network.named_parameters())
 
 
 # -- what ends a run -----------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_cause(make_config, make_t
         trainer.fit()
     assert all(value.isfinite().all() for value in saved_tensors(config, 3).values())
     assert all(value.isfinite().all() for value in weights(config).values())
-    assert all(p.isfinite().all() for p in trainer.lm.parameters())
+    assert all(p.isfinite().all() for p in trainer.network.parameters())
     assert make_trainer(config).step == 3
 
 
@@ -141,7 +141,7 @@ def test_ruined_weights_are_not_saved(make_config, make_trainer):
     make_trainer(config).fit()
     trainer = make_trainer(config)
     with torch.no_grad():
-        trainer.lm.head.out.bias[0] = math.nan
+        trainer.network.head.out.bias[0] = math.nan
     with pytest.raises(UserError, match=r"stopped at step 2: head.out.bias not finite"):
         trainer.save()
     assert all(value.isfinite().all() for value in weights(config).values())

@@ -11,7 +11,7 @@ from diffusion_lm.training.trainer import validate
 
 @pytest.fixture
 def lm(data, make_config):
-    return DiffusionLM.new(make_config().model, data.tokenizer, data.train.length_histogram()).eval()
+    return DiffusionLM.new(make_config().model, data.tokenizer, data.train.length_histogram()).denoiser
 
 
 def first(encoded, n):
