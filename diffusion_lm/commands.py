@@ -264,12 +264,14 @@ run_train = train
 
 def run_evaluate(config: EvaluateConfig) -> None:
     """Measure a model and print the table."""
+    from diffusion_lm.baselines.load import open_baseline
     from diffusion_lm.evaluation.run import evaluate
 
+    writer = open_baseline(config.baseline, config.baseline_beams) if config.baseline else None
     console = Console()
     if not console.is_terminal:  # a file has no edge at which the table would have to be cut
         console = Console(width=max(console.width, WIDTH))
-    evaluate(config, console)
+    evaluate(config, console, writer)
 
 
 def run_make_targets(config: MakeTargetsConfig) -> None:

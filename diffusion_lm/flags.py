@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -83,6 +83,7 @@ def keys_of(config: type, prefix: str = "", instance: Any = None) -> Iterator[tu
             yield from keys_of(hint, f"{name}.", None if default is MISSING else default)
 
 
+@cache
 def _docstrings(config: type) -> dict[str, str]:
     """What stands below each field of a class in its source; a class that was made at run time has none."""
     docs = {}
@@ -192,11 +193,16 @@ class _Null(str):
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves scalars as they are written."""
+    """Leaves scalars as they are written, and knows no tags of its own."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    yaml_constructors: ClassVar = {
+        tag: construct
+        for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.endswith((":str", ":seq", ":map"))
     }
 
 

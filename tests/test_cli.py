@@ -373,6 +373,7 @@ def test_odd_characters_and_empty_values_are_named(
         (b"run: {out: ''}", "run.out is empty"),
         (b'run: {out: "a\\0b"}', "run.out has the character"),
         (b"run: {out: [a]}", "run.out must be text"),
+        (b"run: {steps: !!timestamp 2020-13-45}", "bad.yaml is no YAML file of options"),
         (b"verbose: true", "verbose"),
         (b"model: [", "bad.yaml is no YAML file of options"),
         (b"- 1\n- 2\n", "bad.yaml is no YAML file of options"),
