@@ -264,10 +264,13 @@ run_train = train
 
 def run_evaluate(config: EvaluateConfig) -> None:
     """Measure a model and print the table."""
-    from diffusion_lm.baselines.load import open_baseline
     from diffusion_lm.evaluation.run import evaluate
 
-    writer = open_baseline(config.baseline, config.baseline_beams) if config.baseline else None
+    writer = None
+    if config.baseline:
+        from diffusion_lm.baselines.load import open_baseline
+
+        writer = open_baseline(config.baseline, config.baseline_beams)
     console = Console()
     if not console.is_terminal:  # a file has no edge at which the table would have to be cut
         console = Console(width=max(console.width, WIDTH))
@@ -330,12 +333,12 @@ def run_train_baseline(config: Any, kind: Baseline) -> None:
 
 def run_train_judge(config: TrainJudgeConfig) -> None:
     """Train a judge; `judge.out`/run.yaml says with what."""
-    from diffusion_lm.evaluation.targets import SENTENCE_EXAMPLE, read_records, sentence_of
+    from diffusion_lm.evaluation.targets import read_sentences
 
     if config.judge.out is None:
         raise UserError("The judge has to be kept; give --judge.out a folder.")
     out = Path(config.judge.out)
-    held_out = [] if config.hold_out is None else read_records(config.hold_out, sentence_of, SENTENCE_EXAMPLE)
+    held_out = [] if config.hold_out is None else read_sentences(config.hold_out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         save_settings(out, config)

@@ -56,9 +56,30 @@ class Key(NamedTuple):
         return get_origin(self.hint) in (list, tuple)
 
     @property
+    def named(self) -> bool:
+        """Whether it holds a text for each of some names, `targets.pos`, a flag each."""
+        return get_origin(self.hint) is dict
+
+    @property
     def required(self) -> bool:
         """Whether it has to be given; it can be without its name."""
         return self.default is MISSING and not self.group
+
+
+class Keys(dict[str, Key]):
+    """The keys by name, an entry of a `Key.named` among them once it is asked for."""
+
+    def __missing__(self, name: str) -> Key:
+        whole, _, entry = name.partition(".")
+        if not (entry and whole in self and self[whole].named):
+            raise KeyError(name)
+        return Key(get_args(self[whole].hint)[1])
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a key or entry."""
+        with suppress(KeyError):
+            return bool(self[name])
+        return False
 
 
 OWN = {
@@ -108,7 +129,7 @@ def read(config: type[T], words: Sequence[str]) -> tuple[T, bool]:
     Raises:
         UserError: if a flag, a key or a value is none that the config has, or a file is unreadable.
     """
-    keys = {**OWN, **dict(keys_of(config))}
+    keys = Keys({**OWN, **dict(keys_of(config))})
     files: dict[str, Any] = {}
     flags: dict[str, Any] = {}
     for name, text in _pairs(words, keys):
@@ -126,19 +147,23 @@ def read(config: type[T], words: Sequence[str]) -> tuple[T, bool]:
     return _build(config, MISSING, keys, values), verbose
 
 
-def _build(config: type[T], default: Any, keys: Mapping[str, Key], values: Mapping[str, Any], prefix: str = "") -> T:
+def _build(config: type[T], default: Any, keys: Keys, values: Mapping[str, Any], prefix: str = "") -> T:
     given = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         name = prefix + field.name
         key = keys[name]
         if name in values:
             given[field.name] = values[name]
+        elif key.named:
+            entries = {other: value for other, value in values.items() if other.startswith(f"{name}.")}
+            if entries:
+                given[field.name] = {other.removeprefix(f"{name}."): value for other, value in entries.items()}
         elif key.group and any(other.startswith(f"{name}.") for other in values):
             given[field.name] = _build(key.hint, key.default, keys, values, f"{name}.")
     return config(**given) if default is MISSING else dataclasses.replace(default, **given)
 
 
-def _pairs(words: Sequence[str], keys: Mapping[str, Key]) -> Iterator[tuple[str, str]]:
+def _pairs(words: Sequence[str], keys: Keys) -> Iterator[tuple[str, str]]:
     """The keys that are named, or meant by a word without a name, each with its text."""
     queue = deque(words)
     bare = deque(name for name, key in keys.items() if key.required)
@@ -162,11 +187,11 @@ def _pairs(words: Sequence[str], keys: Mapping[str, Key]) -> Iterator[tuple[str,
         yield name, text
 
 
-def _named(word: str, keys: Mapping[str, Key]) -> str | None:
+def _named(word: str, keys: Keys) -> str | None:
     """The key that a word names, `--batch-size`, `--batch_size=3` or `-n`, if it is a flag."""
     match = re.fullmatch(r"--([^=]+)|-(\w)", word.partition("=")[0])
     name = "" if match is None else (match[1] or {"v": "verbose"}.get(match[2], match[2])).replace("-", "_")
-    return name if name in keys else None
+    return name if keys.knows(name) else None
 
 
 def _fits(hint: Any, text: str) -> bool:
@@ -177,7 +202,7 @@ def _fits(hint: Any, text: str) -> bool:
     return True
 
 
-def _unknown(word: str, keys: Mapping[str, Key]) -> UserError:
+def _unknown(word: str, keys: Keys) -> UserError:
     """The error for a word that is no flag, or a name that is no key of a file, with the one that is most like it."""
     dashes = "--" if word.startswith("-") else ""
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
@@ -223,12 +248,12 @@ def _load(path: str) -> dict[Any, Any]:
     return tree
 
 
-def _flat(tree: Mapping[Any, Any], keys: Mapping[str, Key], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(tree: Mapping[Any, Any], keys: Keys, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
         name = prefix + str(key).replace("-", "_")
-        if isinstance(value, dict) and (keys[name].group if name in keys else value):
+        if isinstance(value, dict) and (keys[name].group or keys[name].named if name in keys else value):
             yield from _flat(value, keys, f"{name}.")
-        elif name in keys and name not in OWN:
+        elif keys.knows(name) and name not in OWN:
             yield name, value
         else:
             raise _unknown(name, keys)
@@ -287,6 +312,8 @@ def describe(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (list, tuple):
         return "a list such as [a, b]" if str in arguments else "a list such as [1, 2]"
+    if origin is dict:
+        return "a value for each name"
     if dataclasses.is_dataclass(hint):
         return f"a set of keys ({', '.join(field.name for field in dataclasses.fields(hint))})"
     if not arguments:
@@ -305,7 +332,7 @@ def help_of(command: str, about: str, config: type) -> str:
         if key.group:
             page += ["", fill(f"{name}: {key.help}")]
         else:
-            default = "" if key.default in (MISSING, None, "", []) else f"; default: {key.default}"
+            default = "" if key.default in (MISSING, None, "", [], {}) else f"; default: {key.default}"
             text = f"{key.help} [{describe(key.hint)}{default}]"
-            page += [f"  --{name}", fill(text, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+            page += [f"  --{name}{'.NAME' * key.named}", fill(text, initial_indent=" " * 6, subsequent_indent=" " * 6)]
     return "\n".join(page)

@@ -198,7 +198,9 @@ class Attribute(_Named, name="attribute"):
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
-        """From a list of the field's words, ":" and the value's, alone or under the key `attr`."""
+        """From a list of the field's words, ":" and the value's, alone or under the key `attr`, or FIELD=VALUE as text."""
+        if isinstance(record, dict) and "attribute" in record:
+            return super().target(record, line)
         tokens = record.get("attr") if isinstance(record, dict) else record
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise ValueError(f"it is no list of strings such as {cls.example}")

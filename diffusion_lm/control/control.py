@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
+from random import Random
 from typing import Any, ClassVar, Protocol, TypeVar, final
 
 import torch
@@ -184,6 +185,12 @@ class Control(ABC):
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:
         """All values that a sentence of an annotated corpus fulfils: what targets are drawn and baselines trained from."""
         return []
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:
+        """A line of a file of targets that a sentence fulfils, less its words; None where it fulfils none."""
+        values = cls.fulfilled(document, labels)
+        return {str(cls.task): rng.choice(values)} if values else None
 
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
 from diffusion_lm.control.control import Control, Target, Ways, words_of_record
 from diffusion_lm.control.language import check_known
 from diffusion_lm.control.program import Host, Program
+from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import join_words, split_words, words_of
 
 BLANK = "___"
@@ -22,6 +25,8 @@ _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
 _MOST_DIGITS = 4
 _FIRST_LETTER = 0xF0000
 """Of a plane of private use: none is special in a regular expression."""
+_LEAST_WORDS = 8
+"""Of a sentence that a gap is drawn in."""
 _KEYS = (("left", "right", "references"), ("obs1", "obs2", "gold_labels"))
 """The keys of a target: ours, and those of aNLG (Bhagavatula et al. 2020)."""
 
@@ -133,6 +138,17 @@ class Infill(Control, name="infill"):
         left, right = (len(split_words(side)) for side in target.value.split(BLANK))
         words = split_words(text)
         return join_words(words[left : len(words) - right])
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:
+        """A stretch of 2 words to half of the sentence as the gap, at least two words standing on either side."""
+        words = labels.words
+        if len(words) < _LEAST_WORDS:
+            return None
+        size = rng.randint(2, len(words) // 2)
+        start = rng.randint(2, len(words) - size - 2)
+        left, gap, right = words[:start], words[start : start + size], words[start + size :]
+        return {"left": join_words(left), "right": join_words(right), "references": [join_words(gap)]}
 
 
 def _is_text(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any, final
 
 import torch
@@ -89,6 +90,10 @@ class Length(Control, name="length"):
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
         return [str(len(labels.words))]
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any]:  # noqa: D102
+        return {"length": len(labels.words)}
 
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:  # noqa: D102

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, final
 
 import torch
@@ -132,6 +133,10 @@ class Pos(Control, name="pos"):
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
         return [" ".join(labels.pos)]
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any]:  # noqa: D102
+        return {"pos": labels.pos}
 
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:

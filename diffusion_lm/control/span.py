@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from random import Random
 from typing import Any, NamedTuple, final
 
 import torch
@@ -238,6 +239,14 @@ class Span(Control, name="span"):
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
         return [f"{start + 1}:{stop}:{label}" for start, stop, label in spans_of(read_tree(labels.tree))]
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any]:
+        """A random constituent of the sentence, the whole of it excepted where there is another."""
+        spans = spans_of(read_tree(labels.tree))
+        inside = [span for span in spans if span.stop - span.start < len(labels.words)]
+        start, stop, label = rng.choice(inside or spans)
+        return {"spans": [[start, stop - 1, label]]}
 
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:

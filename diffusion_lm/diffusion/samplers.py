@@ -41,6 +41,9 @@ def gaussian_noise(z: Tensor, generator: torch.Generator | None) -> Tensor:
 class Sampler(ABC):
     """Goes down the schedule's grid; what differs between samplers is the transition."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @property
     def branches(self) -> bool:
         """Whether two copies of z_t go different ways: steps draw noise, and no step reads the one before it."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,19 +15,17 @@ from torch import Tensor
 
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.losses import VariationalBound
-from diffusion_lm.evaluation.pretrained import REFERENCES, require
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
-from diffusion_lm.text.spacing import bare, split_words
+from diffusion_lm.text.spacing import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from sacrebleu.metrics.bleu import BLEU
 
 
 ORDER = 4
+Gram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ def self_bleu(sentences: Sequence[Sequence[str]], sample: int | None = 1000, see
     return sum(scores) / len(scores)
 
 
-def verbatim_share(texts: Sequence[str], training_texts: Collection[str]) -> float:
-    """Return the share of `texts` that stand in the training set, in [0, 1]; white space does not count."""
+def verbatim_share(texts: Sequence[str], training_texts: Iterable[str]) -> float:
+    """The share of texts that stand in the training set, in [0, 1]; white space does not count."""
     if not texts:
         raise UserError("The share of copied texts needs at least one text.")
-    known = {normalise_space(text) for text in training_texts}
+    known = set(map(normalise_space, training_texts))
     return sum(normalise_space(text) in known for text in texts) / len(texts)
 
 
@@ -88,20 +87,20 @@ def normalise_space(text: str) -> str:
     return " ".join(text.split())
 
 
-def _ngrams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+def _ngrams(words: Sequence[str], n: int) -> list[Gram]:
     return list(zip(*(words[i:] for i in range(n)), strict=False))
 
 
-def _counts(words: Sequence[str]) -> Counter[tuple[str, ...]]:
+def _counts(words: Sequence[str]) -> Counter[Gram]:
     return Counter(gram for n in range(1, ORDER + 1) for gram in _ngrams(words, n))
 
 
-def _two_largest(grams: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[int, int]]:
+def _two_largest(grams: Sequence[Counter[Gram]]) -> dict[Gram, tuple[int, int]]:
     """Map each n-gram to its two largest counts in one sentence.
 
     The largest count in the other sentences follows: the second where a sentence holds the first.
     """
-    most: dict[tuple[str, ...], tuple[int, int]] = {}
+    most: dict[Gram, tuple[int, int]] = {}
     for counts in grams:
         for gram, count in counts.items():
             first, second = most.get(gram, (0, 0))
@@ -110,8 +109,8 @@ def _two_largest(grams: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, .
 
 
 def _bleu(
-    own: Counter[tuple[str, ...]],
-    most: dict[tuple[str, ...], tuple[int, int]],
+    own: Counter[Gram],
+    most: dict[Gram, tuple[int, int]],
     length: int,
     lengths: Counter[int],
 ) -> float:
@@ -172,6 +171,8 @@ TokenVectors = Callable[[Sequence[str]], list[Tensor]]
 """Texts -> unit vectors of the tokens of each, N times [L, D]."""
 References = Sequence[Sequence[str]]
 """One or more references of each hypothesis."""
+DRAWS = 5
+"""Texts of each target whose figures are averaged; they are alike but for chance."""
 
 
 def remembered(token_vectors: TokenVectors) -> TokenVectors:
@@ -187,42 +188,55 @@ def remembered(token_vectors: TokenVectors) -> TokenVectors:
     return vectors
 
 
-@dataclass(frozen=True)
-class ReferenceScores:
-    """How close a set of texts is to its references."""
+def scores_of_gaps(
+    texts: Sequence[Sequence[str]], references: References, token_vectors: TokenVectors
+) -> dict[str, dict[str, float]]:
+    """Figures of what was written where people have written something too.
 
-    bleu_4: float
-    """Corpus BLEU-4 (Papineni et al. 2002), 0 to 100."""
-    rouge_l: float
-    """Mean F of the longest common subsequence (Lin 2004; COCO's, beta 1.2), 0 to 100."""
-    cider: float
-    """Mean CIDEr-D (Vedantam et al. 2015) times 100, 0 to 1,000; 0 for a single text, since it weighs words by their rarity."""
-    bert_score: float
-    """Mean F1 of greedily matched token vectors (Zhang et al. 2020), of the best reference; at most 100."""
-    n: int
-    """Number of texts."""
+    Args:
+        texts: of each target, as many of each.
+        references: of each target.
+        token_vectors: of the BERTScore.
+
+    Returns:
+        mbr: of each target the text of least risk by sentence BLEU, as in the paper.
+        sample: the mean over the first `DRAWS` texts of each target.
+        human: the first reference against the others, of the targets that have several; absent where none has.
+    """
+    token_vectors = remembered(token_vectors)
+    chosen = [each[choose(each)] for each in texts]
+    draws = [reference_scores(each, references, token_vectors) for each in list(zip(*texts, strict=True))[:DRAWS]]
+    mean = {name: sum(draw[name] for draw in draws) / len(draws) for name in draws[0]}
+    scores = {"mbr": reference_scores(chosen, references, token_vectors), "sample": mean | {"n": draws[0]["n"]}}
+    if several := [each for each in references if len(each) > 1]:
+        first, others = [each[0] for each in several], [each[1:] for each in several]
+        scores["human"] = reference_scores(first, others, token_vectors)
+    return scores
 
 
-def reference_scores(hypotheses: Sequence[str], references: References, token_vectors: TokenVectors) -> ReferenceScores:
-    """Score each hypothesis against its references.
+def reference_scores(
+    hypotheses: Sequence[str], references: References, token_vectors: TokenVectors
+) -> dict[str, float]:
+    """How close hypotheses are to their references, each measure 0 to 100 but CIDEr, 0 to 1,000; and their number `n`.
 
     Raises:
-        UserError: there is no hypothesis, one has no reference, or a package is missing.
+        UserError: there is no hypothesis, or one has no reference.
     """
     if not hypotheses or len(hypotheses) != len(references) or not all(references):
         raise UserError("Every text that is held against references needs at least one.")
-    rouge_l, cider = _coco(hypotheses, references)
-    return ReferenceScores(
-        bleu_4(hypotheses, references),
-        100 * rouge_l,
-        100 * cider,
-        bert_score(hypotheses, references, token_vectors),
-        len(hypotheses),
-    )
+    found = [plain(text).split() for text in hypotheses]
+    wanted = [[plain(text).split() for text in each] for each in references]
+    return {
+        "bleu_4": bleu_4(hypotheses, references),
+        "rouge_l": 100 * sum(map(rouge_l, found, wanted)) / len(found),
+        "cider": 100 * cider(found, wanted),
+        "bert_score": bert_score(hypotheses, references, token_vectors),
+        "n": len(hypotheses),
+    }
 
 
 def bleu_4(hypotheses: Sequence[str], references: References) -> float:
-    """Corpus BLEU-4 in lower case, 0 to 100; the number of references may vary."""
+    """Corpus BLEU-4 (Papineni et al. 2002) in lower case, 0 to 100; the number of references may vary."""
     from sacrebleu.metrics.bleu import BLEU
 
     most = max(map(len, references))
@@ -232,21 +246,64 @@ def bleu_4(hypotheses: Sequence[str], references: References) -> float:
 
 
 def plain(text: str) -> str:
-    """The words in lower case with a space between two, punctuation left out: what COCO's measures read."""
-    words = (bare(word).lower() for word in split_words(text))
-    return " ".join(word for word in words if any(map(str.isalnum, word)))
+    """The words in lower case with a space between two, punctuation left out: what ROUGE-L and CIDEr read."""
+    return " ".join(word for word in map(str.lower, words_of(text)) if any(map(str.isalnum, word)))
 
 
-def _coco(hypotheses: Sequence[str], references: References) -> tuple[float, float]:
-    """COCO's ROUGE-L in [0, 1] and CIDEr-D in [0, 10]."""
-    require(*REFERENCES)
-    from pycocoevalcap.cider.cider import Cider
-    from pycocoevalcap.rouge.rouge import Rouge
+BETA = 1.2
+"""Weight of recall in COCO's ROUGE-L."""
 
-    wanted = {i: [plain(reference) for reference in refs] for i, refs in enumerate(references)}
-    found = {i: [plain(hypothesis)] for i, hypothesis in enumerate(hypotheses)}
-    rouge_l, cider = (measure().compute_score(wanted, found)[0] for measure in (Rouge, Cider))
-    return float(rouge_l), float(cider)
+
+def rouge_l(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """F of the longest common subsequence (Lin 2004), in [0, 1]: the best precision and the best recall, as COCO takes them."""
+    common = [_longest_common(hypothesis, reference) for reference in references]
+    precision = max(common) / max(1, len(hypothesis))
+    recall = max(each / max(1, len(reference)) for each, reference in zip(common, references, strict=True))
+    return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision and recall else 0.0
+
+
+def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(b) + 1)
+    for word in a:
+        above = row
+        row = [0]
+        for j, other in enumerate(b):
+            row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
+    return row[-1]
+
+
+LENGTH_SIGMA = 6.0
+"""Standard deviation of the length penalty of CIDEr-D, in word pairs."""
+
+
+def cider(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
+    """Mean CIDEr-D (Vedantam et al. 2015), 0 to 10; 0 for a single text, since it weighs n-grams by their rarity."""
+    counted = [[_counts(words) for words in each] for each in references]
+    often = Counter(gram for each in counted for gram in set().union(*each))
+
+    def weighed(counts: Counter[Gram]) -> Counter[Gram]:
+        rarity = {gram: math.log(len(hypotheses)) - math.log(max(1, often[gram])) for gram in counts}
+        return Counter({gram: count * rarity[gram] for gram, count in counts.items()})
+
+    def likeness(a: Counter[Gram], b: Counter[Gram]) -> float:
+        """Mean over the orders of the clipped cosine, less for another length."""
+        products, of_a, of_b = ([0.0] * ORDER for _ in range(3))
+        for gram, weight in a.items():
+            products[len(gram) - 1] += min(weight, b[gram]) * b[gram]
+        for total, each in ((of_a, a), (of_b, b)):
+            for gram, weight in each.items():
+                total[len(gram) - 1] += weight**2
+        cosines = (p / math.sqrt(x * y) if x and y else p for p, x, y in zip(products, of_a, of_b, strict=True))
+        return sum(cosines) / ORDER
+
+    total = 0.0
+    for words, own, texts in zip(hypotheses, counted, references, strict=True):
+        vector, pairs = weighed(_counts(words)), max(0, len(words) - 1)
+        for counts, reference in zip(own, texts, strict=True):
+            penalty = math.exp(-((pairs - max(0, len(reference) - 1)) ** 2) / (2 * LENGTH_SIGMA**2))
+            total += penalty * likeness(vector, weighed(counts)) / len(own)
+    return 10 * total / len(hypotheses)
 
 
 def bert_score(hypotheses: Sequence[str], references: References, token_vectors: TokenVectors) -> float:
@@ -299,14 +356,14 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for rows in token_batches(sizes[chosen], 4096, None):
-            ids, mask = gather(corpus, chosen[rows], lm.tokenizer.pad_id, canvas)
+            ids, mask = (part.to(lm.device) for part in gather(corpus, chosen[rows], lm.tokenizer.pad_id, canvas))
             for _ in range(draws):
-                each = bound.estimate(lm, ids, mask, seen)
+                each = bound.estimate(lm.denoiser, ids, mask, seen)
                 nats += float((each * mask.sum(-1)).sum()) / draws
                 seen += len(ids)
     tokens = int((lengths[chosen] - 1).sum())
     of_length = 0.0
     if canvas is None:
-        p = lm.length_counts.cpu().double() / lm.length_counts.sum()
+        p = lm.lengths.double() / lm.lengths.sum()
         of_length = float(-p[lengths[chosen]].clamp(min=UNSEEN).log().sum())
     return Likelihood((nats + of_length) / tokens, of_length / tokens, len(chosen))

@@ -1,288 +1,273 @@
-"""Texts and their scores: records, rows, remarks."""
+"""The frame of texts, a row of figures for each system and task, and what is to be said of them."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from diffusion_lm.common import UserError
-from diffusion_lm.evaluation.metrics import ReferenceScores, distinct, normalise_space, self_bleu, verbatim_share
+from diffusion_lm.evaluation.metrics import distinct
+from diffusion_lm.evaluation.metrics import self_bleu as mean_self_bleu
+from diffusion_lm.store import read_json
 from diffusion_lm.text.spacing import words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-BLANK = "–"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One system on one task; None where a figure was not measured."""
-
-    name: str
-    """The system, and the control if there is one."""
-    nats_per_token: float | None = None
-    """Fluency: the judge's nats a token, END counted."""
-    human_nats_per_token: float | None = None
-    """The same judge on human text."""
-    success: float | None = None
-    """Share of the texts that obey the control, in [0, 1]."""
-    success_paper: float | None = None
-    """The same as the paper's evaluator counts it, which rewrites the text first: paper-compatible."""
-    distinct_1: int | None = None
-    """Number of distinct words."""
-    distinct_2: float | None = None
-    """Distinct word pairs over all word pairs."""
-    self_bleu: float | None = None
-    """Mean BLEU-4 of each text against the others, 0 to 100."""
-    mauve: float | None = None
-    """MAUVE against human text of the dev split, in [0, 1]; of the human row itself, against other such text."""
-    mauve_train: float | None = None
-    """The same against human text of the training split."""
-    outside_nats: float | None = None
-    """Nats a token under a language model that never read the corpus."""
-    verbatim: float | None = None
-    """Share of the texts that stand in the training corpus, in [0, 1]."""
-    evaluations: int | None = None
-    """Network evaluations a batch of texts."""
-    seconds: float | None = None
-    """Wall-clock time to generate all texts."""
-    n: int | None = None
-    """Number of texts."""
-    seed: int | None = None
-    """Seed of the generation."""
-
-    @property
-    def against_human(self) -> float | None:
-        """Nats a token above human text; negative where the judge likes the system better."""
-        if self.nats_per_token is None or self.human_nats_per_token is None:
-            return None
-        return self.nats_per_token - self.human_nats_per_token
-
-
-COLUMNS = {
-    "nats/token": ("nats_per_token", "{:.3f}"),
-    "vs human": ("against_human", "{:+.3f}"),
-    "success %": ("success", "{:.1%}"),
-    "paper-compatible %": ("success_paper", "{:.1%}"),
-    "distinct-1": ("distinct_1", "{:,}"),
-    "distinct-2": ("distinct_2", "{:.3f}"),
-    "self-BLEU": ("self_bleu", "{:.1f}"),
-    "MAUVE": ("mauve", "{:.3f}"),
-    "MAUVE, train": ("mauve_train", "{:.3f}"),
-    "outside nats": ("outside_nats", "{:.3f}"),
-    "verbatim %": ("verbatim", "{:.1%}"),
-    "evaluations": ("evaluations", "{:,}"),
-    "seconds": ("seconds", "{:,.1f}"),
-    "n": ("n", "{:,}"),
-    "seed": ("seed", "{}"),
-}
-"""Heading: the attribute of `Row` under it, and its format."""
-
-
-def print_rows(console: Console, rows: Sequence[Row], title: str | None = None) -> None:
-    """Print `rows` as a table on `console`; a column that no row has measured is left out."""
-    from rich.table import Table
-
-    columns = {head: column for head, column in COLUMNS.items() if any(_value(row, column) for row in rows)}
-    table = Table(title=title)
-    table.add_column("name")
-    for head in columns:
-        table.add_column(head, justify="right")
-    for row in rows:
-        table.add_row(row.name, *(_value(row, column) or BLANK for column in columns.values()))
-    console.print(table)
-
-
-def _value(row: Row, column: tuple[str, str]) -> str | None:
-    value = getattr(row, column[0])
-    return None if value is None else column[1].format(value)
-
-
-def append_jsonl(path: str | Path, record: Row | Mapping[str, Any]) -> None:
-    """Append `record` as one line of JSON to `path`, made if need be; on return the line is on the disk.
-
-    The line is one write to a file opened for appending, so runs that share a file do not mix their lines.
-
-    Raises:
-        ValueError: a number is not finite, which JSON cannot hold; None stands for a figure that is missing.
-    """
-    values = dataclasses.asdict(record) if isinstance(record, Row) else dict(record)
-    line = json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
-        file.write(line.encode("utf-8"))
-        os.fsync(file.fileno())
-
-
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One text and its scores; a line of results.jsonl."""
-
-    task: str
-    """The task, or the baseline: human, judge."""
-    target: str
-    """What was asked for; empty where nothing was."""
-    index: int
-    """Number of the text among those of its target, from 0."""
-    text: str
-    """The text as a reader sees it."""
-    success: float | None
-    """How far it obeys the control, in [0, 1]; None without a control."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """The same for each of several controls, by the name of its task."""
-    paper: dict[str, float] = field(default_factory=dict)
-    """The paper-compatible success of each control, by the name of its task."""
-    nats: float
-    """-log p(text, END) under the judge."""
-    tokens: int
-    """Tokens that the judge predicted, END counted: nats / tokens is the text's fluency."""
-    seed: int
-    """Seed of the target's generation; with it and `index` the text is written again."""
-    seconds: float | None
-    """This text's share of the time that the target's generation took."""
-    network_evaluations: int | None
-    """Denoiser and classifier passes for the batch that the text was in."""
-    config: str
-    """Hash of all that the text and its scores depend on."""
+TEXTS, RUN = "texts.jsonl", "run.json"
+COLUMNS: dict[str, tuple[type, ...]] = {
+    "system": (str,),
+    "task": (str,),
+    "target": (str,),
+    "index": (int,),
+    "text": (str,),
+    "success": (float, int, type(None)),
+    "parts": (dict,),
+    "paper_success": (dict,),
+    "nats": (float, int),
+    "tokens": (int,),
+    "seed": (int,),
+    "seconds": (float, int, type(None)),
+    "passes": (int, type(None)),
+    "copied": (bool, type(None)),
+    "config": (str,),
+}
+"""A line of texts.jsonl, one for each text: who wrote it (`system`), for which `task` and `target`, how far it does what was
+asked (`success` in [0, 1], of each of several controls in `parts`, as the paper counts it in `paper_success`), -log p under the
+judge over so many `tokens`, END counted, what it cost, and a hash of all that it depends on (`config`)."""
+REFERENCES = {
+    "human": "human (dev), as written",
+    "human in vocabulary": "human (dev), model's vocabulary",
+    "judge": "judge's own samples",
+}
+"""Tasks that stand in every evaluation, to compare with, and what they are called."""
 
 
-class Results:
-    """The samples in a file, by task and target.
-
-    Args:
-        path: the file; it need not exist.
-        config: hash of this evaluation's settings; a task with settings of its own appends theirs after a
-            hyphen.
+def read_texts(folder: str | Path) -> pd.DataFrame:
+    """The texts of an evaluation, with the columns of `COLUMNS`; what a killed process left of a last line is dropped.
 
     Raises:
-        UserError: the file holds samples of other settings, or a line that is no sample.
+        UserError: if there are none, or a line is no text with its scores.
     """
-
-    def __init__(self, path: str | Path, config: str) -> None:
-        self.path = Path(path)
-        self.config = config
-        self._samples: dict[tuple[str, str], dict[int, Sample]] = {}
-        for number, line in enumerate(_whole_lines(self.path), start=1):
-            sample = _read(line, f"Line {number} of {self.path}")
-            if sample.config.partition("-")[0] != config:
-                raise self._mixed()
-            self._keep(sample)
-
-    def _mixed(self) -> UserError:
-        return UserError(
-            f"{self.path} holds results with other settings, another model, judge or corpus; give --out another folder."
-        )
-
-    def _keep(self, sample: Sample) -> bool:
-        """Whether the sample is new."""
-        group = self._samples.setdefault((sample.task, sample.target), {})
-        return group.setdefault(sample.index, sample) is sample
-
-    def get(self, task: str, target: str, n: int, config: str) -> list[Sample] | None:
-        """The samples 0 .. n - 1 of a target if all of them are there, else None.
-
-        Raises:
-            UserError: there are some, but with other settings of the task.
-        """
-        group = self._samples.get((task, target), {})
-        if any(sample.config != config for sample in group.values()):
-            raise self._mixed()
-        return [group[i] for i in range(n)] if all(i in group for i in range(n)) else None
-
-    def add(self, samples: Sequence[Sample]) -> None:
-        """Append the samples that are not there yet; on return they are on the disk."""
-        for sample in samples:
-            if self._keep(sample):
-                append_jsonl(self.path, asdict(sample))
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of the file; what a killed process left of its last one is cut off."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        logger.warning("The last line of %s was cut short and is dropped.", path)
-        with path.open("r+b") as file:
-            file.truncate(end)
-    # Not splitlines, which would also split at separators that JSON leaves inside a text.
-    return data[:end].decode("utf-8", errors="replace").split("\n")[:-1]
-
-
-def _read(line: str, where: str) -> Sample:
+    path = Path(folder) / TEXTS
     try:
-        values: Any = json.loads(line)
-        return Sample(**values)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{where} is no result of an evaluation ({error}).") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); diffusion-lm evaluate writes it.") from None
+    whole = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
+    if len(data) > data.rfind(b"\n") + 1:
+        logger.warning("The last line of %s was cut short and is dropped.", path)
+    # Not splitlines, which would also split at separators that JSON leaves inside a text.
+    records = [_record(line, f"Line {row} of {path}") for row, line in enumerate(whole.split("\n")[:-1], 1)]
+    frame = pd.DataFrame(records, columns=list(COLUMNS))
+    frame = frame.astype({"success": float, "nats": float, "seconds": float, "passes": float})
+    return frame.drop_duplicates(["system", "task", "target", "index"], ignore_index=True)
 
 
-RESAMPLES = 10_000
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+        wrong = [name for name, kinds in COLUMNS.items() if not isinstance(values.get(name), kinds)]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} is missing or odd")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{where} is no text of an evaluation ({error}).") from None
+    return {name: values.get(name) for name in COLUMNS}
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationRow(Row):
-    """A row with what the table has no column for."""
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """What run.json says of an evaluation.
 
-    task: str = ""
-    """Name of the task, or who wrote where there is none: human, judge."""
-    system: str = ""
-    """Who wrote the texts."""
-    distinct_2_count: int | None = None
-    """Number of different word pairs."""
-    diversity_n: int | None = None
-    """Number of texts that the distinct counts and self-BLEU are of."""
-    success_interval: tuple[float, float] | None = None
-    """95 % interval of `success`: percentiles of the bootstrap over targets."""
-    success_paper_interval: tuple[float, float] | None = None
-    """The same of `success_paper`; None where several controls are asked for at once."""
-    nats_interval: tuple[float, float] | None = None
-    """The same of `nats_per_token`; over texts where there are no targets."""
-    parts: dict[str, float] = field(default_factory=dict)
-    """Mean success of each of several controls, by the name of its task."""
-    parts_interval: dict[str, tuple[float, float] | None] = field(default_factory=dict)
-    """The 95 % interval of each of `parts`."""
-    parts_paper: dict[str, float] = field(default_factory=dict)
-    """Mean paper-compatible success of each of several controls."""
-    outside_n: int | None = None
-    """Number of texts that `outside_nats` is of."""
-    targets: int | None = None
-    """Number of targets tried."""
-    targets_in_all: int | None = None
-    """Number of targets that there are."""
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    run = read_json(Path(folder) / RUN)
+    if not isinstance(run, dict) or not {"system", "config", "hash", "human_nats", "targets"} <= run.keys():
+        raise UserError(f"{Path(folder) / RUN} is of no evaluation; the same diffusion-lm evaluate writes it anew.")
+    return run
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class TargetScore:
-    """One target of a task."""
+class Context:
+    """What figures depend on beside the texts of their row."""
 
-    target: str
-    success: float | None
-    nats_per_token: float
-    n: int
-    parts: dict[str, float] = field(default_factory=dict)
-    """Mean success of each of several controls, by the name of its task."""
-    paper: dict[str, float] = field(default_factory=dict)
-    """Mean paper-compatible success of each control, by the name of its task."""
+    human_nats: float | None = None
+    """Nats a token of human text."""
+    n: int = 1000
+    """The most texts whose diversity is measured."""
+    seed: int = 0
+    targets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """By task: how many targets there are (`of`)."""
+    outside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By task: what pretrained models measured."""
+
+    @staticmethod
+    def of(run: Mapping[str, Any]) -> Context:
+        """That of run.json."""
+        config = run["config"]
+        return Context(run["human_nats"], config["n"], config["seed"], run["targets"], run.get("outside") or {})
+
+
+Measure = Callable[[pd.DataFrame, Context], Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a row, and how it is printed."""
+
+    head: str
+    form: str
+    of: Measure
+
+
+METRICS: dict[str, Metric] = {}
+"""The figures by the name of their column."""
+
+
+def metric(head: str, form: str) -> Callable[[Measure], Measure]:
+    """Register a function as a figure: a column of `table`, of what is printed and of the report."""
+
+    def register(measure: Measure) -> Measure:
+        METRICS[measure.__name__] = Metric(head, form, measure)
+        return measure
+
+    return register
+
+
+@metric("nats/token", "{:.3f}")
+def nats(rows: pd.DataFrame, context: Context) -> float:
+    """Fluency: the judge's nats a token, END counted."""
+    return float(rows["nats"].sum() / rows["tokens"].sum())
+
+
+@metric("vs human", "{:+.3f}")
+def against_human(rows: pd.DataFrame, context: Context) -> float | None:
+    """Nats a token above human text; negative where the judge likes the system better."""
+    return None if context.human_nats is None else nats(rows, context) - context.human_nats
+
+
+@metric("success %", "{:.1%}")
+def success(rows: pd.DataFrame, context: Context) -> float | None:
+    """Mean over the targets of the share of their texts that do what was asked, in [0, 1]."""
+    return _mean(rows["success"].groupby(rows["target"]).mean())
+
+
+@metric("paper-compatible %", "{:.1%}")
+def success_paper(rows: pd.DataFrame, context: Context) -> float | None:
+    """The same as the paper's evaluator counts it, which rewrites the text first; of several controls each by itself."""
+    by_target = _by_target(rows, "paper_success")
+    return _mean(by_target[rows["task"].iloc[0]]) if rows["task"].iloc[0] in by_target else None
+
+
+@metric("distinct-1", "{:,}")
+def distinct_1(rows: pd.DataFrame, context: Context) -> int:
+    """Number of distinct words."""
+    return distinct(_words(rows, context), 1).count
+
+
+@metric("distinct-2", "{:.3f}")
+def distinct_2(rows: pd.DataFrame, context: Context) -> float:
+    """Distinct word pairs over all word pairs."""
+    return distinct(_words(rows, context), 2).ratio
+
+
+@metric("pairs", "{:,}")
+def distinct_2_count(rows: pd.DataFrame, context: Context) -> int:
+    """Number of distinct word pairs."""
+    return distinct(_words(rows, context), 2).count
+
+
+@metric("self-BLEU", "{:.1f}")
+def self_bleu(rows: pd.DataFrame, context: Context) -> float | None:
+    """Mean BLEU-4 of each text against the others, 0 to 100."""
+    words = _words(rows, context)
+    return None if len(words) < 2 else mean_self_bleu(words, sample=None)
+
+
+@metric("MAUVE", "{:.3f}")
+def mauve(rows: pd.DataFrame, context: Context) -> float | None:
+    """MAUVE against human text of the dev split, in [0, 1]; of human text, against other such text."""
+    return _outside(rows, context, "mauve")
+
+
+@metric("MAUVE, train", "{:.3f}")
+def mauve_train(rows: pd.DataFrame, context: Context) -> float | None:
+    """The same against human text of the training split."""
+    return _outside(rows, context, "mauve_train")
+
+
+@metric("outside nats", "{:.3f}")
+def outside_nats(rows: pd.DataFrame, context: Context) -> float | None:
+    """Nats a token under a language model that never read the corpus."""
+    return _outside(rows, context, "outside_nats")
+
+
+@metric("verbatim %", "{:.1%}")
+def verbatim(rows: pd.DataFrame, context: Context) -> float | None:
+    """Share of the texts that stand in the training corpus, in [0, 1]; white space does not count."""
+    return _mean(rows["copied"].dropna().astype(float))
+
+
+@metric("passes", "{:,.0f}")
+def passes(rows: pd.DataFrame, context: Context) -> float | None:
+    """Passes of networks a batch of texts."""
+    return _known(rows["passes"].max())
+
+
+@metric("seconds", "{:,.1f}")
+def seconds(rows: pd.DataFrame, context: Context) -> float | None:
+    """Wall-clock time to generate all texts."""
+    return _known(rows["seconds"].sum(min_count=1))
+
+
+@metric("n", "{:,}")
+def n(rows: pd.DataFrame, context: Context) -> int:
+    """Number of texts."""
+    return len(rows)
+
+
+@metric("seed", "{}")
+def seed(rows: pd.DataFrame, context: Context) -> int:
+    """Seed of the evaluation."""
+    return context.seed
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _mean(values: pd.Series) -> float | None:
+    return _known(values.mean())
+
+
+def _outside(rows: pd.DataFrame, context: Context, name: str) -> float | None:
+    return context.outside.get(rows["task"].iloc[0], {}).get(name)
+
+
+def _words(rows: pd.DataFrame, context: Context) -> list[list[str]]:
+    """The words of at most `context.n` of the texts; more texts have more different words."""
+    return [words_of(text) for text in some_of(list(rows["text"]), context.n, context.seed)]
+
+
+def _by_target(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The mean of each entry of a column of dicts over the texts of each target; targets down, entries across."""
+    entries = pd.DataFrame.from_records(list(rows[column]), index=rows.index)
+    return entries.groupby(rows["target"], sort=False).mean()
 
 
 def some_of(texts: Sequence[str], most: int, seed: int) -> list[str]:
@@ -293,49 +278,64 @@ def some_of(texts: Sequence[str], most: int, seed: int) -> list[str]:
     return [texts[i] for i in sorted(chosen)]
 
 
-def diversity_of(texts: Sequence[str], most: int, seed: int) -> dict[str, int | float]:
-    """Distinct words and pairs and self-BLEU of at most `most` texts, as fields of `EvaluationRow`."""
-    texts = some_of(texts, most, seed)
-    words = [words_of(text) for text in texts]
-    pairs = distinct(words, 2)
-    figures = {
-        "distinct_1": distinct(words, 1).count,
-        "distinct_2": pairs.ratio,
-        "distinct_2_count": pairs.count,
-        "diversity_n": len(texts),
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+RESAMPLES = 10_000
+
+
+def table(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
+    """A row of `METRICS` for each system and task that was finished, what there is to compare with first.
+
+    With it, what is not printed:
+    `name` of the row; `targets`, how many were tried; `success_low`, `success_high`, and the same of `success_paper` and
+    `nats`: 95 % bootstrap intervals over targets, of free text's nats over texts; `parts`, `parts_low`, `parts_high`,
+    `parts_paper`: of each of several controls by its name.
+    """
+    finished = frame[frame["task"].isin([*REFERENCES, *context.targets])]
+    groups = [rows for _, rows in finished.groupby(["system", "task"], sort=False)]
+    order = list(REFERENCES)
+    groups.sort(key=lambda rows: order.index(rows["task"].iloc[0]) if rows["task"].iloc[0] in order else len(order))
+    return pd.DataFrame([_row(rows, context) for rows in groups])
+
+
+def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:
+    system, task = rows["system"].iloc[0], rows["task"].iloc[0]
+    of = context.targets.get(task, {}).get("of", 1)
+    row = {"system": system, "task": task, "name": row_name(rows, of), "targets": rows["target"].nunique(), "of": of}
+    row |= {name: each.of(rows, context) for name, each in METRICS.items()}
+    by_target = rows.groupby("target", sort=False)
+    units = by_target if by_target.ngroups > 1 else rows.groupby("index")  # texts for one target are alike
+    totals = units[["nats", "tokens"]].sum()
+    row |= _interval("nats", totals["nats"], totals["tokens"], context.seed)
+    row |= _interval("success", by_target["success"].mean(), None, context.seed)
+    paper, parts = _by_target(rows, "paper_success"), _by_target(rows, "parts")
+    row |= _interval("success_paper", paper.get(task, pd.Series(dtype=float)), None, context.seed)
+    ends = {name: _interval("", parts[name], None, context.seed) for name in parts}
+    row |= {
+        "parts": parts.mean().to_dict(),
+        "parts_low": {name: each["_low"] for name, each in ends.items()},
+        "parts_high": {name: each["_high"] for name, each in ends.items()},
+        "parts_paper": paper.mean().to_dict() if len(parts.columns) else {},
     }
-    return figures if len(texts) < 2 else {**figures, "self_bleu": self_bleu(words, sample=None)}
+    return row
 
 
-def target_scores(groups: dict[str, list[Sample]]) -> list[TargetScore]:
-    """The score of each target; success is the mean over its samples."""
-    return [
-        TargetScore(
-            target,
-            _mean_success(samples),
-            nats_per_token(samples),
-            len(samples),
-            _means([sample.parts for sample in samples]),
-            _means([sample.paper for sample in samples]),
-        )
-        for target, samples in groups.items()
-    ]
+def row_name(rows: pd.DataFrame, of: int) -> str:
+    """The task, and how many of its targets were tried."""
+    task, tried = rows["task"].iloc[0], rows["target"].nunique()
+    if of == 1:
+        return REFERENCES.get(task, task)
+    some = "" if tried == of else f"only {tried} of "
+    return f"{task} ({some}{of} targets x {len(rows) // tried})"
 
 
-def nats_per_token(samples: Sequence[Sample]) -> float:
-    """Total nats over total tokens, END counted."""
-    return sum(sample.nats for sample in samples) / sum(sample.tokens for sample in samples)
+def _interval(name: str, values: pd.Series, weights: pd.Series | None, seed: int) -> dict[str, float | None]:
+    kept = values.dropna().to_numpy()
+    ends = bootstrap(kept, np.ones(len(kept)) if weights is None else weights.to_numpy(), seed)
+    return dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
 
 
-def success_of(success: Iterable[float | None], seed: int) -> tuple[float | None, tuple[float, float] | None]:
-    """The mean over the targets' successes, and its 95 % bootstrap interval (None for a single target)."""
-    values = [value for value in success if value is not None]
-    if not values:
-        return None, None
-    return sum(values) / len(values), bootstrap(values, [1] * len(values), seed)
-
-
-def bootstrap(values: Sequence[float], weights: Sequence[float], seed: int) -> tuple[float, float] | None:
+def bootstrap(values: Any, weights: Any, seed: int) -> tuple[float, float] | None:
     """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; None for a single unit."""
     if len(values) < 2:
         return None
@@ -345,184 +345,87 @@ def bootstrap(values: Sequence[float], weights: Sequence[float], seed: int) -> t
     return float(low), float(high)
 
 
-def nats_interval(groups: Mapping[str, Sequence[Sample]], seed: int) -> tuple[float, float] | None:
-    """The 95 % bootstrap interval of the nats a token: over targets, since texts for one target are alike, or else over texts."""
-    units = list(groups.values())
-    if len(units) == 1:
-        units = [[sample] for sample in units[0]]
-    nats = [sum(sample.nats for sample in unit) for unit in units]
-    return bootstrap(nats, [sum(sample.tokens for sample in unit) for unit in units], seed)
+def scores_by_target(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean `success`, `nats` a token and number `n` of texts by system, task and target."""
+    groups = frame.groupby(["system", "task", "target"], sort=False)
+    found = groups.agg(success=("success", "mean"), nats=("nats", "sum"), tokens=("tokens", "sum"), n=("text", "size"))
+    found["nats"] /= found["tokens"]
+    return found.drop(columns="tokens").reset_index()
 
 
-def copied(texts: Iterable[str], training_texts: Iterable[str]) -> set[str]:
-    """Those of the texts that stand in the training set; the training set is streamed, never held."""
-    wanted = {normalise_space(text) for text in texts}
-    return {known for text in training_texts if (known := normalise_space(text)) in wanted}
+def print_table(console: Console, rows: pd.DataFrame, title: str) -> None:
+    """Print rows of figures; a column that no row has measured is left out."""
+    from rich.table import Table
+
+    shown = {name: each for name, each in METRICS.items() if rows[name].notna().any()}
+    made = Table("name", title=title)
+    for each in shown.values():
+        made.add_column(each.head, justify="right")
+    for row in rows.to_dict("records"):
+        made.add_row(row["name"], *(cell(row[name], each.form) for name, each in shown.items()))
+    console.print(made)
 
 
-def originals(words: Iterable[Sequence[str]], training_texts: Iterable[str]) -> list[str]:
-    """The training texts that have just these words, one for each list of words that is found; they are streamed."""
-    wanted = {tuple(each) for each in words}
-    found: dict[tuple[str, ...], str] = {}
-    for text in training_texts:
-        if wanted and (key := tuple(words_of(text))) in wanted:
-            found[key] = text
-    return list(found.values())
+def cell(value: Any, form: str) -> str:
+    """A figure as it is printed; a dash where it was not measured."""
+    return "–" if value is None or pd.isna(value) else form.format(value)
 
 
-def make_row(
-    label: str,
-    groups: dict[str, list[Sample]],
-    *,
-    task: str,
-    system: str,
-    of: int,
-    human: float,
-    copies: AbstractSet[str],
-    most: int,
-    seed: int,
-) -> EvaluationRow:
-    """The row of a system.
-
-    Args:
-        label: its name in the table.
-        groups: its samples by target.
-        task: name of the task.
-        system: who wrote.
-        of: number of targets that there are.
-        human: nats a token of human text.
-        copies: texts that stand in the training set.
-        most: the most texts whose diversity is measured.
-        seed: seed of the evaluation.
-    """
-    samples = [sample for group in groups.values() for sample in group]
-    texts = [sample.text for sample in samples]
-    scores = target_scores(groups)
-    success, interval = success_of((score.success for score in scores), seed)
-    # Of several controls at once the paper counts each by itself.
-    alone = [score.paper.get(task) for score in scores]
-    paper, paper_interval = success_of(alone, seed)
-    parts = _means([score.parts for score in scores])
-    seconds = [sample.seconds for sample in samples if sample.seconds is not None]
-    passes = [s.network_evaluations for s in samples if s.network_evaluations is not None]
-    return EvaluationRow(
-        name=label,
-        task=task,
-        system=system,
-        nats_per_token=nats_per_token(samples),
-        human_nats_per_token=human,
-        success=success,
-        success_interval=interval,
-        success_paper=paper,
-        success_paper_interval=paper_interval,
-        nats_interval=nats_interval(groups, seed),
-        parts=parts,
-        parts_interval={name: success_of((score.parts[name] for score in scores), seed)[1] for name in parts},
-        parts_paper=_means([score.paper for score in scores]) if parts else {},
-        verbatim=verbatim_share(texts, copies),
-        evaluations=max(passes) if passes else None,
-        seconds=sum(seconds) if seconds else None,
-        n=len(texts),
-        seed=seed,
-        targets=len(groups),
-        targets_in_all=of,
-        **diversity_of(texts, most, seed),  # type: ignore[arg-type]
-    )
-
-
-def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each figure that all have."""
-    return {name: sum(each[name] for each in figures) / len(figures) for name in figures[0]}
-
-
-def _mean_success(samples: Sequence[Sample]) -> float | None:
-    values = [sample.success for sample in samples if sample.success is not None]
-    return sum(values) / len(values) if values else None
-
+# -- what is to be said ------------------------------------------------------------------------------------------------
 
 WORST = 5
 
 
-def notes(rows: Sequence[EvaluationRow], left_out: int, scores: Mapping[str, Sequence[TargetScore]]) -> list[str]:
+def notes(rows: pd.DataFrame, by_target: pd.DataFrame, context: Context, left_out: int) -> Iterator[str]:
     """The remarks under the table.
 
     Args:
-        rows: the table; the first is human text as written, the second the same in the model's vocabulary.
+        rows: what `table` gives.
+        by_target: what `scores_by_target` gives.
+        context: of the table.
         left_out: human sentences that are longer than the judge can read.
-        scores: the score of each target, by the name of the row.
     """
-    raw, known = rows[0], rows[1]
-    remarks = [
-        f"Distinct words of the model are to be compared with {known.name!r} ({known.distinct_1:,}), where "
-        f"each word that the model's vocabulary lacks counts as the one word UNK; {raw.name!r} "
-        f"({raw.distinct_1:,}) counts words as people wrote them.",
-        "Distinct pairs: " + "; ".join(f"{row.name} {row.distinct_2_count:,}" for row in rows) + ".",
-    ]
-    for row in rows:
-        if row.diversity_n is not None and row.diversity_n != raw.diversity_n:
-            remarks.append(
-                f"{row.name}: distinct counts and self-BLEU are of {row.diversity_n:,} texts, not "
-                f"{raw.diversity_n:,} as for human text: do not compare them."
+    words = rows.set_index("task")["distinct_1"].groupby(level=0).first()
+    yield (
+        f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r} "
+        f"({words.get('human in vocabulary', 0):,}), where each word that the model's vocabulary lacks counts as the one word "
+        f"UNK; {REFERENCES['human']!r} ({words.get('human', 0):,}) counts words as people wrote them."
+    )
+    measured = rows["n"].clip(upper=context.n)
+    for row, of in zip(rows.to_dict("records"), measured, strict=True):
+        if of != measured.iloc[0]:
+            yield (
+                f"{row['name']}: distinct counts and self-BLEU are of {of:,} texts, not {measured.iloc[0]:,} as for human text: "
+                "do not compare them."
             )
-        elif row.n != row.diversity_n:
-            remarks.append(
-                f"{row.name}: distinct counts and self-BLEU are of a random {row.diversity_n:,} of its {row.n:,} texts."
-            )
-        remarks += _success(row, scores.get(row.name, ()))
+        elif of != row["n"]:
+            yield f"{row['name']}: distinct counts and self-BLEU are of a random {of:,} of its {row['n']:,} texts."
+        if not pd.isna(row["success"]):
+            same = (by_target["system"] == row["system"]) & (by_target["task"] == row["task"])
+            yield _on_success(row, by_target[same])
     if left_out:
-        remarks.append(f"Left out: {left_out} of the human sentences drawn, longer than the judge reads.")
-    return remarks
+        yield f"Left out: {left_out} of the human sentences drawn, longer than the judge reads."
 
 
-def _success(row: EvaluationRow, scores: Sequence[TargetScore]) -> list[str]:
-    if row.success is None or row.targets is None or row.targets_in_all is None:
-        return []
-    text = f"{row.name}: success {row.success:.1%}"
-    if row.success_interval is not None:
-        low, high = row.success_interval
-        text += f", 95 % interval {low:.1%} to {high:.1%} (bootstrap over {row.targets} targets)"
-    for name in set.intersection(*(set(score.parts) for score in scores)) if scores else ():
-        text += f"; {name} by itself {sum(score.parts[name] for score in scores) / len(scores):.1%}"
-    if row.targets < row.targets_in_all:
-        text += f"; only {row.targets} of {row.targets_in_all} targets were tried"
-    missed = sorted((s.success, s.target) for s in scores if s.success is not None and s.success < 1)
-    if missed:
-        text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for share, target in missed[:WORST])
-    return [text + "."]
+def _on_success(row: Mapping[str, Any], scores: pd.DataFrame) -> str:
+    text = f"{row['name']}: success {row['success']:.1%}"
+    if not pd.isna(row["success_low"]):
+        ends = f"{row['success_low']:.1%} to {row['success_high']:.1%}"
+        text += f", 95 % interval {ends} (bootstrap over {row['targets']} targets)"
+    text += "".join(f"; {name} by itself {share:.1%}" for name, share in row["parts"].items())
+    if row["targets"] < row["of"]:
+        text += f"; only {row['targets']} of {row['of']} targets were tried"
+    missed = scores[scores["success"] < 1].sort_values(["success", "target"])[:WORST]
+    if len(missed):
+        worst = zip(missed["target"], missed["success"], strict=True)
+        text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for target, share in worst)
+    return f"{text}."
 
 
-def versus_references(label: str, scores: Mapping[str, ReferenceScores]) -> str:
-    """The remark on a task whose texts were held against references: the figures of each way to choose a text."""
-    figures = "; ".join(
-        f"{name} {each.bleu_4:.1f} / {each.rouge_l:.1f} / {each.cider:.1f} / {each.bert_score:.1f} ({each.n:,} texts)"
-        for name, each in scores.items()
-    )
-    return (
-        f"{label}: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM against the references: {figures}. "
-        "The paper's choice by mbr on aNLG: 7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
-    )
+# -- hashes ------------------------------------------------------------------------------------------------------------
 
 
-def versus_originals(label: str, nats: float, original: float, found: int, train: float, success: float | None) -> str:
-    """The remark on the sentences that targets were taken from.
-
-    Args:
-        label: name of the row.
-        nats: a token of its texts.
-        original: nats a token of the sentences that the targets were taken from.
-        found: how many of these stand in the training split.
-        train: nats a token of random training sentences.
-        success: mean success of the sentences that the targets were taken from, by the same judge.
-    """
-    return (
-        f"{label}: {nats - original:+.3f} nats against the human sentences that its targets were taken from ({original:.3f}). "
-        f"{found} of these stand in the training split, and a judge that was trained on them (without --hold_out) knows them: "
-        f"random training sentences score {train:.3f} under it."
-        + ("" if success is None else f" The sentences' own success is {success:.1%}.")
-    )
-
-
-def settings_hash(values: Mapping[str, Any]) -> str:
+def settings_hash(values: Any) -> str:
     """A hash of settings that JSON can hold; their order does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -3,83 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import and_
+from typing import Any, TypeVar, final
 
 import torch
+from torch import Tensor
 
-from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.evaluation.tasks import PAPER_JUDGES, EvaluateConfig, Task
-from diffusion_lm.generation.settings import clamp_of, guidance_of, sampler_of
-
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
-    from diffusion_lm.model.causal import JudgeLM
-    from diffusion_lm.text.corpus import Corpus
-
-
-class Written(NamedTuple):
-    """The texts for a target, and what they cost."""
-
-    texts: list[str]
-    network_evaluations: int | None = None
-
-
-class Writer(ABC):
-    """A method that `evaluate` holds against the model's targets and scores as it scores the model.
-
-    Attributes:
-        name: what stands in the table.
-        settings: what the texts depend on beyond target and seed; results of other settings are not continued.
-    """
-
-    name: str
-    settings: dict[str, str]
-
-    def check(self, task: str) -> None:
-        """See that it can be asked for a task.
-
-        Raises:
-            UserError: if it cannot.
-        """
-        return
-
-    def samples(self, wanted: int) -> int:
-        """How many texts it writes for a target where `wanted` are asked for."""
-        return wanted
-
-    @abstractmethod
-    def write(self, target: Any, n: int, seed: int) -> Written:
-        """N texts for a target of `evaluation.tasks`; the same seed gives the same texts."""
-
+from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Control, Target
+from diffusion_lm.control.guidance import COMPOSITION, PAPER
+from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
+from diffusion_lm.evaluation.tasks import EvaluateConfig, Task
+from diffusion_lm.evaluation.writer import Writer, Written
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import Decoding, compiled
+from diffusion_lm.model.causal import JudgeLM
+from diffusion_lm.text.corpus import Corpus
 
 JUDGE_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What a system wrote for one target, and what it cost."""
-
-    texts: list[str]
-    success: list[float] | None = None
-    parts: dict[str, list[float]] = field(default_factory=dict)
-    """Success of each of several controls, by the name of its task."""
-    paper: dict[str, list[float]] = field(default_factory=dict)
-    """Paper-compatible success of each control, by the name of its task."""
-    seconds: float | None = None
-    network_evaluations: int | None = None
+T = TypeVar("T")
+Record = dict[str, Any]
+Tick = Callable[[], None]
 
 
 class System(ABC):
     """A source of texts.
 
     Attributes:
-        name: the task in the results.
-        label: the row in the table.
+        task: the task in the results; of free text that is no model's, who wrote.
+        who: who wrote.
         targets: names of the targets, [""] where nothing is asked for.
         of: number of targets that there are; more than `targets` has if only some are tried.
         samples: texts for each target.
@@ -87,55 +45,56 @@ class System(ABC):
         work: how many calls of `tick` a target takes.
     """
 
-    name: str
-    label: str
+    task: str
+    who: str
+    samples: int
     targets: Sequence[str] = ("",)
     of: int = 1
-    samples: int
+    settings: Mapping[str, str]
     work: int = 1
 
-    def __init__(self) -> None:
-        self.settings: dict[str, str] = {}
-
     @abstractmethod
-    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:
-        """The texts for a target; the same seed gives the same texts."""
+    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:
+        """The texts for a target, with what is known of each; the same seed gives the same texts."""
 
 
 @final
 class Human(System):
-    """A seeded subsample of the dev split, as people wrote it.
+    """What people wrote."""
 
-    Sentences that are longer than the judge can read are left out and counted in `left_out`.
-    """
+    who = "human"
+    settings: Mapping[str, str] = {}
 
-    name = "human"
-    label = "human (dev), as written"
+    def __init__(self, task: str, texts: Sequence[str]) -> None:
+        self.task, self.texts, self.samples = task, texts, len(texts)
 
-    def __init__(self, corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> None:
-        super().__init__()
-        drawn = reservoir((document.text for document in corpus.documents("dev")), n, seed)
-        limit = judge.config.max_length
-        self.texts = [text for text in drawn if len(judge.tokenizer.encode_sentence(text)) <= limit]
-        self.left_out = len(drawn) - len(self.texts)
-        self.samples = len(self.texts)
+    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
+        return [{"text": text} for text in self.texts]
 
-    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
-        return Texts(self.texts)
+
+def human_texts(corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> tuple[list[str], int]:
+    """A seeded subsample of the dev split, and how many of it are left out since the judge cannot read so many words."""
+    drawn = reservoir((document.text for document in corpus.documents("dev")), n, seed)
+    limit = judge.config.max_length
+    texts = [text for text in drawn if len(judge.tokenizer.encode_sentence(text)) <= limit]
+    if not texts:
+        raise UserError(
+            f"The judge reads {limit - 2} words, fewer than any human sentence has; train one that reads more."
+        )
+    return texts, len(drawn) - len(texts)
 
 
 @final
 class JudgeSamples(System):
     """The judge as an autoregressive baseline, sampled at temperature 1."""
 
-    name = "judge"
-    label = "judge's own samples"
+    task = who = "judge"
+    settings: Mapping[str, str] = {}
 
     def __init__(self, judge: JudgeLM, n: int) -> None:
-        super().__init__()
         self.judge, self.samples = judge, n
 
-    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
+    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
         started = time.perf_counter()
         generator = torch.Generator(self.judge.embedding.weight.device).manual_seed(seed)
         ids: list[list[int]] = []
@@ -143,90 +102,129 @@ class JudgeSamples(System):
             ids += self.judge.sample(min(JUDGE_BATCH, self.samples - len(ids)), generator)
         texts = [self.judge.tokenizer.decode(sentence) for sentence in ids]
         # One pass a word and one for END; the longest sentence of a batch decides.
-        evaluations = max(len(sentence) for sentence in ids) - 1
-        return Texts(texts, seconds=time.perf_counter() - started, network_evaluations=evaluations)
+        return _costing(texts, time.perf_counter() - started, max(len(sentence) for sentence in ids) - 1)
+
+
+def _costing(texts: Sequence[str], seconds: float, passes: int | None) -> list[Record]:
+    return [{"text": text, "seconds": seconds / len(texts), "passes": passes} for text in texts]
 
 
 @final
 class Model(System):
-    """The model on a task, or a writer in its place; every control is checked before the first text is written."""
+    """The model on a task, or a writer in its place; every control is compiled before the first text is written.
 
-    def __init__(self, lm: DiffusionLM, task: Task[Any], config: EvaluateConfig, writer: Writer | None = None) -> None:
-        super().__init__()
-        self.writer = writer
+    Attributes:
+        asked: the target of each control, by the name of what is asked.
+        decoding: how texts are drawn; empty for a writer.
+    """
+
+    def __init__(
+        self, lm: DiffusionLM, task: Task, config: EvaluateConfig, who: str, writer: Writer | None = None
+    ) -> None:
+        self.lm, self.config, self.writer, self.task, self.who = lm, config, writer, task.name, who
         if writer is not None:
             writer.check(task.name)
-        targets = task.targets()
-        chosen = spread(targets, config.limit_targets)
-        self.lm, self.task, self.config = lm, task, config
-        self.name, self.samples, self.of = task.name, task.samples, len(targets)
-        self.controls = {str(target): task.control(target) for target in chosen}
-        self.targets = list(self.controls)
-        self.settings = task.settings() if writer is None else {**task.settings(), **writer.settings}
-        self.asked = {str(target): target for target in chosen}
+        targets = task.targets(lm, config.targets.get(task.name))
+        self.of, self.targets = len(targets), spread(list(targets), config.limit_targets)
+        self.asked = {name: targets[name] for name in self.targets}
+        self.kinds = kinds = task.controls
+        self.controls = {
+            name: {part: kinds[part].of_target(target, config) for part, target in asked.items()}
+            for name, asked in self.asked.items()
+        }
+        assets = {asset for kind in kinds.values() for asset in kind.assets(config) if lm.has(asset)}
+        self.settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
+        self.settings["targets"] = settings_hash(list(targets))
+        self.samples = config.samples_per_target if kinds else config.n
+        self._given = config.decoding(task.name if task.name in PAPER else COMPOSITION)
+        fitted = [self._fitted(name) for name in self.targets]
+        self.work = int(fitted[0].steps or 1) * math.ceil(self.samples / config.batch_size)
+        self.decoding = "; ".join(dict.fromkeys(map(str, fitted)))
         if writer is not None:
-            self.samples = writer.samples(self.samples)
-        free = all(control is None for control in self.controls.values())
-        self.guidance = None if free else guidance_of(config, task.guided_as)
-        self.words = {str(target): words for target in chosen if (words := task.words(target))}
-        self.work = config.steps * -(-task.samples // config.batch_size)
-        self.bound = {name: control and control.bind(lm) for name, control in self.controls.items()}
-        for control in self.bound.values():
-            if control is not None:
-                control.canvas(Canvas(lm.max_words))
+            self.settings = {**self.settings, **writer.settings}
+            self.samples, self.work, self.decoding = writer.samples(self.samples), 1, ""
 
-    @property
-    def label(self) -> str:  # type: ignore[override]
-        """The task, and how many of its targets were tried."""
-        if self.of == 1:
-            return self.name
-        some = "" if len(self.targets) == self.of else f"only {len(self.targets)} of "
-        who = "" if self.writer is None else f"{self.writer.name}: "
-        return f"{who}{self.name} ({some}{self.of} targets x {self.samples})"
+    def whole(self, target: str) -> Control | None:
+        """All that is asked of a text; None for free text."""
+        parts = list(self.controls[target].values())
+        return reduce(and_, parts) if parts else None
+
+    def _fitted(self, target: str) -> Decoding:
+        """How texts of a target are drawn.
+
+        Raises:
+            UserError: if the model cannot be held to it.
+        """
+        programs = compiled(self.lm, 1, self.whole(target), torch.Generator().manual_seed(0)).programs
+        return self._given.fitted(programs, self.lm.denoiser.predicts_words)
+
+    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
+        started = time.perf_counter()
+        if self.writer is None:
+            generation = self.lm.generate(
+                self.samples,
+                self.whole(target),
+                **vars(self._given),
+                seed=seed,
+                batch_size=self.config.batch_size,
+                callback=lambda step: tick(),
+            )
+            texts, passes = Written(generation.texts, generation.network_evaluations)
+        else:
+            texts, passes = self.writer.write(self.asked[target], self.samples, seed)
+            tick()
+        if len(texts) != self.samples:
+            raise UserError(f"{self.who} wrote {len(texts)} texts for {target!r}, not the {self.samples} asked for.")
+        seconds = time.perf_counter() - started
+        records = _costing(texts, seconds, passes)
+        for record, scores in zip(records, self.scores(target, texts), strict=True):
+            record |= scores
+        return records
+
+    def success(self, target: str, texts: Sequence[str]) -> dict[str, Tensor]:
+        """How far each text does what each control asks, [B]."""
+        return {name: control.success(texts) for name, control in self.controls[target].items()}
+
+    def scores(self, target: str, texts: Sequence[str]) -> list[Record]:
+        """How far each text does what is asked: in all, by control where there are several, and as the paper counts it."""
+        parts = self.success(target, texts)
+        if not parts:
+            return [{} for _ in texts]
+        kinds, asked = self.kinds, self.asked[target]
+        judged = {name: kinds[name].paper_success(asked[name], texts) for name in parts}
+        success = torch.stack(list(parts.values())).prod(0)
+        return [
+            {
+                "success": float(success[i]),
+                "parts": {name: float(values[i]) for name, values in parts.items()} if len(parts) > 1 else {},
+                "paper_success": {name: float(values[i]) for name, values in judged.items() if values is not None},
+            }
+            for i in range(len(texts))
+        ]
+
+    def originals(self) -> dict[str, tuple[str, ...]]:
+        """The words of the human sentence that each target was taken from, where they are known."""
+        words = {
+            name: max((t.words for t in asked.values()), key=len, default=()) for name, asked in self.asked.items()
+        }
+        return {name: each for name, each in words.items() if each}
 
     def success_of_originals(self) -> float | None:
-        """Mean success of the human sentences that the targets were taken from; None where they are not known."""
-        scores = [
-            float(control.success([" ".join(words)])[0])
-            for target, words in self.words.items()
-            if (control := self.bound[target]) is not None
+        """Mean success of those sentences; None where they are not known."""
+        found = [
+            float(torch.stack(list(self.success(name, [" ".join(words)]).values())).prod())
+            for name, words in self.originals().items()
         ]
-        return sum(scores) / len(scores) if scores else None
+        return sum(found) / len(found) if found else None
 
-    def write(self, target: str, seed: int, tick: Callable[[], None]) -> Texts:  # noqa: D102
-        if self.writer is None:
-            return self._scored(target, *self._generated(target, seed, tick))
-        started = time.perf_counter()
-        texts, evaluations = self.writer.write(self.asked[target], self.samples, seed)
-        for _ in range(self.work):
-            tick()
-        return self._scored(target, texts, time.perf_counter() - started, evaluations)
-
-    def _generated(self, target: str, seed: int, tick: Callable[[], None]) -> tuple[list[str], float, int | None]:
-        generation = self.lm.generate(
-            self.samples,
-            self.controls[target],
-            steps=self.config.steps,
-            sampler=sampler_of(self.config),
-            clamp=clamp_of(self.config),
-            guidance=self.guidance,
-            seed=seed,
-            batch_size=self.config.batch_size,
-            callback=lambda step: tick(),
-        )
-        return generation.texts, generation.seconds, generation.network_evaluations
-
-    def _scored(self, target: str, texts: list[str], seconds: float, evaluations: int | None) -> Texts:
-        control = self.bound[target]
-        if control is None:
-            return Texts(texts, seconds=seconds, network_evaluations=evaluations)
-        wanted = self.task.parts(self.asked[target])
-        parts = {}
-        if len(wanted) > 1:
-            controls = zip(wanted, control.parts(), strict=True)
-            parts = {name: part.success(texts).tolist() for name, part in controls}
-        paper = {name: PAPER_JUDGES[name](part, texts) for name, part in wanted.items() if name in PAPER_JUDGES}
-        return Texts(texts, control.success(texts).tolist(), parts, paper, seconds, evaluations)
+    def references(self) -> dict[str, tuple[type[Control], Target]]:
+        """By the name of what is asked: the control and the target for which people wrote something, where they did."""
+        return {
+            name: (self.kinds[part], target)
+            for name, asked in self.asked.items()
+            for part, target in asked.items()
+            if target.references
+        }
 
 
 def target_seed(seed: int, task: str, target: str) -> int:
@@ -234,7 +232,7 @@ def target_seed(seed: int, task: str, target: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{task}\n{target}".encode()).digest()[:4], "big")
 
 
-def spread(targets: Sequence[Any], limit: int | None) -> list[Any]:
+def spread(targets: Sequence[T], limit: int | None) -> list[T]:
     """`limit` of the targets at even distances, since targets of a kind stand together."""
     if limit is None or limit >= len(targets):
         return list(targets)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,12 @@ TRAIN = [
 DEV = [*(f"{name} serves cheap Thai food." for name in ("Pavo", "Ida", "Zebra")), "Ida is a pub in Oslo."]
 
 
+def write_lines(path: Path, *records: Any) -> str:
+    """A file of JSON lines."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return str(path)
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny corpus, a tiny random model with its classifier, and a tiny random judge."""
@@ -37,7 +45,16 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts[5:9] = 1
     lm = DiffusionLM.new(ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=16), tokenizer, counts)
     lm.save_pretrained(folder / "lm")
-    shape = AttributeConfig(FIELDS, 4, 16, lm.config.schedule, lm.fingerprint, width=16, layers=1, heads=2)
+    shape = AttributeConfig(
+        fields=FIELDS,
+        embedding_dim=4,
+        max_length=16,
+        schedule=lm.config.schedule,
+        lm=lm.fingerprint,
+        width=16,
+        layers=1,
+        heads=2,
+    )
     AttributeModel(shape).save_pretrained(folder / "lm" / "controls" / "attribute")
     judge_shape = JudgeConfig(tokenizer.vocab_size, width=8, layers=1, heads=2, max_length=32)
     JudgeLM(judge_shape, tokenizer).save_pretrained(folder / "judge")
@@ -50,9 +67,9 @@ def config(parts: Path, tmp_path: Path) -> EvaluateConfig:
         model=str(parts / "lm"),
         judge=str(parts / "judge"),
         corpus=CorpusConfig(str(parts / "corpus")),
+        targets={"length": write_lines(tmp_path / "lengths.jsonl", *({"length": words} for words in (3, 4, 5)))},
         n=4,
         samples_per_target=3,
-        lengths=(3, 5),
         steps=3,
         device="cpu",
         out=str(tmp_path / "out"),

@@ -10,12 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from diffusion_lm.evaluation.run import evaluate
+from diffusion_lm.evaluation.scores import read_run, read_texts
 from diffusion_lm.evaluation.tasks import EvaluateConfig
 
 
 def texts(out: str) -> list[tuple[str, str, int, str]]:
-    lines = map(json.loads, Path(out, "results.jsonl").read_text().splitlines())
-    return sorted((line["task"], line["target"], line["index"], line["text"]) for line in lines)
+    frame = read_texts(out)[["task", "target", "index", "text"]]
+    return sorted(frame.itertuples(index=False, name=None))
 
 
 def test_two_processes_write_what_one_writes(config: EvaluateConfig, tmp_path: Path) -> None:
@@ -33,5 +34,5 @@ def test_two_processes_write_what_one_writes(config: EvaluateConfig, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert texts(str(tmp_path / "two")) == texts(alone.out)
-    rows = [json.loads(Path(tmp_path, who, "summary.json").read_text())["rows"] for who in ("one", "two")]
-    assert [row["nats_per_token"] for row in rows[0]] == [row["nats_per_token"] for row in rows[1]]
+    one, two = (read_run(str(tmp_path / who)) for who in ("one", "two"))
+    assert one["human_nats"] == two["human_nats"] and one["decoding"] == two["decoding"]
