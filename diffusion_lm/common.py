@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +79,36 @@ class Settings:
                 check_range(field.name, value, **field.metadata[RANGE])
             if field.name == "seed":
                 check_seed(value)
+
+
+class _Outside:
+    """How many blocks of `own_defaults` are open, and the default dtype before the first."""
+
+    lock, blocks = threading.Lock(), 0
+    dtype: Any = None
+
+
+@contextmanager
+def own_defaults() -> Iterator[None]:
+    """New tensors are float32 and on the CPU inside the block, whatever the caller's defaults; also a decorator.
+
+    The default dtype is one for all threads, so the first block that opens sets it and the last that closes puts it back.
+    """
+    import torch
+
+    with _Outside.lock:
+        if not _Outside.blocks:
+            _Outside.dtype = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+        _Outside.blocks += 1
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        with _Outside.lock:
+            _Outside.blocks -= 1
+            if not _Outside.blocks:
+                torch.set_default_dtype(_Outside.dtype)
 
 
 def gpu_multiplies_bf16() -> bool:

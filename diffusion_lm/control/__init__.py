@@ -1,7 +1,7 @@
 """Controls: what is wanted of a text, and how it is combined and followed."""
 
 from diffusion_lm.control.attribute import Attribute, Said
-from diffusion_lm.control.control import Control
+from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
 from diffusion_lm.control.language import Avoid, Keyword
@@ -17,19 +17,19 @@ __all__ = [
     "ASSETS",
     "CONTROLS",
     "Asset",
-    "Energy",
-    "Evidence",
-    "Host",
-    "Program",
     "Attribute",
     "Avoid",
     "Control",
+    "Energy",
+    "Evidence",
     "Guidance",
+    "Host",
     "Infill",
     "Keyword",
     "Latents",
     "Length",
     "Pos",
+    "Program",
     "Regex",
     "Reward",
     "Said",

@@ -66,8 +66,6 @@ class Control(ABC):
     """Whether the flag may be repeated."""
     example: ClassVar[str] = ""
     """A line of a file of targets; empty for a control that is no task of `evaluate`."""
-    draws: ClassVar[bool] = False
-    """Whether chance decides what each sentence is held to, within what all other controls leave possible."""
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
         """Register the control, if it has a name."""
@@ -98,6 +96,11 @@ class Control(ABC):
     @abstractmethod
     def __str__(self) -> str:
         """The control as a flag says it, `food=Japanese`."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether chance decides what each sentence is held to, within what all other controls leave possible."""
+        return False
 
     def parts(self) -> list[Control]:
         """The controls that all have to hold, for a report of each."""
@@ -288,6 +291,10 @@ class And(Control):
             controls[place : place + 1] = [one]
         return controls
 
+    @property
+    def draws(self) -> bool:  # noqa: D102
+        return self.a.draws or self.b.draws
+
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts) * self.b.success(texts)
 
@@ -431,6 +438,22 @@ class Weighted(Control):
             )
             for program in programs
         ]
+
+    @property
+    def draws(self) -> bool:  # noqa: D102
+        return self.a.draws
+
+    def merged(self, other: Control) -> Control | None:
+        """None.
+
+        Raises:
+            UserError: if it would be one with the other, which has another weight, or must not stand beside it.
+        """
+        if self.a.merged(other) or other.merged(self.a):
+            raise UserError(
+                f"{self} and {other} are followed as one; weigh both, {self.weight:g} * (a & b), or neither."
+            )
+        return None
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return self.a.success(texts)

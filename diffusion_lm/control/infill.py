@@ -15,7 +15,7 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
 from diffusion_lm.control.control import Control, Target, Ways, words_of_record
-from diffusion_lm.control.language import check_known
+from diffusion_lm.control.language import check_known, vocabulary
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import join_words, split_words, words_of
@@ -55,8 +55,7 @@ class Infill(Control, name="infill"):
         for context, blank in self._pieces():
             unknown = host.tokenizer.unknown_words(context)
             if unknown and not self.unknown:
-                tokens = [host.tokenizer.token(i) for i in range(host.tokenizer.vocab_size)]
-                check_known(unknown, tokens, "the infill")
+                check_known(unknown, vocabulary(host, "Infilling"), "the infill")
             pieces += [tuple(host.tokenizer.encode(context)), *blank]
         template = tuple(piece for piece in pieces if piece != ())
         return [Program(canvas.with_template(template)) for canvas in canvases]

@@ -6,7 +6,6 @@ import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import final
 
 import torch
@@ -18,7 +17,7 @@ from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import says
-from diffusion_lm.text.spacing import bare, join_words, split_words
+from diffusion_lm.text.spacing import bare, join_words, near_words, split_words
 from diffusion_lm.text.tokenizer import SPECIALS, WordTokenizer
 
 
@@ -115,10 +114,10 @@ def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
     Raises:
         UserError: if one is not; similar words are named.
     """
-    words = {bare(word) for word in known if word}
+    words = dict.fromkeys(bare(word) for word in known if word)
     for word in wanted:
         if word not in words:
-            near = get_close_matches(word, words, n=3)
+            near = near_words(word, words)
             hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
             raise UserError(
                 f"{word!r} in {what}: not in the model's vocabulary of {len(words)} words{hint}; use other words."

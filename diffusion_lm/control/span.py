@@ -86,7 +86,6 @@ class Span(Control, name="span"):
 
     help = "Words that are a constituent, FIRST:LAST:LABEL counted from 1, like 5:8:PP; may be repeated."
     repeats = True
-    draws = True
     example = '{"spans": [[3, 5, "PP"]]}, words 3 to 5 counted from 0'
     spans: str
     """FIRST:LAST:LABEL, words counted from 1: "5:8:PP", or a chain of labels above the same words, "5:8:S+VP"; more than
@@ -95,6 +94,10 @@ class Span(Control, name="span"):
     """Whether the span is followed by the gradient of a latent classifier, as the paper does, and not by what is counted."""
     parser: Callable[[], Parser] = field(default=parser, repr=False, compare=False)
     """Makes the outside judge of success."""
+
+    @property
+    def draws(self) -> bool:  # noqa: D102
+        return True
 
     def wanted(self) -> list[trees.Span]:
         """The spans.

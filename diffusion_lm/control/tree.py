@@ -43,10 +43,9 @@ WEIGHT = 0.8
 though they overlap, so the whole counts too much at 1: less success and less fluency (docs/log.md)."""
 PADDING = "."
 """The word that the original pads a text with before it parses it."""
-PENN_TAGS = frozenset(
-    "$ '' , . : `` -LRB- -RRB- ADD AFX CC CD DT EX FW HYPH IN JJ JJR JJS LS MD NFP NN NNP NNPS NNS PDT POS PRP PRP$ RB "
-    "RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB XX _SP".split()
-)
+_PENN = """$ '' , . : `` -LRB- -RRB- ADD AFX CC CD DT EX FW HYPH IN JJ JJR JJS LS MD NFP NN NNP NNPS NNS PDT POS PRP PRP$ RB
+    RBR RBS RP SYM TO UH VB VBD VBG VBN VBP VBZ WDT WP WP$ WRB XX _SP"""
+PENN_TAGS = frozenset(_PENN.split())
 """What is a tag above one word and no constituent, so that `(NP _)` is a noun phrase."""
 
 

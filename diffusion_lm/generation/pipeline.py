@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError, multiplies_bf16
+from diffusion_lm.common import UserError, multiplies_bf16, own_defaults
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.program import Asset
@@ -49,6 +49,7 @@ class DiffusionLM:
         self._assets: dict[type[Asset], Any] = {}
 
     @classmethod
+    @own_defaults()
     def new(cls, config: ModelConfig, tokenizer: Tokenizer, lengths: Tensor) -> DiffusionLM:
         """An untrained model."""
         return cls(Denoiser(config, tokenizer.vocab_size), tokenizer, lengths)
@@ -156,6 +157,7 @@ class DiffusionLM:
         """Whether such an asset was saved with this model."""
         return self.folder is not None and self.asset_folder(kind).is_dir()
 
+    @own_defaults()
     def asset(self, kind: type[A]) -> A:
         """What was saved with this model for its controls, loaded once and on the model's device.
 
@@ -183,6 +185,7 @@ class DiffusionLM:
         save(folder, KIND, config, weights | {LENGTHS: self.lengths}, self.tokenizer.save)
 
     @staticmethod
+    @own_defaults()
     def from_pretrained(name: str | Path, device: str | torch.device | None = None) -> DiffusionLM:
         """Load a model.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.common import UserError, check_range, check_seed
+from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
 from diffusion_lm.control.control import Control
@@ -215,16 +215,14 @@ def _stacked(columns: Sequence[Iterable[Tensor]], length: int, vectors: Tensor) 
             if out is None:
                 out = vectors.new_zeros(len(columns), length, part.shape[-1])
             words = out[row, 1 : 1 + len(part)] if part.ndim == 2 else out[row]
-            words += part.to(vectors)
+            words += part[: len(words)].to(vectors) if part.ndim == 2 else part.to(vectors)
     return out
 
 
 class _Batch:
     """A batch while it is sampled: the chain denoiser - programs - known words, and the guide of z_s."""
 
-    def __init__(
-        self, lm: Model, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator
-    ) -> None:
+    def __init__(self, lm: Model, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator) -> None:
         assert decoding.sampler is not None and decoding.guidance is not None
         self.lm, self.generator, self.sampler = lm, generator, decoding.sampler
         self.programs = asked.programs
@@ -341,8 +339,8 @@ class _Batch:
         logits = torch.where(free[..., None], logits, one_hot)
         if self.likelihoods and float(t[0]) >= OPEN:
             self.evidence = self._evidence(logits)
-        if self.columns is not None:
-            logits = logits + self.columns
+        if self.columns is not None:  # words that are known stay, whatever is said of them
+            logits = torch.where(free[..., None], logits + self.columns, logits)
         for automaton, rows in self.automata:
             if len(rows) == len(logits):
                 logits = automaton.constrain(logits, self.mask, self.generator)
@@ -369,6 +367,7 @@ class _Batch:
 
 
 @torch.no_grad()
+@own_defaults()
 def generate(
     lm: Model,
     n: int,
@@ -386,22 +385,21 @@ def generate(
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    with torch.device("cpu"):  # whatever default the caller has set
-        asked = compiled(lm, n, control, generator)
-        decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
-        logger.info("Decoding with %s.", decoding)
-        layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
-        ids: list[list[int]] = [[] for _ in range(n)]
-        evaluations, lengths = 0, layout.mask.sum(-1)
-        # Sentences of like length share a batch, so that little of it is padding.
-        for rows in torch.argsort(lengths, stable=True).split(batch_size):
-            width = int(lengths[rows].max())
-            part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
-            here = Asked([asked.programs[i] for i in rows.tolist()], [asked.groups[i] for i in rows.tolist()])
-            batch = _Batch(lm, here, part, decoding, generator)
-            for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
-                ids[row] = sentence
-            evaluations = batch.evaluations
+    asked = compiled(lm, n, control, generator)
+    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
+    logger.info("Decoding with %s.", decoding)
+    layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
+    ids: list[list[int]] = [[] for _ in range(n)]
+    evaluations, lengths = 0, layout.mask.sum(-1)
+    # Sentences of like length share a batch, so that little of it is padding.
+    for rows in torch.argsort(lengths, stable=True).split(batch_size):
+        width = int(lengths[rows].max())
+        part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
+        here = Asked([asked.programs[i] for i in rows.tolist()], [asked.groups[i] for i in rows.tolist()])
+        batch = _Batch(lm, here, part, decoding, generator)
+        for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
+            ids[row] = sentence
+        evaluations = batch.evaluations
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)

@@ -1,46 +1,31 @@
-"""Generation under controls: facts hold, seeds repeat, guidance does what it says, bad input is refused."""
+"""Generation: facts hold, seeds repeat, every sentence has its own control, defaults fit, and the model is where it was put."""
 
-from __future__ import annotations
-
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffusion_lm.common import UserError
-from diffusion_lm.control import Attribute, Control, Guidance, Infill, Latents, Length
-from diffusion_lm.control.canvas import UNKNOWN
-from diffusion_lm.control.guidance import InnerLoop, Pull, Steered, adagrad_step, sgd_step
-from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SoftClamp
-from diffusion_lm.diffusion.process import Prediction
-from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M
+from diffusion_lm.control import Attribute, Infill, Keyword, Length, Pos, Reward, Span, Tree
+from diffusion_lm.control.attribute import AttributeModel
+from diffusion_lm.control.automaton import Automaton
+from diffusion_lm.control.canvas import UNKNOWN, Canvas
+from diffusion_lm.control.control import Control
+from diffusion_lm.control.guidance import InnerLoop
+from diffusion_lm.control.program import Program
+from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp
+from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Renoise
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.generation.sampling import lay_out
-
-
-@dataclass(frozen=True)
-class Quadratic(Control):
-    """Energy weight |z|^2 / 2, whose gradient is known."""
-
-    weight: float
-
-    def energy(self, latents: Latents) -> Tensor:
-        return self.weight * latents.z.square().flatten(1).sum(-1) / 2
-
-    def success(self, texts: Sequence[str]) -> Tensor:
-        return torch.ones(len(texts))
-
-    def __str__(self) -> str:
-        return "quadratic"
+from diffusion_lm.generation.sampling import FREE, Decoding, compiled, lay_out
+from diffusion_lm.model.denoiser import ModelConfig
+from tests.control.conftest import programs
 
 
 def test_the_same_seed_gives_the_same_text_and_another_another(lm):
-    first, again, other = (lm.generate(5, steps=4, seed=seed).texts for seed in (1, 1, 2))
-    assert first == again
-    assert first != other
+    for control in (None, Keyword("harbour")):
+        first, again, other = (lm.generate(5, control, steps=4, seed=seed).texts for seed in (1, 1, 2))
+        assert first == again != other
 
 
 def test_no_special_word_stands_between_start_and_end(lm):
@@ -59,123 +44,10 @@ def test_lengths_follow_the_corpus(lm):
 @pytest.mark.parametrize("clamp", [HardClamp(), SoftClamp(), NoClamp()])
 def test_length_and_infill_hold_with_every_sampler_and_clamp(lm, sampler, clamp):
     word = lm.tokenizer.token(10)
-    control = (Infill(f"{word} ___{{2}} {word} ___") & Length(9)).bind(lm)
+    control = Infill(f"{word} ___{{2}} {word} ___") & Length(9)
     made = lm.generate(3, control, steps=3, sampler=sampler, clamp=clamp)
     assert control.success(made.texts).tolist() == [1.0] * 3
     assert all(len(words) == 9 and words[0] == words[3] == word for words in made.words)
-
-
-@pytest.mark.parametrize("guidance", [Pull(), InnerLoop(), Guidance.paper("attribute")])
-def test_an_energy_of_zero_changes_no_bit(lm, guidance):
-    free = lm.generate(4, steps=5, seed=3)
-    # The fluency term alone would pull z_s towards its mean.
-    if isinstance(guidance, InnerLoop):
-        guidance = InnerLoop(fluency=0.0)
-    assert lm.generate(4, Quadratic(0.0), steps=5, seed=3, guidance=guidance).ids == free.ids
-
-
-def steered(control: Control) -> Steered:
-    mask = torch.ones(2, 3, dtype=torch.bool)
-    return Steered(control, lambda z, t: Prediction(z, z), mask, torch.eye(4))
-
-
-def test_the_slope_is_the_energys_gradient_and_is_counted():
-    z = torch.randn(2, 3, 4)
-    state = steered(Quadratic(2.0))
-    slope = state.slope(z, torch.full((2,), 0.5))
-    assert slope is not None and state.passes == 1
-    torch.testing.assert_close(slope.gradient, 2 * z)
-    torch.testing.assert_close(slope.energy, z.square().flatten(1).sum(-1))
-
-
-def test_pull_moves_each_sentence_by_rate_times_one_minus_p():
-    z = torch.randn(2, 3, 4)
-    moved = Pull(steps=1, rate=0.7).guide(steered(Quadratic(1.0)))(z, None, torch.full((2,), 0.5))
-    energy = z.square().flatten(1).sum(-1) / 2
-    torch.testing.assert_close((z - moved).flatten(1).norm(dim=1), 0.7 * (1 - torch.exp(-energy)))
-
-
-def test_a_new_adagrad_step_is_the_sign_and_a_kept_one_shrinks():
-    gradient = torch.tensor([3.0, -0.1])
-    state: dict[str, Tensor] = {}
-    torch.testing.assert_close(adagrad_step(gradient, 0.1, state), 0.1 * gradient.sign())
-    torch.testing.assert_close(adagrad_step(gradient, 0.1, state), 0.1 * gradient.sign() / 2**0.5)
-    torch.testing.assert_close(sgd_step(gradient, 0.1, {}), 0.1 * gradient)
-
-
-@pytest.mark.parametrize("control", [Attribute("food", "thai"), ~Attribute("food", "Thai")])
-def test_the_attribute_energy_agrees_with_finite_differences(lm, control):
-    bound = control.bind(lm)
-    z = torch.randn(2, 6, 16, dtype=torch.float32, requires_grad=True)
-    mask = torch.ones(2, 6, dtype=torch.bool)
-    mask[1, 4:] = False
-
-    def energy(at: Tensor) -> Tensor:
-        return bound.energy(Latents(at, torch.tensor([0.3, 0.6]), mask, at, at, lm.embedding.vectors())).sum()
-
-    (gradient,) = torch.autograd.grad(energy(z), z)
-    direction = gradient / gradient.norm()
-    step = 1e-2
-    difference = (energy(z + step * direction) - energy(z - step * direction)) / (2 * step)
-    assert difference.item() == pytest.approx(gradient.norm().item(), rel=2e-2)
-    assert gradient[1, 4:].abs().max() == 0  # what is beyond the sentence does not count
-
-
-def test_following_an_energy_lowers_it(lm):
-    control = Attribute("food", "Thai").bind(lm)
-    z, t = torch.randn(4, 8, 16), torch.full((4,), 0.4)
-    mask = torch.ones(4, 8, dtype=torch.bool)
-    state = Steered(control, lambda z, t: Prediction(z, z), mask, lm.embedding.vectors())
-    before, after = state.slope(z, t), state.slope(Pull(3, 0.5).guide(state)(z, None, t), t)
-    assert bool((after.energy < before.energy).all())
-
-
-def test_the_algebra_is_that_of_probabilities(lm):
-    a, b = Attribute("food", "Thai").bind(lm), Attribute("Type", "bar").bind(lm)
-    z, t, mask = torch.randn(3, 5, 16), torch.full((3,), 0.5), torch.ones(3, 5, dtype=torch.bool)
-    latents = Latents(z, t, mask, z, z, lm.embedding.vectors())
-    p, q = (torch.exp(-c.energy(latents)) for c in (a, b))
-    torch.testing.assert_close(torch.exp(-(a & b).energy(latents)), p * q)
-    torch.testing.assert_close(torch.exp(-(a | b).energy(latents)), p + q - p * q)
-    torch.testing.assert_close(torch.exp(-(~a).energy(latents)), 1 - p)
-    torch.testing.assert_close((3 * a).energy(latents), 3 * a.energy(latents))
-    assert [str(part) for part in (a & b).parts()] == ["food=Thai", "Type=bar"]
-    texts = ["A Thai bar.", "A thai cafe.", "Thailand"]
-    assert (a & b).success(texts).tolist() == [1, 0, 0]
-    assert (a | b).success(texts).tolist() == [1, 1, 0]
-    assert (~a).success(texts).tolist() == [0, 0, 1]
-
-
-def test_the_padded_layout_follows_the_papers_length_energy(padded):
-    control = Length(6).bind(padded)
-    vectors = padded.embedding.vectors().detach()
-    x0 = torch.zeros(1, 32, 16)
-    x0[0, 0], x0[0, 7] = vectors[padded.tokenizer.start_id], vectors[padded.tokenizer.end_id]
-    latents = Latents(x0, torch.tensor([0.5]), torch.ones(1, 32, dtype=torch.bool), x0, x0, vectors)
-    assert control.energy(latents).item() == 0
-    assert len(padded.generate(2, Length(6), steps=3)) == 2
-
-
-class FourWords(Control):
-    """Fixes the canvas alone, as controls of syntax by classifier do."""
-
-    def canvas(self, canvas):
-        return canvas.with_words(4)
-
-    def success(self, texts):
-        return torch.ones(len(texts))
-
-    def __str__(self):
-        return "four words"
-
-
-def test_in_the_padded_layout_a_fixed_number_of_words_is_end_and_pad_that_are_known(padded):
-    t = padded.tokenizer
-    layout = lay_out(padded, 2, FourWords(), torch.Generator().manual_seed(0))
-    assert layout.mask.shape == (2, 32) and bool(layout.mask.all())
-    assert layout.known.tolist() == [[t.start_id, *[UNKNOWN] * 4, t.end_id, *[t.pad_id] * 26]] * 2
-    for ids in padded.generate(2, FourWords(), steps=3).ids:
-        assert ids[0] == t.start_id and ids[5:] == [t.end_id, *[t.pad_id] * 26]
 
 
 def test_the_callback_sees_every_step(lm):
@@ -185,67 +57,180 @@ def test_the_callback_sees_every_step(lm):
     assert sorted(row for step in seen[::4] for row in step.rows) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    ("control", "message"),
-    [
-        (Attribute("colour", "red"), "no field 'colour'; the known fields are food, Type, price"),
-        (Attribute("food", "Thia"), "did you mean 'Thai'"),
-        (Infill("xylophone ___"), "'xylophone' in the infill: not in the model's vocabulary"),
-        (Infill("no blank"), "has no blank"),
-        (Infill("___{0}"), "zero words"),
-        (Length(0), "out of range; this model writes 1 to 30 words"),
-        (Length(31), "out of range"),
-        (Length(5) & Length(6), "contradict each other: 5 and 6"),
-        (Length(2) & Infill("___{3}"), "contradicts the infill, which needs exactly 3 words"),
-        (Infill("___") & Infill("___"), "Two infills contradict"),
-        (~Length(5), "combine it with & only"),
-        (Length(5) | Attribute("food", "Thai"), "combine it with & only"),
-    ],
-)
-def test_bad_controls_are_refused_in_a_sentence(lm, control, message):
-    with pytest.raises(UserError, match=message):
-        lm.generate(1, control, steps=1)
+# -- a control of its own for each sentence --------------------------------------------------------------------------
+
+
+def test_every_sentence_does_what_its_own_control_wants(lm):
+    pub = Keyword("cheap") & Length(9)
+    controls = [Length(5), pub, None, Infill("The ___{2}"), pub, Length(12), Attribute("food", "Thai") & Length(4)]
+    written = lm.generate(7, controls, steps=3, seed=0, batch_size=4)
+    for control, text in zip(controls[:6], written.texts, strict=False):
+        assert control is None or control.success([text])[0] == 1
+    assert [len(written.words[i]) for i in (0, 1, 4, 5, 6)] == [5, 9, 9, 12, 4]
+
+
+def test_one_control_for_all_is_the_control_itself_and_a_list_says_whose_place_may_be_taken(lm):
+    one, other = Length(6), Length(7)
+    assert lm.generate(4, [one] * 4, steps=3).texts == lm.generate(4, one, steps=3).texts
+    assert compiled(lm, 5, [one, other, one, None, other], torch.Generator()).groups == [0, 1, 0, FREE, 1]
+    with pytest.raises(UserError, match="2 controls are given for 3"):
+        lm.generate(3, [one, None])
+
+
+class Growing(Control):
+    """Each sentence is a word longer than the one before."""
+
+    def compile(self, host, canvases, generator):
+        return [Program(canvas.with_words(6 + i)) for i, canvas in enumerate(canvases)]
+
+    def success(self, texts):
+        return torch.ones(len(texts))
+
+    def __str__(self):
+        return "growing"
+
+
+def test_what_all_sentences_share_is_done_once(lm, monkeypatch):
+    calls, original = [], Automaton.constrain
+
+    def counted(self, logits, mask, generator=None):
+        calls.append(len(logits))
+        return original(self, logits, mask, generator)
+
+    monkeypatch.setattr(Automaton, "constrain", counted)
+    wanted = Keyword("cheap") & Keyword("the")
+    out = lm.generate(5, Growing() & wanted, steps=3, seed=0)
+    assert calls == [5, 5, 5]
+    assert wanted.success(out.texts).tolist() == [1.0] * 5
+    assert [len(words) for words in out.words] == [6, 7, 8, 9, 10]
+
+
+class Columns(Control):
+    """What it knows of words, [V] or [words, V], and nothing else."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def compile(self, host, canvases, generator):
+        return [Program(canvas, (self.columns,)) for canvas in canvases]
+
+    def success(self, texts):
+        return torch.ones(len(texts))
+
+    def __str__(self):
+        return "columns"
+
+
+def test_columns_of_every_word_add_to_those_of_the_first_words(lm):
+    v, the, cheap = lm.tokenizer.vocab_size, *lm.tokenizer.encode("the cheap")
+    every, first = torch.zeros(v), torch.zeros(2, v)
+    every[the], first[1, cheap] = 500.0, 3000.0
+    for control in (Columns(every) & Columns(first), 0.5 * (Columns(first) & Columns(every)) & Length(5)):
+        for words in lm.generate(3, control & Length(5), steps=2).words:
+            assert words == ["the", "cheap", "the", "the", "the"]
+    # Columns of more words than there are, and a given word that they forbid.
+    assert len(lm.generate(1, Columns(torch.zeros(9, v)) & Length(2), steps=2).words[0]) == 2
+    every[the] = -torch.inf
+    assert lm.generate(2, Columns(every) & Infill("the ___{2}"), steps=2).words[0][0] == "the"
+    (weighted,) = programs(0.5 * (Columns(every) & Columns(first)), lm)
+    torch.testing.assert_close(weighted.columns, (0.5 * every, 0.5 * first))
+
+
+# -- how texts are drawn where nothing is said of it -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("control", "steps", "clamp"),
     [
-        ("config.json", b"{", "damaged or foreign"),
-        ("config.json", b'{"format": 1, "model": {"colour": 1}}', "does not know: colour"),
-        ("tokenizer.json", b"{}", "cannot be read as a tokenizer"),
-        ("model.safetensors", b"123", "truncated or damaged"),
-        ("model.safetensors", None, "is missing"),
+        (None, 200, SampledClamp()),
+        (Pos("DET NOUN"), 76, SoftClamp(temperature=0.7)),
+        (Tree("(S (NP _) (VP _))") & Keyword("cheap"), 76, SoftClamp(temperature=0.7)),
+        (Span("1:2:NP"), 76, SoftClamp(temperature=0.7)),
+        (Keyword("cheap") & Length(6), 50, SampledClamp(temperature=0.7)),
+        (Attribute("food", "Thai"), 100, SampledClamp()),
+        (Pos("DET NOUN", by_classifier=True), 100, SampledClamp()),
+        (Reward(lambda texts: [0.0] * len(texts)), 100, SampledClamp()),
+        (Length(6), 100, SampledClamp(temperature=0.9)),
+        (Infill("The ___"), 100, SampledClamp(temperature=0.9)),
     ],
+    ids=str,
 )
-def test_bad_checkpoints_are_refused_in_a_sentence(lm, tmp_path, name, content, message):
-    folder = tmp_path / "model"
-    shutil.copytree(lm.folder, folder)
-    if content is None:
-        (folder / name).unlink()
-    else:
-        (folder / name).write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        DiffusionLM.from_pretrained(folder)
+def test_defaults_fit_what_is_asked_and_flags_beat_them(lm, control, steps, clamp):
+    asked = compiled(lm, 1, control, torch.Generator().manual_seed(0)).programs
+    found = Decoding().fitted(asked, predicts_words=True)
+    assert (found.steps, found.clamp, type(found.sampler)) == (steps, clamp, Renoise)
+    paper = Decoding().fitted(asked, predicts_words=False)
+    assert (paper.steps, type(paper.clamp)) == (200, HardClamp)
+    own = Decoding(7, DDIM(), NoClamp(), InnerLoop())
+    assert own.fitted(asked, predicts_words=True) == own
 
 
-def test_a_missing_model_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no model 'nonsense'"):
-        DiffusionLM.from_pretrained("nonsense")
-    with pytest.raises(UserError, match="is not a model"):
-        DiffusionLM.from_pretrained(tmp_path)
+def test_a_model_is_asked_what_fits_it(lm):
+    assert lm.generate(1, Length(3)).decoding.steps == 100
+    config = ModelConfig(width=16, layers=1, heads=2, objective="simple")
+    assert DiffusionLM.new(config, lm.tokenizer, lm.lengths).generate(1).decoding.clamp == HardClamp()
 
 
-def test_a_classifier_of_another_model_is_refused(lm, tmp_path):
-    folder = tmp_path / "model"
-    shutil.copytree(lm.folder, folder)
-    other = DiffusionLM.from_pretrained(folder, device="cpu")
-    with torch.no_grad():
-        other.embedding.weight += 1
-    other.save_pretrained(folder)
-    with pytest.raises(UserError, match="another language model"):
-        DiffusionLM.from_pretrained(folder, device="cpu").attribute_model()
+@pytest.mark.parametrize("clamp", [SoftClamp, SampledClamp])
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_temperature_is_above_0_and_finite(clamp, temperature):
+    with pytest.raises(UserError, match=f"temperature .* not {temperature}"):
+        clamp(temperature=temperature)
 
 
-def test_loading_the_classifier_leaves_the_models_weights_alone(lm):
-    lm.attribute_model()
-    assert not any("attribute" in name for name in lm.state_dict())
+# -- the model ------------------------------------------------------------------------------------------------------
+
+MIXED = [Attribute("food", "Thai"), Keyword("cheap"), Pos("DET NOUN VERB"), Span("1:2:NP") & Length(9), None]
+
+
+def mixed(lm):
+    return lm.generate(5, MIXED, steps=4, seed=5).texts
+
+
+def test_what_a_control_has_learned_moves_with_the_model(lm):
+    moved = copy.deepcopy(lm)
+    model = moved.asset(AttributeModel)
+    assert moved.to("meta") is moved and moved.device.type == "meta"
+    assert moved.asset(AttributeModel) is model and {p.device.type for p in model.parameters()} == {"meta"}
+    assert lm.asset(AttributeModel).pool.weight.device.type == "cpu"
+
+
+def test_the_weights_stay_in_float32(lm):
+    for change in (lm.half, lm.double, lambda: lm.to(torch.float16)):
+        with pytest.raises(UserError, match=r"torch\.float.*bf16"):
+            change()
+    assert lm.denoiser.embedding.weight.dtype == torch.float32
+
+
+def test_the_callers_defaults_change_nothing(lm):
+    wanted = mixed(lm)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        loaded = DiffusionLM.from_pretrained(lm.folder, "cpu")
+        assert mixed(loaded) == mixed(lm) == wanted
+        assert torch.get_default_dtype() == torch.float64 and torch.empty(0).is_meta
+        with pytest.raises(UserError):
+            loaded.generate(1, Length(99))
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+def test_a_copy_and_four_threads_write_what_the_model_writes(lm):
+    wanted = mixed(lm)
+    fresh = DiffusionLM.from_pretrained(lm.folder, "cpu")  # the threads load its assets
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(mixed, [fresh] * 4)) == [wanted] * 4
+    assert mixed(copy.deepcopy(fresh)) == wanted
+
+
+def test_in_the_padded_layout_a_fixed_number_of_words_is_end_and_pad_that_are_known(padded):
+    t, canvas = padded.tokenizer, Canvas(30).with_words(4)
+    layout = lay_out(padded, [canvas] * 2, torch.Generator().manual_seed(0))
+    assert layout.mask.shape == (2, 32) and bool(layout.mask.all())
+    assert layout.known.tolist() == [[t.start_id, *[UNKNOWN] * 4, t.end_id, *[t.pad_id] * 26]] * 2
+    for ids in padded.generate(2, Pos("DET NOUN ADP NOUN", by_classifier=True), steps=3).ids:
+        assert ids[0] == t.start_id and ids[5:] == [t.end_id, *[t.pad_id] * 26]
+    assert len(padded.generate(2, Length(6), steps=3)) == 2

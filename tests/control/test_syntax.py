@@ -1,4 +1,4 @@
-"""Trees and spans: leaves, Bayes' rule on what was counted, drawn trees, latent classifiers, and bad input."""
+"""Trees and spans: leaves, Bayes' rule on what was counted, drawn trees, and success."""
 
 import itertools
 
@@ -6,20 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 
-from diffusion_lm.annotate.tagger import UPOS, Parser
+from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree, spans_of, spans_of_leaves, tree_of
 from diffusion_lm.annotate.trees import Span as Constituent
-from diffusion_lm.common import UserError
-from diffusion_lm.control import Guidance, Infill, Length, Pos, Span, Tree
+from diffusion_lm.control import Guidance, Keyword, Length, Pos, Span, Tree
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Latents
-from diffusion_lm.control.syntax import PosByClassifier, SpanByClassifier, SyntaxConfig, SyntaxModel, TreeByClassifier
-from diffusion_lm.control.tables import LeafChain
-from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.control.leaves import LeafChain, LeafTable
 from diffusion_lm.text.spacing import split_words
-from diffusion_lm.text.toy import sample_toy
-from diffusion_lm.training.tables import Sentence, count_leaves
 from tests.annotate.test_trees import charts
+from tests.control.conftest import programs
 
 
 class AsGiven(Parser):
@@ -30,27 +25,6 @@ class AsGiven(Parser):
 
     def parse(self, sentences):
         return [read_tree(self.tree) for _ in sentences]
-
-
-@pytest.fixture(scope="module")
-def parsed_lm(lm, tmp_path_factory):
-    """The tiny model with counts of the toy grammar's trees and untrained classifiers."""
-    folder = tmp_path_factory.mktemp("parsed")
-    lm.save_pretrained(folder)
-    sentences = [
-        Sentence(lm.tokenizer.encode(d.text), leaves_of(read_tree(d.tree)), d.tags)
-        for d in sample_toy(300, seed=1)
-        if not lm.tokenizer.unknown_words(d.text)
-    ]
-    table = count_leaves(sentences, UPOS, lm.vocab_size, parser="gold", smoothing=0.1, min_count=1, lm=lm.fingerprint)
-    table.save_pretrained(folder / "controls" / "tree")
-    table.tags.save_pretrained(folder / "controls" / "pos")
-    torch.manual_seed(0)
-    config = SyntaxConfig(
-        list(UPOS), ["S", "NP", "VP", "PP"], lm.config.embedding_dim, 32, "sqrt", lm.fingerprint, 16, 1, 2
-    )
-    SyntaxModel(config).save_pretrained(folder / "controls" / "syntax")
-    return DiffusionLM.from_pretrained(folder, "cpu")
 
 
 @given(charts())
@@ -70,18 +44,17 @@ def test_a_leaf_without_a_tag_has_any():
     ]
 
 
-def test_columns_are_tags_times_contexts(parsed_lm):
-    table = parsed_lm.leaf_table()
+def test_columns_are_tags_times_contexts(lm):
+    table = lm.asset(LeafTable)
     leaf = next(leaf for leaf in table.config.leaves if leaf.tag == "DT" and leaf.opens[-1:] == ("NP",))
     kind = table.config.leaves.index(leaf)
-    (the,) = parsed_lm.tokenizer.encode("the")
+    (the,) = lm.tokenizer.encode("the")
     seen = sum(count for word, k, count in table.counts.tolist() if (word, k) == (the, kind))
     all_seen = sum(count for _, k, count in table.counts.tolist() if k == kind)
     tag = table.tags.config.tags.index("DT")
     of_the, of_all = table.tags.alone[the, tag], table.tags.alone[:, tag].sum()
-    expected = (seen + 3 * all_seen / of_all) / (of_the + 3)
     columns = table.columns([leaf])[0] - table.tags.columns(["DT"])[0]
-    torch.testing.assert_close(columns[the].exp(), expected)
+    torch.testing.assert_close(columns[the].exp(), (seen + 3 * all_seen / of_all) / (of_the + 3))
 
 
 def test_the_chain_draws_from_the_exact_posterior():
@@ -91,28 +64,21 @@ def test_the_chain_draws_from_the_exact_posterior():
     emits = torch.rand(3, 2, generator=noise)
     emits /= emits.sum(1, keepdim=True)
     tags = torch.tensor([0, 1, 0])
-    joint = {
-        leaves: float(
-            follows[3, leaves[0]]
-            * follows[leaves[0], leaves[1]]
-            * follows[leaves[1], leaves[2]]
-            * follows[leaves[2], 3]
-            * emits[leaves, tags].prod()
-        )
-        for leaves in itertools.product(range(3), repeat=3)
-    }
+    joint = {}
+    for leaves in itertools.product(range(3), repeat=3):
+        steps = [follows[a, b] for a, b in itertools.pairwise((3, *leaves, 3))]
+        joint[leaves] = float(torch.stack(steps).prod() * emits[leaves, tags].prod())
     drawn = LeafChain(follows, emits).sample(tags, 40_000, 1.0, noise)
     for leaves, p in joint.items():
         share = (drawn == torch.tensor(leaves)).all(1).float().mean().item()
         assert share == pytest.approx(p / sum(joint.values()), abs=0.01)
 
 
-def test_a_tree_fixes_the_length_and_the_words_that_it_names(parsed_lm):
+def test_a_tree_fixes_the_length_and_the_words_that_it_names(lm):
     tree = Tree("(S (NP (NNP _) (NNP _)) (VP (VBZ is) (ADJP (JJ _))) (. .))", weight=1.0)
-    out = parsed_lm.generate(3, tree, steps=3)
-    for words in out.words:
-        assert len(words) == 5 and words[2] == "is" and words[4].strip("\u200b").endswith(".")
-    assert parsed_lm.generate(3, 0.5 * tree & Length(5), steps=2).words[0][2] == "is"
+    for control in (tree, 0.5 * tree & Length(5), tree & Keyword("cheap")):
+        for words in lm.generate(3, control, steps=3).words:
+            assert len(words) == 5 and words[2] == "is" and words[4] == "."
 
 
 def test_success_of_a_tree_is_bracket_f1():
@@ -120,34 +86,38 @@ def test_success_of_a_tree_is_bracket_f1():
     assert Tree(gold, parser=lambda: AsGiven(gold)).success(["a b", ""]).tolist() == [1, 0]
     half = Tree(gold, parser=lambda: AsGiven("(S (NP (NNP a)) (PP (VBZ b)))"))
     assert half.success(["a b"])[0] == pytest.approx(2 / 3)
+    # A phrase of one word is a phrase in success too.
+    assert Tree("(S (NP _) (VP _))", parser=lambda: AsGiven(gold)).success(["a b"]).tolist() == [1]
 
 
-def test_a_phrase_of_one_word_is_a_phrase_in_success_too(parsed_lm):
-    found = "(S (NP (NNP a)) (VP (VBZ b)))"
-    tree = Tree("(S (NP _) (VP _))", parser=lambda: AsGiven(found))
-    assert tree.bind(parsed_lm).success(["a b"]).tolist() == [1]
-    assert TreeByClassifier(of=tree).bind(parsed_lm).success(["a b"]).tolist() == [1]
+def test_every_drawn_tree_has_the_spans(lm):
+    control, table = Span("1:2:NP") & Span("3:6:VP"), lm.asset(LeafTable)
+    numbers = table.trees_with([Constituent(0, 2, "NP"), Constituent(2, 6, "VP")])
+    assert numbers
+    fitting = [0.8 * table.columns(table.tree(number)) for number in numbers]
+    for program in programs(control, lm, 4):
+        assert program.canvas.words == len(program.columns[0])
+        assert any(torch.equal(program.columns[0], columns) for columns in fitting)
 
 
-def test_every_drawn_tree_has_the_spans(parsed_lm):
-    control = Span("1:2:NP 3:7:VP").bind(parsed_lm)
-    wanted = {Constituent(0, 2, "NP"), Constituent(2, 7, "VP")}
-    assert control.usual
-    for tree in control.usual:
-        assert wanted <= set(spans_of_leaves(parsed_lm.leaf_table().tree(tree.number)))
-    generator = torch.Generator().manual_seed(0)
-    length = control.usual[0].words
-    for held in control.drawn(4, Canvas(30, words=length), generator):
-        assert len(held.columns) == length
-    out = parsed_lm.generate(4, Span("1:2:NP") & Length(length), steps=2)
-    assert [len(words) for words in out.words] == [length] * 4
+def test_a_span_beside_a_length_draws_trees_of_that_length(lm):
+    lengths = {
+        int(lm.asset(LeafTable).lengths[tree]) for tree in lm.asset(LeafTable).trees_with([Constituent(0, 2, "NP")])
+    }
+    assert {9, 12} < lengths
+    for control in (Span("1:2:NP") & Length(12), Length(12) & 2 * Span("1:2:NP"), 2 * (Span("1:2:NP") & Length(12))):
+        assert {len(program.columns[0]) for program in programs(control, lm, 9)} == {12}
+        assert {len(words) for words in lm.generate(3, control, steps=2).words} == {12}
+    nines = programs(Span("1:2:NP"), lm, 2, Canvas(30, words=9))
+    assert [len(program.columns[0]) for program in nines] == [9, 9]
 
 
-def test_a_span_that_no_tree_has_there_is_taken_from_elsewhere(parsed_lm):
-    # The toy grammar has no sentence so long that a noun phrase could stand at its 20th word.
-    (held,) = Span("28:29:NP").bind(parsed_lm).drawn(1, Canvas(30), torch.Generator())
-    assert len(held.columns) == 29 and not held.columns[:27].any() and held.columns[27:].any(1).all()
-    assert all(len(words) >= 29 for words in parsed_lm.generate(2, Span("28:29:NP"), steps=1).words)
+def test_a_span_that_no_tree_has_there_is_taken_from_elsewhere(lm):
+    # The toy grammar has no sentence so long that a noun phrase could stand at its 28th word.
+    (program,) = programs(Span("28:29:NP"), lm)
+    (columns,) = program.columns
+    assert len(columns) == 29 and not columns[:27].any() and columns[27:].any(1).all()
+    assert all(len(words) >= 29 for words in lm.generate(2, Span("28:29:NP"), steps=1).words)
 
 
 def test_success_of_a_span_is_its_presence():
@@ -156,81 +126,8 @@ def test_success_of_a_span_is_its_presence():
     assert [str(part) for part in control.parts()] == ["span=1:1:NP", "span=2:2:VP"]
 
 
-def test_parts_of_speech_lean_on_leaves_that_have_them(parsed_lm, monkeypatch):
-    tags = "VERB PROPN ADP ADJ NOUN PUNCT"
-    table = parsed_lm.leaf_table()
-    index = torch.tensor([table.config.universal.index(tag) for tag in tags.split()])
-    drawn = table.chain.sample(index, 20, 0.3, torch.Generator().manual_seed(0))
-    kinds = {(kind, tag) for kind, tag, _ in table.emits.tolist()}
-    assert all((kind, tag) in kinds for row in drawn.tolist() for kind, tag in zip(row, index.tolist(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("control", "message"),
-    [
-        (Span("3:2:NP"), "A span is FIRST:LAST:LABEL"),
-        (Span("x"), "A span is FIRST:LAST:LABEL"),
-        (Span(""), "No span is given"),
-        (Span("1:3:NP 2:4:VP"), "cannot both be constituents"),
-        (Span("1:3:NP 1:3:VP"), "cannot both be constituents"),
-        (Span("1:90:NP"), "ends at word 90, but the model writes at most 30"),
-        (Span("1:2:XX"), "no constituent XX; the constituents are"),
-        (Span("1:9:NP") & Length(5), "no number of words suits all of them"),
-        (Span("1:2:NP") & Tree("(S (NP _ _))"), "leave the span out"),
-        (Tree("(S (NP _ _)"), "breaks at character"),
-        (
-            Tree("(S (NP (QQ _) (ZZ _)))"),
-            "no tag or constituent QQ, ZZ; the constituents are .*, and the tags",
-        ),
-        (Tree("(S (NP unheard _))"), "not in the model's vocabulary"),
-        (Tree("(S (NP _ _))") & Length(3), "Two lengths contradict each other"),
-        (Tree("(NN _)"), "A tag alone is no tree"),
-        (Tree("(S (NP (DT The) (NN _)) (VP _))") & Infill("There ___ ."), "Word 1 of the infill is not"),
-        (Infill("___ .") & Tree("(S (NP (DT The) (NN _)) (VP is))"), "Word 3 of the infill is not"),
-        (TreeByClassifier(of=Tree("(S (XP _ _))")), "knows no constituent"),
-        (PosByClassifier(of=Pos("NOUN FOO")), "knows no tag FOO"),
-    ],
-    ids=str,
-)
-def test_bad_input_is_told_in_one_sentence(control, message, parsed_lm):
-    with pytest.raises(UserError, match=message):
-        parsed_lm.generate(1, control, steps=1)
-
-
-@pytest.mark.parametrize(
-    "control",
-    [
-        PosByClassifier(of=Pos("DET NOUN VERB")),
-        TreeByClassifier(of=Tree("(S (NP (DT _) (NN _)) (VP (VBZ _)))")),
-        SpanByClassifier(of=Span("1:2:NP 3:3:VP")),
-    ],
-    ids=str,
-)
-def test_the_energies_of_classifiers_agree_with_finite_differences(control, parsed_lm):
-    bound = control.bind(parsed_lm)
-    z = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    t, mask = torch.tensor([0.3, 0.6]), torch.ones(2, 5, dtype=torch.bool)
-
-    def energy(at):
-        return bound.energy(Latents(at, t, mask, at, at, at[0])).sum()
-
-    (gradient,) = torch.autograd.grad(energy(z), z)
-    direction = gradient / gradient.norm()
-    step = 1e-2
-    difference = (energy(z + step * direction) - energy(z - step * direction)) / (2 * step)
-    assert difference.item() == pytest.approx(gradient.norm().item(), rel=2e-2)
-
-
-def test_a_tree_labels_every_cell_of_the_chart_and_a_span_its_own(parsed_lm):
-    tree = TreeByClassifier(of=Tree("(S (NP (DT _) (NN _)) (VP (VBZ _)))")).bind(parsed_lm)
-    # First, last, class: chains S, NP, VP, PP are 1 to 4, and 0 is no constituent.
-    assert tree.classes().tolist() == [[0, 0, 0], [0, 1, 2], [0, 2, 1], [1, 1, 0], [1, 2, 0], [2, 2, 3]]
-    span = SpanByClassifier(of=Span("1:2:NP")).bind(parsed_lm)
-    assert span.classes().tolist() == [[0, 1, 2]]
-
-
-def test_the_papers_guidance_follows_them(parsed_lm):
-    control = PosByClassifier(of=Pos("DET NOUN VERB"))
-    out = parsed_lm.generate(2, control, steps=2, guidance=Guidance.paper("pos"))
-    assert [len(split_words(text)) for text in out] == [3, 3]
+def test_the_papers_guidance_follows_classifiers(lm):
+    control = Pos("DET NOUN VERB", by_classifier=True) & Tree("(S (NP _ cheap) (VP _))", by_classifier=True)
+    out = lm.generate(2, control, steps=2, guidance=Guidance.paper("composition"))
+    assert [len(split_words(text)) for text in out] == [3, 3] and {words[1] for words in out.words} == {"cheap"}
     assert out.network_evaluations > 2

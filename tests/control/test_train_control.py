@@ -5,7 +5,7 @@ import pytest
 from diffusion_lm.cli import main
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Pos, Span, Tree
-from diffusion_lm.control.syntax import SpanByClassifier
+from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.toy import sample_toy
 
@@ -35,9 +35,9 @@ def test_syntax_is_counted_learned_and_steers(place, capsys):
     assert run(place, "tree", "--labels", labels, "--min_count", "1") == 0
     assert "kinds of leaf" in capsys.readouterr().out
     assert run(place, "syntax", "--labels", labels, "--dev_labels", dev, "--min_count", "1", *SMALL) == 0
-    assert "spans" in capsys.readouterr().out
+    assert "constituents" in capsys.readouterr().out
     lm = DiffusionLM.from_pretrained(place / "lm", "cpu")
-    table = lm.leaf_table()
+    table = lm.asset(LeafTable)
     assert len(table.lengths) <= 20 and {"S", "NP"} <= set(table.labels)
     span = next(span for span in table._spans(0) if span.label == "NP")
     flag = f"{span.start + 1}:{span.stop}:NP"
@@ -45,14 +45,14 @@ def test_syntax_is_counted_learned_and_steers(place, capsys):
         Pos("DET NOUN VERB"),
         Tree("(S (NP _ _) (VP _))"),
         Span(flag),
-        SpanByClassifier(of=Span(flag)),
+        Span(flag, by_classifier=True),
     ):
         assert len(lm.generate(2, control, steps=2)) == 2
 
 
 def test_a_table_of_another_model_is_refused(place, tmp_path):
     other = DiffusionLM.from_pretrained("e2e-small", "cpu")
-    other.leaf_table().save_pretrained(tmp_path / "controls" / "tree")
+    other.asset(LeafTable).save_pretrained(tmp_path / "controls" / "tree")
     DiffusionLM.from_pretrained(place / "lm", "cpu").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="belongs to another language model"):
-        DiffusionLM.from_pretrained(tmp_path, "cpu").leaf_table()
+        DiffusionLM.from_pretrained(tmp_path, "cpu").asset(LeafTable)

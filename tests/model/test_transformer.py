@@ -3,13 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.model.transformer import TIME_FEATURES, Transformer, time_features
 
 
 def transformer(**settings: object) -> Transformer:
-    shape = {"width": 16, "layers": 2, "heads": 4, "max_length": 12}
-    model = Transformer(ModelConfig(**{**shape, **settings}), input_dim=5)  # type: ignore[arg-type]
+    model = Transformer(5, (16, 2, 4), 12, **settings)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -41,9 +39,9 @@ def test_time_features_do_not_lose_digits_in_bf16() -> None:
     assert torch.equal(time_features(t.bfloat16()), time_features(t))
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
-def test_a_mask_is_as_if_the_positions_were_not_there(norm: str) -> None:
-    model = transformer(norm=norm)
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_a_mask_is_as_if_the_positions_were_not_there(pre_norm: bool) -> None:
+    model = transformer(pre_norm=pre_norm)
     latents, t = torch.randn(2, 9, 5), torch.tensor([0.2, 0.9])
     mask = torch.arange(9) < torch.tensor([[6], [9]])
     padded = model(latents, t, mask)
@@ -81,7 +79,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 @pytest.mark.parametrize("layers", [2, 24])
 def test_depth_does_not_blow_up_the_residual_stream(layers: int) -> None:
-    model = Transformer(ModelConfig(width=64, layers=layers, heads=4), input_dim=5).eval()
+    model = Transformer(5, (64, layers, 4), 64).eval()
     assert 0.5 < model(torch.randn(2, 9, 5), torch.rand(2)).std().item() < 2.0
 
 

@@ -1,0 +1,147 @@
+"""Energies: their gradients, how they are followed, and their algebra."""
+
+import pytest
+import torch
+
+from diffusion_lm.common import UserError
+from diffusion_lm.control import Attribute, Guidance, Length, Pos, Span, Tree
+from diffusion_lm.control.attribute import AttributeModel
+from diffusion_lm.control.guidance import InnerLoop, Pull, Steered, sign_step
+from diffusion_lm.control.syntax import chart_energy
+from diffusion_lm.control.tree import Leaf, spans_of_leaves
+from diffusion_lm.diffusion.process import Gaussian, Prediction
+from tests.control.conftest import Quadratic, energy, latents, programs
+
+TREE = "(S (NP (DT _) (NN _)) (VP (VBZ _)))"
+
+
+def steered(control, lm, *, batch=2, length=3):
+    rows = torch.arange(batch)
+    energies = [(each, rows) for each in programs(control, lm)[0].energies]
+    mask = torch.ones(batch, length, dtype=torch.bool)
+    return Steered(lambda z, t: Prediction(z, z), mask, lm.denoiser.embedding.vectors(), energies)
+
+
+def test_the_slope_is_the_energys_gradient_and_is_counted(lm):
+    z, state = torch.randn(2, 3, 4), steered(Quadratic(2.0), lm)
+    slope = state.slope(z, torch.full((2,), 0.5))
+    assert state.passes == 1
+    torch.testing.assert_close(slope.gradient, 2 * z)
+    torch.testing.assert_close(slope.energy, z.square().flatten(1).sum(-1))
+    assert Steered(state.denoise, state.mask, state.vectors).slope(z, torch.ones(2)) is None
+
+
+def test_pull_moves_each_sentence_by_rate_times_one_minus_p(lm):
+    z = torch.randn(2, 3, 4)
+    moved = Pull(steps=1, rate=0.7).guide(steered(Quadratic(1.0), lm))(z, None, torch.full((2,), 0.5))
+    nats = z.square().flatten(1).sum(-1) / 2
+    torch.testing.assert_close((z - moved).flatten(1).norm(dim=1), 0.7 * (1 - torch.exp(-nats)))
+
+
+def test_the_papers_step_is_the_sign_of_energy_and_fluency_and_ends_early(lm):
+    torch.testing.assert_close(sign_step(torch.tensor([3.0, -0.1]), 0.1), torch.tensor([0.1, -0.1]))
+    z, mean = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    guide = InnerLoop(steps=1, rate=0.1, fluency=0.5, until=0.05).guide(steered(Quadratic(2.0), lm))
+    step = Gaussian(mean, torch.tensor(0.5))
+    moved = guide(z, step, torch.full((2,), 0.5))
+    # d/dz (|z|^2 + 0.5 |z - mean|^2 / 0.5), the batch's mean.
+    torch.testing.assert_close(moved, z - 0.1 * (2 * z + 2 * (z - mean)).sign())
+    assert guide(z, step, torch.full((2,), 0.04)) is z
+    with pytest.raises(UserError, match="'poetry'"):
+        Guidance.paper("poetry")
+
+
+@pytest.mark.parametrize("guidance", [Pull(), InnerLoop(fluency=0.0), Guidance.paper("attribute")])
+def test_an_energy_of_zero_changes_no_bit(lm, guidance):
+    free = lm.generate(4, Length(7), steps=5, seed=3)
+    still = InnerLoop(fluency=0.0) if guidance == Guidance.paper() else guidance  # fluency alone pulls z_s to its mean
+    held = lm.generate(4, Quadratic(0.0) & Length(7), steps=5, seed=3, guidance=still, clamp=free.decoding.clamp)
+    assert held.ids == free.ids and held.network_evaluations > free.network_evaluations
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        Attribute("food", "thai"),
+        ~Attribute("food", "Thai"),
+        Attribute("food", "Thai") | Attribute("Type", "bar"),
+        Pos("DET NOUN VERB", by_classifier=True),
+        Tree(TREE, by_classifier=True),
+        Span("1:2:NP 3:3:VP", by_classifier=True),
+    ],
+    ids=str,
+)
+def test_energies_agree_with_finite_differences_and_are_lowered(control, lm):
+    of = energy(control, lm)
+    z = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    mask = torch.arange(6) < torch.tensor([[6], [5]])
+    (gradient,) = torch.autograd.grad(of(latents(z, lm, mask)).sum(), z)
+    assert gradient[1, 5:].abs().max() == 0  # what is beyond the sentence does not count
+    direction, step = gradient / gradient.norm(), 1e-2
+    up, down = (of(latents(z + sign * step * direction, lm, mask)).sum() for sign in (1, -1))
+    assert ((up - down) / (2 * step)).item() == pytest.approx(gradient.norm().item(), rel=2e-2)
+    state = steered(control, lm, length=6)
+    t, still = torch.full((2,), 0.3), z.detach()
+    after = state.slope(Pull(3, 0.05).guide(state)(still, None, t), t)
+    assert bool((after.energy < state.slope(still, t).energy).all())
+
+
+def test_the_algebra_is_that_of_probabilities(lm):
+    a, b = Attribute("food", "Thai"), Attribute("Type", "bar")
+    at = latents(torch.randn(3, 5, 16), lm)
+    e, f = (energy(c, lm)(at) for c in (a, b))
+    p, q = torch.exp(-e), torch.exp(-f)
+    torch.testing.assert_close([each.of(at) for each in programs(a & b, lm)[0].energies], [e, f])
+    torch.testing.assert_close(torch.exp(-energy(a | b, lm)(at)), p + q - p * q)
+    torch.testing.assert_close(torch.exp(-energy(~a, lm)(at)), 1 - p)
+    torch.testing.assert_close(torch.exp(-energy(~(a & b), lm)(at)), 1 - p * q)
+    torch.testing.assert_close(energy(3 * a, lm)(at), 3 * e)
+    assert [str(part) for part in (a & b).parts()] == ["food=Thai", "Type=bar"]
+    texts = ["A Thai bar.", "A thai cafe.", "Thailand"]
+    assert (a & b).success(texts).tolist() == [1, 0, 0]
+    assert (a | b).success(texts).tolist() == [1, 1, 0]
+    assert (~a).success(texts).tolist() == (1 - (2 * a).success(texts)).tolist() == [0, 0, 1]
+
+
+def test_energies_are_each_sentences_own_and_the_classifier_runs_once(lm):
+    thai, bar = (programs(Attribute(*pair), lm)[0].energies[0] for pair in (("food", "Thai"), ("Type", "bar")))
+    z, calls = torch.randn(3, 6, 16), []
+    model = lm.asset(AttributeModel)
+    state = steered(Quadratic(0.0), lm, batch=3, length=6)
+    state.energies = [(thai, torch.tensor([0])), (bar, torch.tensor([2]))]
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    found = state.energy(z, torch.full((3,), 0.3))
+    handle.remove()
+    assert len(calls) == 1 and found[1] == 0
+    at = latents(z, lm)
+    torch.testing.assert_close(found[[0, 2]], torch.stack([thai.of(at)[0], bar.of(at)[2]]))
+
+
+def test_the_padded_layout_follows_the_papers_length_energy(padded):
+    vectors = padded.denoiser.embedding.vectors().detach()
+    x0 = torch.zeros(1, 32, 16)
+    x0[0, 0], x0[0, 7] = vectors[padded.tokenizer.start_id], vectors[padded.tokenizer.end_id]
+    (program,) = programs(Length(6), padded)
+    assert program.energies[0].reads_prediction and program.energies[0].of(latents(x0, padded)).item() == 0
+    assert energy(Length(7), padded)(latents(x0, padded)).item() > 0
+
+
+class Chart:
+    """Stands for a classifier: random log-probabilities of 5 classes for spans of positions."""
+
+    def __init__(self):
+        self.config = type("Config", (), {"chains": ["S", "NP", "VP", "PP"]})
+        self.chart = torch.randn(1, 5, 5, 5).log_softmax(-1)
+
+    def __call__(self, z, t, mask):
+        return [z, self.chart]
+
+
+def test_a_tree_labels_every_cell_of_the_chart_and_a_span_its_own(lm):
+    model, at = Chart(), latents(torch.randn(1, 5, 16), lm)
+    spans = spans_of_leaves([Leaf("DT", ("S", "NP")), Leaf("NN", (), ("NP",)), Leaf("VBZ", ("VP",), ("S", "VP"))])
+    # First, last, class: chains S, NP, VP, PP are 1 to 4, and 0 is no constituent.
+    cells = [(0, 0, 0), (0, 1, 2), (0, 2, 1), (1, 1, 0), (1, 2, 0), (2, 2, 3)]
+    for found, wanted in ((chart_energy(model, spans, 3), cells), (chart_energy(model, spans[:1]), cells[1:2])):
+        nats = [-model.chart[0, first + 1, last + 1, label] for first, last, label in wanted]
+        torch.testing.assert_close(found.of(at)[0], torch.stack(nats).mean())
