@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import operator
 import sys
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
     from diffusion_lm.evaluation.targets import MakeTargetsConfig
     from diffusion_lm.evaluation.tasks import EvaluateConfig
     from diffusion_lm.report.page import ReportConfig
-
-logger = logging.getLogger(__name__)
 
 WIDTH = 160
 """Columns of a table where the output is no terminal."""
@@ -138,7 +135,6 @@ def run_generate(config: WriteConfig) -> None:
             batch_size=config.batch_size,
             callback=_watch(config, lm.tokenizer, show),
         )
-    logger.info("%s", generation.decoding)
     parts = control.parts() if control is not None else []
     verdicts = {str(part): part.success(generation.texts) for part in parts}
     (_write_json if config.json else _write_text)(generation, verdicts)
