@@ -28,7 +28,7 @@ def main() -> None:
     corpus = CorpusConfig(source=arguments.source)
     attribute = lm.asset(AttributeModel).dev_accuracy(lm, LatentTrainConfig(corpus=corpus))
     labelled = SyntaxTrainConfig(corpus=corpus, dev_labels=arguments.dev_labels)
-    curves = attribute.by | lm.asset(SyntaxModel).dev_accuracy(lm, labelled).by
+    curves = attribute | lm.asset(SyntaxModel).dev_accuracy(lm, labelled)
     table = Table("t", *curves, title="Accuracy on dev, by noise level")
     for t, *values in zip(CENTRES, *curves.values(), strict=True):
         table.add_row(f"{t:.2f}", *(f"{value:.1%}" for value in values))

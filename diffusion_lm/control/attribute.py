@@ -68,10 +68,10 @@ class AttributeModel(LatentClassifier, name="attribute"):
     kind = Kind("attribute classifier", "diffusion-lm train-control attribute")
     Config = LatentTrainConfig
     Shape: ClassVar[type[LatentConfig]] = AttributeConfig
+    config: AttributeConfig
 
     def __init__(self, config: AttributeConfig) -> None:
         super().__init__(config)
-        self.config = config
         self.pool = nn.Linear(config.width, len(config.fields))
         self.out = nn.ModuleList(nn.Linear(config.width, len(v) + 1) for v in config.fields.values())
 

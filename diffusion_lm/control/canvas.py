@@ -111,11 +111,7 @@ class Canvas:
         return self._least() <= words <= self.max_words
 
     def with_words(self, words: int) -> Canvas:
-        """A sentence of this many words.
-
-        Raises:
-            UserError: if it is out of range or contradicts what is known.
-        """
+        """A sentence of this many words; a `UserError` if it is out of range or contradicts what is known."""
         if not 1 <= words <= self.max_words:
             raise UserError(f"The length {words} is out of range; this model writes 1 to {self.max_words} words.")
         if self.words not in (None, words):

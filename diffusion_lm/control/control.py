@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from random import Random
-from typing import Any, ClassVar, Protocol, TypeVar, final
+from typing import Any, ClassVar, Protocol, final
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from diffusion_lm.control.automaton import Automaton, combine
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.program import Asset, Energy, Evidence, Host, Latents, Program, Reward
 from diffusion_lm.text.fields import Document
-
-A = TypeVar("A", bound="Asset")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,21 +38,19 @@ class Target:
 
 
 class Ways(Protocol):
-    """How controls that can be followed in more than one way are followed."""
+    """How controls that can be followed in more than one way are followed, as `SamplingConfig` has it."""
 
     @property
-    def attribute_by(self) -> str:
-        """An attribute: by its classifier or by the value's own words."""
+    def attribute_by(self) -> str: ...  # noqa: D102
 
     @property
-    def syntax_by(self) -> str:
-        """Tags, trees and spans: by what is counted of words, or by the paper's classifiers."""
+    def syntax_by(self) -> str: ...  # noqa: D102
 
 
 class Control(ABC):
     """Something that is wanted of a text. Combine with `&` (both), `|` (either), `~` (not) and `2 * control` (weigh).
 
-    A subclass with a name is registered: it is then a flag of `generate`, a task of `evaluate`, a line of `info`.
+    A subclass with a name is registered: a flag of `generate`, a task of `evaluate`, a line of `info`.
     """
 
     task: ClassVar[str | None] = None
@@ -114,11 +109,7 @@ class Control(ABC):
 
     @classmethod
     def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:
-        """The control that the values of its flag ask for.
-
-        Raises:
-            UserError: if a value is none that it takes.
-        """
+        """The control that the values of its flag ask for; a `UserError` if a value is none that it takes."""
         return reduce(lambda a, b: a & b, (cls(text) for text in texts))  # type: ignore[call-arg]
 
     @classmethod
@@ -128,11 +119,7 @@ class Control(ABC):
 
     @classmethod
     def describe(cls, host: Host) -> str:
-        """What a model can be asked for, for `info`.
-
-        Raises:
-            UserError: if it cannot be asked; the message says why.
-        """
+        """What a model can be asked for, for `info`; a `UserError` says why it cannot be."""
         return "yes"
 
     # -- how it is measured
@@ -144,22 +131,14 @@ class Control(ABC):
 
     @classmethod
     def targets(cls, host: Host) -> list[Target]:
-        """The targets of `evaluate` where no file names them.
-
-        Raises:
-            UserError: if there are none.
-        """
+        """The targets of `evaluate` where no file names them; a `UserError` if there are none."""
         raise UserError(
             f"The task {cls.task} needs a file of targets, --targets.{cls.task} FILE; a line is {cls.example}."
         )
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
-        """The target of a line of a file, which is JSON.
-
-        Raises:
-            ValueError: if it is none; the message says why.
-        """
+        """The target of a line of a file, which is JSON; a `ValueError` says why it is none."""
         value = record.get(cls.task) if isinstance(record, dict) else None
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"it has no text under the key {cls.task}")
@@ -167,11 +146,7 @@ class Control(ABC):
 
     @classmethod
     def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
-        """The targets as the model can be asked for them.
-
-        Raises:
-            UserError: if it cannot.
-        """
+        """The targets as the model can be asked for them; a `UserError` if it cannot."""
         return list(targets)
 
     @classmethod
@@ -223,12 +198,9 @@ CONTROLS: dict[str, type[Control]] = {}
 
 
 def words_of_record(record: dict[str, Any]) -> tuple[str, ...]:
-    """The words of the sentence that a target was taken from, under the key `words_`; none where it is absent.
+    """The words of the sentence that a target was taken from, under the key `words_`, where it has them.
 
-    START, END and the line break that ends the original's texts are no words.
-
-    Raises:
-        ValueError: if they are no list of words.
+    START, END and the line break that ends the original's texts are no words. A `ValueError` if it is no list of words.
     """
     words = record.get("words_", [])
     if not isinstance(words, list) or not all(isinstance(word, str) and word and "\0" not in word for word in words):
@@ -305,30 +277,38 @@ class And(Control):
         return f"{self.a} & {self.b}"
 
 
-def _energies(
-    control: Control, host: Host, canvases: Sequence[Canvas], generator: torch.Generator, sign: str
-) -> list[tuple[Energy, ...]]:
-    """The energies of a control that has nothing else.
+def _by_formula(formula: Callable[..., Tensor], sign: str, controls: Sequence[Control], *asked: Any) -> list[Program]:
+    """Programs whose one energy is a formula of those of some controls, which `asked` says what to compile for.
 
     Raises:
-        UserError: if it has: no formula for "either" and "not" speaks of anything but a probability.
+        UserError: if one has more than energies: no formula for "either" and "not" speaks of anything but a probability.
     """
-    programs = control.compile(host, canvases, generator)
-    for program, canvas in zip(programs, canvases, strict=True):
-        if not program.energies or not program.has_only_energies(canvas):
+    canvases, compiled = asked[1], [control.compile(*asked) for control in controls]
+    for control, programs in zip(controls, compiled, strict=True):
+        if not all(p.energies and p.has_only_energies(canvas) for p, canvas in zip(programs, canvases, strict=True)):
             raise UserError(f"{control} has no probability that {sign} could weigh; combine it with & only.")
-    return [program.energies for program in programs]
+
+    @cache  # one object for all sentences that share their energies, so that a batch computes it once
+    def energy(*parts: tuple[Energy, ...]) -> Energy:
+        def of(latents: Latents) -> Tensor:
+            return formula(*(torch.stack([each.of(latents) for each in part]).sum(0) for part in parts))
+
+        return Energy(of, any(each.reads_prediction for part in parts for each in part))
+
+    return [
+        Program(canvas, energies=(energy(*(program.energies for program in row)),))
+        for canvas, *row in zip(canvases, *compiled, strict=True)
+    ]
 
 
-def _total(energies: tuple[Energy, ...], latents: Latents) -> Tensor:
-    total = energies[0].of(latents)
-    for energy in energies[1:]:
-        total = total + energy.of(latents)
-    return total
+def _either(a: Tensor, b: Tensor) -> Tensor:
+    p, q = torch.exp(-a), torch.exp(-b)
+    return -torch.log((p + q - p * q).clamp(min=1e-12))
 
 
-def _reads(energies: Iterable[Energy]) -> bool:
-    return any(energy.reads_prediction for energy in energies)
+def _opposite(a: Tensor) -> Tensor:
+    # log(1 - e^-E) by expm1 keeps its digits for small E; the floor keeps the gradient finite.
+    return -torch.log(-torch.expm1(-a.clamp(min=1e-4)))
 
 
 @final
@@ -340,16 +320,7 @@ class Or(Control):
     b: Control
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
-        a, b = (_energies(control, host, canvases, generator, "|") for control in (self.a, self.b))
-
-        def either(ours: tuple[Energy, ...], theirs: tuple[Energy, ...]) -> Energy:
-            def energy(latents: Latents) -> Tensor:
-                p, q = (torch.exp(-_total(each, latents)) for each in (ours, theirs))
-                return -torch.log((p + q - p * q).clamp(min=1e-12))
-
-            return Energy(energy, _reads(ours + theirs))
-
-        return _shared(canvases, zip(a, b, strict=True), lambda pair: either(*pair))
+        return _by_formula(_either, "|", (self.a, self.b), host, canvases, generator)
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return torch.maximum(self.a.success(texts), self.b.success(texts))
@@ -366,30 +337,13 @@ class Not(Control):
     a: Control
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
-        def other(ours: tuple[Energy, ...]) -> Energy:
-            # log(1 - e^-E) by expm1 keeps its digits for small E; the floor keeps the gradient finite.
-            return Energy(
-                lambda latents: -torch.log(-torch.expm1(-_total(ours, latents).clamp(min=1e-4))), _reads(ours)
-            )
-
-        return _shared(canvases, _energies(self.a, host, canvases, generator, "~"), other)
+        return _by_formula(_opposite, "~", (self.a,), host, canvases, generator)
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return 1 - self.a.success(texts)
 
     def __str__(self) -> str:
         return f"~{self.a}"
-
-
-def _shared(canvases: Sequence[Canvas], parts: Iterable[T], energy_of: Callable[[T], Energy]) -> list[Program]:
-    """A program for each sentence whose energy is that of its part; sentences with one part share one energy."""
-    known: dict[T, tuple[Energy, ...]] = {}
-    programs = []
-    for canvas, part in zip(canvases, parts, strict=True):
-        if part not in known:
-            known[part] = (energy_of(part),)
-        programs.append(Program(canvas, energies=known[part]))
-    return programs
 
 
 @final
@@ -401,26 +355,17 @@ class Weighted(Control):
     weight: float
 
     def __post_init__(self) -> None:
-        """Refuse a weight that turns the control round.
-
-        Raises:
-            UserError: if it is not a number above 0.
-        """
+        """Refuse a weight that turns the control round; a `UserError` if it is not a number above 0."""
         if not 0 < self.weight < math.inf:
             raise UserError(f"A control's weight is a number above 0, not {self.weight:g}; ~ wants the opposite.")
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
-        """The control's programs, scaled.
-
-        Raises:
-            UserError: if the control never misses, so that no weight changes it.
-        """
+        """The control's programs, scaled; a `UserError` if the control never misses, so that no weight changes it."""
         programs = self.a.compile(host, canvases, generator)
         if any(program.automaton for program in programs):
             raise UserError(f"{self.a} is never missed, so a weight changes nothing; leave {self.weight:g} * out.")
 
-        # One object for all sentences that share one, so that the batch computes it once.
-        @cache
+        @cache  # one object for all sentences that share one
         def energy(each: Energy) -> Energy:
             return Energy(lambda latents: self.weight * each.of(latents), each.reads_prediction)
 
@@ -444,11 +389,7 @@ class Weighted(Control):
         return self.a.draws
 
     def merged(self, other: Control) -> Control | None:
-        """None.
-
-        Raises:
-            UserError: if it would be one with the other, which has another weight, or must not stand beside it.
-        """
+        """None; a `UserError` if it would be one with the other, which has a weight of its own, or must not stand beside it."""
         if self.a.merged(other) or other.merged(self.a):
             raise UserError(
                 f"{self} and {other} are followed as one; weigh both, {self.weight:g} * (a & b), or neither."

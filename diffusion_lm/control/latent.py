@@ -5,22 +5,21 @@ from __future__ import annotations
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.common import Settings, autocast, number
-from diffusion_lm.control.program import Asset, Host
+from diffusion_lm.common import autocast, number
+from diffusion_lm.control.program import Asset, AssetConfig, Host
 from diffusion_lm.diffusion.process import diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
 from diffusion_lm.model.transformer import Transformer
-from diffusion_lm.store import Kind, load, save
 from diffusion_lm.text.batches import gather, token_batches
-from diffusion_lm.text.corpus import CorpusConfig, open_corpus
+from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 
 LEVELS = 10
@@ -33,15 +32,9 @@ Outputs = list[Tensor]
 
 
 @dataclass(frozen=True)
-class LatentTrainConfig(Settings):
+class LatentTrainConfig(AssetConfig):
     """How a classifier of noised word vectors is trained."""
 
-    model: str = "runs/lm"
-    """The language model to be steered: a folder."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Labelled texts; the corpus that the model was trained on."""
-    out: str | None = None
-    """Where the classifier goes; default the control's folder in the model's folder."""
     width: int = number(128, least=1)
     """Width of the classifier."""
     layers: int = number(3, least=1)
@@ -75,30 +68,20 @@ class LatentConfig:
     heads: int = 4
 
 
-@dataclass(frozen=True)
-class NoiseLevelAccuracy:
-    """How well a classifier knows a noised dev text.
-
-    Attributes:
-        t: middle of each band of noise levels.
-        by: what is measured, by name: its value in each band.
-    """
-
-    t: list[float]
-    by: dict[str, list[float]]
+Accuracy = dict[str, list[float]]
+"""What is measured, by name: its value in each band of noise levels."""
 
 
 class LatentClassifier(Asset, nn.Module):
     """Base: a trunk over (z [B, L, D], t [B], mask [B, L]), and what training, saving and loading have in common."""
 
-    kind: ClassVar[Kind]
     Shape: ClassVar[type[LatentConfig]]
-    accuracy: NoiseLevelAccuracy | None = None
+    accuracy: Accuracy | None = None
     """On dev, after training."""
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()
-        self.shape = config
+        self.config = config
         shape = config.width, config.layers, config.heads
         self.transformer = Transformer(config.embedding_dim, shape, config.max_length)
         self.norm = nn.LayerNorm(config.width)
@@ -127,11 +110,7 @@ class LatentClassifier(Asset, nn.Module):
 
     @classmethod
     def make(cls, config: LatentTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None) -> Self:
-        """Train the classifier on the frozen vectors of a model.
-
-        Raises:
-            UserError: if the corpus or its labels are unusable, or the loss is not finite.
-        """
+        """Train on a model's frozen vectors; a `UserError` if corpus or labels are unusable, or the loss is not finite."""
         torch.manual_seed(config.seed)
         network = host.denoiser
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
@@ -187,7 +166,7 @@ class LatentClassifier(Asset, nn.Module):
             return outputs
 
     @torch.no_grad()
-    def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> NoiseLevelAccuracy:
+    def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> Accuracy:
         """Accuracy by noise level, a level a sentence, always with the same noise."""
         self.eval()
         classes, sums = self.classes(labels), dict[str, Tensor]()
@@ -196,7 +175,7 @@ class LatentClassifier(Asset, nn.Module):
                 total = sums.setdefault(name, torch.zeros(2, LEVELS))
                 total[0].index_add_(0, band, right.float())
                 total[1].index_add_(0, band, of.float())
-        return NoiseLevelAccuracy(CENTRES, {name: (total[0] / total[1]).tolist() for name, total in sums.items()})
+        return {name: (total[0] / total[1]).tolist() for name, total in sums.items()}
 
     def _by_noise_level(self, host: Host, encoded: EncodedCorpus) -> Iterator[tuple[Tensor, Tensor, Outputs]]:
         with torch.random.fork_rng():
@@ -205,7 +184,7 @@ class LatentClassifier(Asset, nn.Module):
                 t = stratified(len(rows), host.denoiser.device)
                 yield rows, (t * LEVELS).long().cpu(), [p.cpu() for p in self.read(host, encoded, rows, t)]
 
-    def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> NoiseLevelAccuracy:
+    def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> Accuracy:
         """Accuracy of a trained classifier on the dev split of a corpus."""
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             return self.accuracy_on(host, *self._split(config, host, "dev", cache))
@@ -214,23 +193,16 @@ class LatentClassifier(Asset, nn.Module):
         """Accuracy on dev by noise level, a line a band."""
         if self.accuracy is None:
             return f"{sum(p.numel() for p in self.parameters()):,} parameters"
-        rows = [f"t     {'  '.join(self.accuracy.by)}"]
-        for i, t in enumerate(self.accuracy.t):
-            rows.append(f"{t:.2f}  " + "  ".join(f"{v[i]:>{len(n)}.1%}" for n, v in self.accuracy.by.items()))
+        rows = [f"t     {'  '.join(self.accuracy)}"]
+        for i, t in enumerate(CENTRES):
+            rows.append(f"{t:.2f}  " + "  ".join(f"{v[i]:>{len(n)}.1%}" for n, v in self.accuracy.items()))
         return "Accuracy on dev, by noise level:\n" + "\n".join(rows)
 
     def tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return self.state_dict()
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json and model.safetensors; bf16 halves the weights on disk."""
-        save(folder, self.kind, asdict(self.shape), {name: w.to(dtype) for name, w in self.state_dict().items()})
-
     @classmethod
-    def from_pretrained(cls, folder: str | Path, lm: str) -> Self:  # noqa: D102
-        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-            model = cls(cls.Shape(**config))
-            model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-            return model.eval().requires_grad_(False)
-
-        return load(folder, cls.kind, build, lm)
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Self:  # noqa: D102
+        model = cls(cls.Shape(**config))
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        return model.eval().requires_grad_(False)

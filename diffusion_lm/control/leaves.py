@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,11 @@ from torch import Tensor
 
 from diffusion_lm.annotate.tagger import UPOS
 from diffusion_lm.annotate.trees import Leaf, Span, leaves_of, read_tree, spans_of_leaves, split_chain
-from diffusion_lm.common import Settings, number
+from diffusion_lm.common import number
 from diffusion_lm.control.program import Asset, Host
-from diffusion_lm.control.tables import TagTable, count_tags, labelled, tally
-from diffusion_lm.store import Kind, load, save
-from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.control.tables import CountConfig, TagTable, count_tags, labelled, tally
+from diffusion_lm.store import Kind, save
 
-KIND = Kind("table of trees", "diffusion-lm train-control tree")
 TENSORS = ("counts", "shapes", "lengths", "typical", "follows", "emits")
 BACK_OFF = 3.0
 """Pseudo-counts of a word with a certain tag, spread as the leaves of that tag are anywhere."""
@@ -34,17 +32,9 @@ OTHER_TAG = 0.02
 
 
 @dataclass(frozen=True)
-class TreeTrainConfig(Settings):
+class TreeTrainConfig(CountConfig):
     """How the trees of a corpus are counted."""
 
-    model: str = "runs/lm"
-    """The language model to be steered: a folder."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Texts to count in; the corpus that the model was trained on."""
-    labels: str = "runs/labels.jsonl"
-    """The file of labels that annotate writes; it is made if it does not hold those of this corpus."""
-    out: str | None = None
-    """Where the table goes; default the control's folder in the model's folder."""
     smoothing: float = number(0.1, above=0)
     """Pseudo-counts a word, spread as the tags are in the whole corpus."""
     min_count: int = number(3, least=1)
@@ -131,6 +121,7 @@ class LeafTable(Asset, name="tree"):
     """
 
     about = "count what the trees of sentences say of their words, behind --tree and --span"
+    kind = Kind("table of trees", "diffusion-lm train-control tree")
     Config = TreeTrainConfig
     config: LeafTableConfig
     tags: TagTable
@@ -238,19 +229,16 @@ class LeafTable(Asset, name="tree"):
         own = {name: getattr(self, name) for name in TENSORS}
         return own | {f"tags/{name}": tensor for name, tensor in self.tags.tensors().items()}
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors, and the tags in a folder beside them."""
         own = {name: getattr(self, name) for name in TENSORS}
-        save(folder, KIND, asdict(self.config), own, lambda part: self.tags.save_pretrained(part / "tags"))
+        save(folder, self.kind, asdict(self.config), own, lambda part: self.tags.save_pretrained(part / "tags"))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, lm: str) -> LeafTable:  # noqa: D102
-        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> LeafTable:
-            config["leaves"] = [Leaf(tag, tuple(opens), tuple(closes)) for tag, opens, closes in config["leaves"]]
-            tags = TagTable.from_pretrained(Path(folder) / "tags", lm)
-            return cls(LeafTableConfig(**config), tags, *(tensors[name] for name in TENSORS))
-
-        return load(folder, KIND, build, lm)
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> LeafTable:  # noqa: D102
+        config["leaves"] = [Leaf(tag, tuple(opens), tuple(closes)) for tag, opens, closes in config["leaves"]]
+        tags = TagTable.from_pretrained(folder / "tags", config["lm"])
+        return cls(LeafTableConfig(**config), tags, *(tensors[name] for name in TENSORS))
 
 
 class Sentence(NamedTuple):

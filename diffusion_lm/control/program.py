@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+import torch
 from torch import Tensor
 
+from diffusion_lm.common import Settings
 from diffusion_lm.control.automaton import Automaton
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.model.denoiser import Denoiser
+from diffusion_lm.store import Kind, load, save
+from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.tokenizer import Tokenizer
 
 A = TypeVar("A", bound="Asset")
@@ -45,11 +49,19 @@ class Host(Protocol):
         """Whether the model has such an asset."""
 
     def asset(self, kind: type[A]) -> A:
-        """The asset that was saved with the model, on the model's device.
+        """The asset that was saved with the model, on its device; a `UserError` if there is none, or it is another model's."""
 
-        Raises:
-            UserError: if there is none, or it belongs to another model.
-        """
+
+@dataclass(frozen=True)
+class AssetConfig(Settings):
+    """Of which model something is learned, in which texts, and where it goes."""
+
+    model: str = "runs/lm"
+    """The language model to be steered: a folder."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """Texts to learn from; the corpus that the model was trained on."""
+    out: str | None = None
+    """Where it goes; default the control's folder in the model's folder."""
 
 
 class Asset(ABC):
@@ -61,7 +73,10 @@ class Asset(ABC):
     name: ClassVar[str]
     about: ClassVar[str]
     """What `train-control NAME` does, for the help."""
-    Config: ClassVar[type]
+    kind: ClassVar[Kind]
+    Config: ClassVar[type[AssetConfig]]
+    config: Any
+    """What config.json holds, a dataclass; its `lm` is the fingerprint of the language model."""
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
         """Register the asset, if it has a name."""
@@ -73,13 +88,7 @@ class Asset(ABC):
     @classmethod
     @abstractmethod
     def make(cls, config: Any, host: Host, progress: Callable[[int, int], None] | None = None) -> Self:
-        """Make it for a model.
-
-        Args:
-            config: a `Config`.
-            host: the model.
-            progress: called with (done, all).
-        """
+        """Make it for a model, with a `Config`; `progress` is called with (done, all)."""
 
     @abstractmethod
     def summary(self) -> str:
@@ -89,22 +98,23 @@ class Asset(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """All that its answers depend on, by name."""
 
-    @abstractmethod
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the folder, whole or not at all."""
-
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, folder: str | Path, lm: str) -> Self:
-        """Load what `save_pretrained` wrote.
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Self:
+        """Put it together again from its config, its tensors and whatever else it wrote into its folder."""
 
-        Args:
-            folder: where it is.
-            lm: fingerprint of the language model that will be steered.
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Write config.json and model.safetensors, whole or not at all; in bf16, weights take half the place."""
+        save(folder, self.kind, asdict(self.config), {name: t.to(dtype=dtype) for name, t in self.tensors().items()})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, lm: str) -> Self:
+        """Load what `save_pretrained` wrote for the model of a fingerprint.
 
         Raises:
             UserError: if the folder is missing or damaged, or belongs to another language model.
         """
+        return load(folder, cls.kind, lambda config, tensors: cls.build(config, tensors, Path(folder)), lm)
 
 
 ASSETS: dict[str, type[Asset]] = {}

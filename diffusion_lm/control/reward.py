@@ -42,11 +42,7 @@ class Reward(Control):
         return self.strength * self.success(texts)
 
     def success(self, texts: Sequence[str]) -> Tensor:
-        """The reward itself, [B].
-
-        Raises:
-            UserError: if the function does not give one finite number a text.
-        """
+        """The reward itself, [B]; a `UserError` if the function does not give one finite number a text."""
         values = torch.as_tensor(self.fn(list(texts)), dtype=torch.float32).detach().cpu()
         if values.shape != (len(texts),) or not bool(values.isfinite().all()):
             raise UserError(

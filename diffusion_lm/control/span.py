@@ -100,11 +100,7 @@ class Span(Control, name="span"):
         return True
 
     def wanted(self) -> list[trees.Span]:
-        """The spans.
-
-        Raises:
-            UserError: if one is malformed, or two of them cross or name the same words.
-        """
+        """The spans; a `UserError` if one is malformed, or two of them cross or name the same words."""
         texts = self.spans.split()
         if not texts:
             raise UserError("No span is given; a span is FIRST:LAST:LABEL, such as 5:8:PP.")
@@ -182,11 +178,7 @@ class Span(Control, name="span"):
         return torch.nn.functional.pad(columns[tree.first : stop], (0, 0, tree.offset, 0))
 
     def merged(self, other: Control) -> Control | None:
-        """Spans are wanted together of one tree.
-
-        Raises:
-            UserError: if the other one is a tree, which says all its spans.
-        """
+        """Spans are wanted together of one tree; a `UserError` if the other one is a tree, which says all its spans."""
         if isinstance(other, Tree):
             raise UserError("A tree says all its constituents; leave the span out.")
         return replace(self, spans=f"{self.spans} {other.spans}") if isinstance(other, Span) else None

@@ -91,10 +91,10 @@ class SyntaxModel(LatentClassifier, name="syntax"):
     kind = Kind("classifier of syntax", "diffusion-lm train-control syntax")
     Config = SyntaxTrainConfig
     Shape: ClassVar[type[LatentConfig]] = SyntaxConfig
+    config: SyntaxConfig
 
     def __init__(self, config: SyntaxConfig) -> None:
         super().__init__(config)
-        self.config = config
         self.tag = nn.Linear(config.width, len(config.tags))
         self.first = nn.Linear(config.width, config.width)
         self.last = nn.Linear(config.width, config.width, bias=False)

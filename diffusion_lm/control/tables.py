@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from torch import Tensor
 
 from diffusion_lm.annotate.labels import Annotation, labelled_documents
 from diffusion_lm.annotate.tagger import UPOS
-from diffusion_lm.common import Settings, UserError, number
-from diffusion_lm.control.program import Asset, Host
-from diffusion_lm.store import Kind, load, save
+from diffusion_lm.common import UserError, number
+from diffusion_lm.control.program import Asset, AssetConfig, Host
+from diffusion_lm.store import Kind
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.tokenizer import WordTokenizer
 
-KIND = Kind("table of tags", "diffusion-lm train-control pos", format=2)
 TENSORS = ("alone", "after", "before")
 BACK_OFF = 2.0
 """Pseudo-counts of a word beside a certain tag, spread as the word's tags are anywhere."""
@@ -39,14 +38,7 @@ def labelled(
     progress: Callable[[int, int], None] | None = None,
     split: str = "train",
 ) -> Iterator[tuple[list[int], Annotation]]:
-    """The sentences of a split as a model reads them, START and END left out, and their labels.
-
-    Args:
-        host: whose token ids are wanted.
-        corpus: where the sentences are.
-        labels: the file of labels; it is made if it does not hold those of this corpus.
-        progress: called with (sentences labelled, all sentences).
-        split: which sentences.
+    """The sentences of a split as a model reads them, START and END left out, and their labels (see `labelled_documents`).
 
     Raises:
         UserError: if the corpus is unusable, or the model's tokens are no words.
@@ -58,17 +50,17 @@ def labelled(
 
 
 @dataclass(frozen=True)
-class TagTrainConfig(Settings):
-    """How p(tag | word) is counted."""
+class CountConfig(AssetConfig):
+    """Base: how labelled sentences are counted."""
 
-    model: str = "runs/lm"
-    """The language model to be steered: a folder."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Texts to count in; the corpus that the model was trained on."""
     labels: str = "runs/labels.jsonl"
     """The file of labels that annotate writes; it is made if it does not hold those of this corpus."""
-    out: str | None = None
-    """Where the table goes; default the control's folder in the model's folder."""
+
+
+@dataclass(frozen=True)
+class TagTrainConfig(CountConfig):
+    """How p(tag | word) is counted."""
+
     smoothing: float = number(0.05, above=0)
     """Pseudo-counts a word, spread as the tags are in the whole corpus: a word with few occurrences keeps some of every
     tag, and none is impossible."""
@@ -102,6 +94,7 @@ class TagTable(Asset, name="pos"):
     """
 
     about = "count the tags of words behind --pos"
+    kind = Kind("table of tags", "diffusion-lm train-control pos", format=2)
     Config = TagTrainConfig
     config: TagTableConfig
     alone: Tensor
@@ -156,23 +149,15 @@ class TagTable(Asset, name="pos"):
         )
 
     def summary(self) -> str:  # noqa: D102
-        return (
-            f"{self.config.sentences:,} sentences; the likeliest tag of a word is right {self.config.certainty:.1%} of "
-            "the time."
-        )
+        share = f"{self.config.certainty:.1%}"
+        return f"{self.config.sentences:,} sentences; the likeliest tag of a word is right {share} of the time."
 
     def tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return {name: getattr(self, name) for name in TENSORS}
 
-    def save_pretrained(self, folder: str | Path) -> None:  # noqa: D102
-        save(folder, KIND, asdict(self.config), self.tensors())
-
     @classmethod
-    def from_pretrained(cls, folder: str | Path, lm: str) -> TagTable:  # noqa: D102
-        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> TagTable:
-            return cls(TagTableConfig(**config), *(tensors[name] for name in TENSORS))
-
-        return load(folder, KIND, build, lm)
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> TagTable:  # noqa: D102
+        return cls(TagTableConfig(**config), *(tensors[name] for name in TENSORS))
 
 
 def count_tags(

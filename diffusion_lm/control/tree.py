@@ -196,11 +196,7 @@ def _brackets(tree: Brackets, place: int) -> Iterator[tuple[str, int]]:
 
 
 def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
-    """See that the table knows all tags and labels.
-
-    Raises:
-        UserError: if it does not; those that it knows are listed.
-    """
+    """See that the table knows all tags and labels; a `UserError` if it does not; those that it knows are listed."""
     if not leaves[0].opens:
         raise UserError(f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _)).")
     known = table.tags.config.tags

@@ -144,11 +144,7 @@ class DiffusionLM:
         return hashlib.sha256(weight.view(torch.int16).numpy().tobytes() + settings.encode()).hexdigest()[:16]
 
     def asset_folder(self, kind: type[Asset]) -> Path:
-        """Where an asset of this model is kept.
-
-        Raises:
-            UserError: if the model was not loaded from a folder.
-        """
+        """Where an asset of this model is kept; a `UserError` if the model was not loaded from a folder."""
         if self.folder is None:
             raise UserError(f"This model was not loaded from a folder, so it has nothing for {kind.name!r}.")
         return self.folder / "controls" / kind.name
@@ -214,11 +210,7 @@ def bundled_models() -> list[str]:
 
 
 def find_model(name: str | Path) -> Path:
-    """The folder of a bundled model, a folder, or a hub id.
-
-    Raises:
-        UserError: if there is no such model.
-    """
+    """The folder of a bundled model, a folder, or a hub id; a `UserError` if there is no such model."""
     if str(name) in bundled_models():
         return BUNDLED / str(name)
     folder = Path(name).expanduser()
