@@ -38,11 +38,7 @@ class AttributeConfig(LatentConfig):
 
 
 def said_fields(document: Document) -> dict[str, str]:
-    """The fields of a document whose value stands in its text, by whole words in any case.
-
-    The gold meaning of a text also has values that the text only implies ("moderate" as "mid-priced"). What `Attribute`
-    promises is that the text *says* the value, so these are what the classifier learns.
-    """
+    """The fields whose value the text says, by whole words in any case, and does not only imply ("mid-priced")."""
     return {name: value for name, value in document.fields.items() if says(document.text, value)}
 
 
@@ -105,14 +101,8 @@ class AttributeModel(LatentClassifier, name="attribute"):
 
     def classes(self, labels: Sequence[dict[str, str]]) -> Tensor:
         """The class of each field of each text, [n, F]."""
-        rows = [
-            [
-                values.index(said[name]) + 1 if said.get(name) in values else UNSAID
-                for name, values in self.config.fields.items()
-            ]
-            for said in labels
-        ]
-        return torch.tensor(rows)
+        fields = {name: {value: i + 1 for i, value in enumerate(v)} for name, v in self.config.fields.items()}
+        return torch.tensor([[known.get(said.get(name, ""), UNSAID) for name, known in fields.items()] for said in labels])
 
     def loss(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> Tensor:
         """Sum over the fields of the cross-entropy, in nats."""
@@ -130,11 +120,7 @@ class AttributeModel(LatentClassifier, name="attribute"):
 
 
 def canonical(field: str, value: str, host: Host) -> tuple[str, str]:
-    """A field and its value as the model's classifier, which is not run, writes them.
-
-    Raises:
-        UserError: if the model has no classifier, or the field or value is unknown to it.
-    """
+    """A field and its value as the model's classifier writes them; a `UserError` if it knows none such."""
     fields = host.asset(AttributeModel).config.fields
     name = canonical_field(field, fields)
     return name, canonical_value(name, value, fields[name])

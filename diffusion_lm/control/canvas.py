@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
+from diffusion_lm.text.tokenizer import Tokenizer
 
 UNKNOWN = -1
 
@@ -95,11 +96,7 @@ class Canvas:
         return given
 
     def with_named(self, named: tuple[tuple[int, frozenset[int]], ...]) -> Canvas:
-        """A sentence some of whose words are named, by their place and the ids that they may have.
-
-        Raises:
-            UserError: if the template has other words there.
-        """
+        """A sentence some of whose words are named; a `UserError` if the template has other words there."""
         return replace(self, named=self.named + named)._checked()
 
     def fits(self, words: int) -> bool:
@@ -119,21 +116,13 @@ class Canvas:
         return replace(self, words=words)._checked()
 
     def with_template(self, template: tuple[Piece, ...]) -> Canvas:
-        """A sentence made of these pieces.
-
-        Raises:
-            UserError: if a template is there already, or it does not fit the length.
-        """
+        """A sentence made of these pieces; a `UserError` if it is of others already, or of another length."""
         if self.template is not None:
             raise UserError("Two infills contradict each other; write one template with all the blanks.")
         return replace(self, template=template)._checked()
 
     def with_allowed(self, allowed: frozenset[int], control: str) -> Canvas:
-        """A sentence of one of these numbers of words.
-
-        Raises:
-            UserError: if none of them suits what is known; the message names the control.
-        """
+        """A sentence of one of these numbers of words; a `UserError` names the control if none suits what is known."""
         both = allowed if self.allowed is None else allowed & self.allowed
         canvas = replace(self, allowed=both)
         if not any(map(canvas.fits, both)):
@@ -141,30 +130,20 @@ class Canvas:
             raise UserError(f"No sentence {lengths} can do what {control} wants together with the rest.")
         return canvas
 
-    def lay_out(
-        self,
-        n: int,
-        length_counts: Tensor,
-        start_id: int,
-        end_id: int,
-        pad_id: int,
-        generator: torch.Generator,
-    ) -> Layout:
+    def lay_out(self, n: int, length_counts: Tensor, tokenizer: Tokenizer, generator: torch.Generator) -> Layout:
         """Draw what is still free (lengths from the corpus, the sizes of blanks) and place what is known.
 
         Args:
             n: number of sentences.
             length_counts: how often each total length (START and END included) is in the corpus, [max_length + 1].
-            start_id: id of START, placed first.
-            end_id: id of END, placed last.
-            pad_id: id beyond a sentence.
+            tokenizer: whose START is first, END last and PAD behind it.
             generator: source of the draws.
         """
         lengths = self._draw_words(n, length_counts, generator)
         width = int(lengths.max()) + 2
-        known = torch.full((n, width), pad_id)
+        known = torch.full((n, width), tokenizer.pad_id)
         for i, words in enumerate(lengths.tolist()):
-            row = [start_id, *self._row(words, generator), end_id]
+            row = [tokenizer.start_id, *self._row(words, generator), tokenizer.end_id]
             known[i, : len(row)] = torch.tensor(row)
         return Layout(known, torch.arange(width) < (lengths + 2)[:, None])
 

@@ -31,11 +31,7 @@ class Language(Control):
 
     @abstractmethod
     def automaton(self, host: Host) -> Automaton:
-        """The automaton over the model's vocabulary.
-
-        Raises:
-            UserError: if the model lacks a word, or does not write whole words on a canvas of fixed length.
-        """
+        """The automaton over the model's vocabulary; a `UserError` if it lacks a word, or its layout is padded."""
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         automaton = self.automaton(host)
@@ -91,11 +87,7 @@ class Complement(Language):
 
 
 def vocabulary(host: Host, what: str) -> list[str]:
-    """Every token as the tokenizer writes it, joiners included; special ones are empty, [V].
-
-    Raises:
-        UserError: if the model's tokens are no words, or its layout is padded; the message names `what`.
-    """
+    """Every token with its joiners, special ones empty, [V]; a `UserError` names `what` if they are no words, or it is padded."""
     if not isinstance(host.tokenizer, WordTokenizer):
         raise UserError(f"{what} needs a model whose tokens are words; this one's are parts of words.")
     if host.padded:
@@ -104,16 +96,7 @@ def vocabulary(host: Host, what: str) -> list[str]:
 
 
 def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
-    """See that all words are in the vocabulary.
-
-    Args:
-        wanted: words without joiners.
-        known: the vocabulary.
-        what: where the words were found.
-
-    Raises:
-        UserError: if one is not; similar words are named.
-    """
+    """See that words without joiners are in a vocabulary; a `UserError` names `what` has one that is not, and similar ones."""
     words = dict.fromkeys(bare(word) for word in known if word)
     for word in wanted:
         if word not in words:

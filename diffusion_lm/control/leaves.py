@@ -242,13 +242,7 @@ class LeafTable(Asset, name="tree"):
 
 
 class Sentence(NamedTuple):
-    """A sentence of the corpus.
-
-    Attributes:
-        ids: its token ids.
-        leaves: of its tree.
-        tags: its universal tags.
-    """
+    """A sentence of the corpus: its token ids, the leaves of its tree, its universal tags."""
 
     ids: Sequence[int]
     leaves: Sequence[Leaf]
@@ -265,17 +259,7 @@ def count_leaves(
     min_count: int,
     lm: str,
 ) -> LeafTable:
-    """Count the leaves of a language model's words.
-
-    Args:
-        sentences: token ids, leaves and tags.
-        universal: all universal tags.
-        vocab_size: V.
-        parser: name of who gave the trees.
-        smoothing: of the trees' own tags, see `TagTableConfig`.
-        min_count: fewest times that a kind of leaf occurs to be counted.
-        lm: fingerprint of the language model.
-    """
+    """Count the leaves of a language model's words; `parser` gave the trees, the other settings are those of the table."""
     fine = sorted({leaf.tag for each in sentences for leaf in each.leaves if leaf.tag is not None})
     tagged = ((each.ids, [leaf.tag or "" for leaf in each.leaves]) for each in sentences)
     table = count_tags(tagged, fine, vocab_size, tagger=parser, smoothing=smoothing, lm=lm)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from diffusion_lm.annotate import trees
 from diffusion_lm.annotate.labels import Annotation
@@ -33,11 +34,7 @@ USUAL = 1 / 3
 
 
 def read_span(text: str) -> trees.Span:
-    """The span that "5:8:PP" stands for: words 5 to 8, counted from 1, are a PP.
-
-    Raises:
-        UserError: if it is not of this form.
-    """
+    """The span that "5:8:PP" stands for: words 5 to 8, counted from 1, are a PP; a `UserError` if it is none."""
     match = _FORM.fullmatch(text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(
@@ -51,23 +48,25 @@ def _cross(one: trees.Span, other: trees.Span) -> bool:
 
 
 class _Usual(NamedTuple):
-    """A tree to draw."""
+    """A tree of the table to draw, and its number of words; None where it has the constituent `shift` words too early."""
 
     number: int
-    """Where it is in the table."""
     words: int | None
-    """How many words a sentence with it has; None where only the constituent itself is taken from it."""
-    first: int = 0
-    """The first of its leaves that counts."""
-    offset: int = 0
-    """The word that this leaf is for, from 0."""
+    shift: int = 0
+
+    def columns(self, table: LeafTable, wanted: Sequence[trees.Span]) -> Tensor:
+        """What it says of words, [words, V]; where it is of another place, only of those of the constituent."""
+        columns = table.columns(table.tree(self.number))
+        if self.words is not None:
+            return columns
+        start, stop, _ = wanted[0]
+        return F.pad(columns[start - self.shift : stop - self.shift], (0, 0, start, 0))
 
 
 def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
-    """Trees that have such a constituent at another place; only its own leaves are to be taken."""
     size = span.stop - span.start
     found = [
-        _Usual(number, None, start, span.start)
+        _Usual(number, None, span.start - start)
         for start in range(max_words - size + 1)
         for number in table.trees_with([trees.Span(start, start + size, span.label)])
     ]
@@ -114,17 +113,12 @@ class Span(Control, name="span"):
         return found
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
-        """A tree for each sentence, among the usual ones that its canvas has room for.
-
-        Raises:
-            UserError: if a span is malformed, past the model's length or has an unknown label, spans cross, the model has
-                no table of trees, or no tree of the corpus has these constituents.
-        """
+        """A tree for each sentence, among the usual ones that its canvas has room for; a `UserError` if there is none."""
         wanted = self.wanted()
         stop = max(span.stop for span in wanted)
         if stop > host.max_words:
             raise UserError(
-                f"The span {self.spans} ends at word {stop}, but the model writes at most {host.max_words} words."
+                f"The span {self.spans} ends at word {stop}, but this model writes at most {host.max_words}."
             )
         longer = frozenset(range(stop, host.max_words + 1))
         if self.by_classifier:
@@ -135,7 +129,7 @@ class Span(Control, name="span"):
         possible = longer if usual[0].words is None else frozenset(tree.words for tree in usual if tree.words)
         narrowed = [canvas.with_allowed(possible, str(self)) for canvas in canvases]
         drawn = self._drawn(usual, narrowed, generator)
-        columns = {tree: (WEIGHT * self._columns(table, wanted, tree),) for tree in dict.fromkeys(drawn)}
+        columns = {tree: (WEIGHT * tree.columns(table, wanted),) for tree in dict.fromkeys(drawn)}
         return [
             Program(canvas if tree.words is None else canvas.with_words(tree.words), columns[tree])
             for canvas, tree in zip(narrowed, drawn, strict=True)
@@ -160,28 +154,22 @@ class Span(Control, name="span"):
     @staticmethod
     def _drawn(usual: Sequence[_Usual], canvases: Sequence[Canvas], generator: torch.Generator) -> list[_Usual]:
         """A tree for each sentence; those of one canvas are drawn together."""
-        drawn: list[_Usual | None] = [None] * len(canvases)
+        drawn: list[Any] = [None] * len(canvases)
         for canvas in dict.fromkeys(canvases):
             rows = [row for row, other in enumerate(canvases) if other == canvas]
             fit = [tree for tree in usual if tree.words is None or canvas.fits(tree.words)]
             fit = fit[: max(1, round(USUAL * len(fit)))]
             for row, i in zip(rows, torch.randint(len(fit), (len(rows),), generator=generator).tolist(), strict=True):
                 drawn[row] = fit[i]
-        return [tree for tree in drawn if tree is not None]
-
-    @staticmethod
-    def _columns(table: LeafTable, wanted: Sequence[trees.Span], tree: _Usual) -> Tensor:
-        columns = table.columns(table.tree(tree.number))
-        if tree.words is not None:
-            return columns
-        stop = tree.first + wanted[0].stop - tree.offset
-        return torch.nn.functional.pad(columns[tree.first : stop], (0, 0, tree.offset, 0))
+        return drawn
 
     def merged(self, other: Control) -> Control | None:
         """Spans are wanted together of one tree; a `UserError` if the other one is a tree, which says all its spans."""
         if isinstance(other, Tree):
             raise UserError("A tree says all its constituents; leave the span out.")
-        return replace(self, spans=f"{self.spans} {other.spans}") if isinstance(other, Span) else None
+        if isinstance(other, Span) and other.by_classifier == self.by_classifier:
+            return replace(self, spans=f"{self.spans} {other.spans}")
+        return None
 
     def parts(self) -> list[Control]:
         """Each span by itself."""

@@ -169,16 +169,7 @@ def count_tags(
     smoothing: float,
     lm: str,
 ) -> TagTable:
-    """Count the tags of a language model's words.
-
-    Args:
-        sentences: token ids and their tags.
-        tags: all tags, in the table's order.
-        vocab_size: V.
-        tagger: name of who gave the tags.
-        smoothing: see `TagTableConfig`.
-        lm: fingerprint of the language model.
-    """
+    """Count the tags of a language model's words in sentences of token ids and tags, all of which are `tags`."""
     column = {tag: i for i, tag in enumerate(tags)}
     edge, number = len(column), 0
     words: list[int] = []

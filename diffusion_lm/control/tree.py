@@ -57,11 +57,7 @@ def parsed(judge: Parser, texts: Sequence[str]) -> list[Brackets | None]:
 
 
 def named_words(tree: Brackets, host: Host, what: str) -> tuple[tuple[int, frozenset[int]], ...]:
-    """Place and token ids of the leaves that are a certain word.
-
-    Raises:
-        UserError: if the vocabulary lacks one; the message names `what`.
-    """
+    """Place and token ids of the leaves that are a certain word; a `UserError` names `what` if the vocabulary lacks one."""
     given = [word_of(leaf) for leaf in tree.leaves()]
     if all(word == ANY_WORD for word in given):
         return ()

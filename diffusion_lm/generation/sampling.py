@@ -184,7 +184,7 @@ def _rows_of(parts: Sequence[Iterable[T]]) -> dict[int, list[int]]:
 
 def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
     """Where words are wanted: by the canvases and the corpus's lengths; in the padded layout everywhere, PAD as a word."""
-    t, n, longest = lm.tokenizer, len(canvases), lm.max_words + 2
+    n, longest = len(canvases), lm.max_words + 2
     width = longest if lm.padded else 0
     parts = []
     for canvas in dict.fromkeys(canvases):
@@ -193,10 +193,10 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
             known = torch.full((len(rows), longest), UNKNOWN)
             parts.append((rows, Layout(known, torch.ones_like(known, dtype=torch.bool))))
         else:
-            parts.append((rows, canvas.lay_out(len(rows), lm.lengths, t.start_id, t.end_id, t.pad_id, generator)))
+            parts.append((rows, canvas.lay_out(len(rows), lm.lengths, lm.tokenizer, generator)))
         width = max(width, parts[-1][1].known.shape[1])
     # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
-    known, mask = torch.full((n, width), t.pad_id), torch.full((n, width), lm.padded)
+    known, mask = torch.full((n, width), lm.tokenizer.pad_id), torch.full((n, width), lm.padded)
     for rows, part in parts:
         known[rows, : part.known.shape[1]] = part.known
         if not lm.padded:

@@ -53,7 +53,7 @@ THAI, SPAN, TREE = Attribute("food", "Thai"), Span("1:2:NP"), "(S (NP (DT The) (
         (Span(""), "No span"),
         (Span("1:3:NP 2:4:VP"), "1:3:NP and 2:4:VP"),
         (Span("1:3:NP 1:3:VP"), "1:3:NP and 1:3:VP"),
-        (Span("1:90:NP"), "word 90, but the model writes at most 30"),
+        (Span("1:90:NP"), "word 90, but this model writes at most 30"),
         (Span("1:2:XX"), "XX; the constituents are ADJP"),
         (Span("1:9:NP") & Length(5), "of 5 words"),
         (Tree("(S (NP _ _)"), "'(S (NP _ _)' breaks at character"),
