@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, ClassVar, final
 
 import torch
@@ -17,7 +16,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import Automaton
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control, Target, Ways, words_of_record
-from diffusion_lm.control.language import Language, phrase_language
+from diffusion_lm.control.language import Avoid, Language, phrase_language
 from diffusion_lm.control.latent import LatentClassifier, LatentConfig, LatentTrainConfig, Outputs
 from diffusion_lm.control.program import Asset, Energy, Host, Program
 from diffusion_lm.store import Kind
@@ -102,7 +101,9 @@ class AttributeModel(LatentClassifier, name="attribute"):
     def classes(self, labels: Sequence[dict[str, str]]) -> Tensor:
         """The class of each field of each text, [n, F]."""
         fields = {name: {value: i + 1 for i, value in enumerate(v)} for name, v in self.config.fields.items()}
-        return torch.tensor([[known.get(said.get(name, ""), UNSAID) for name, known in fields.items()] for said in labels])
+        return torch.tensor(
+            [[known.get(said.get(name, ""), UNSAID) for name, known in fields.items()] for said in labels]
+        )
 
     def loss(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> Tensor:
         """Sum over the fields of the cross-entropy, in nats."""
@@ -158,15 +159,11 @@ class Attribute(_Named, name="attribute"):
         return [Program(canvas, energies=energies) for canvas in canvases]
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
-        kind: Callable[[str, str], Control] = Said if ways.attribute_by == "words" else cls
-        controls = []
-        for text in texts:
-            name, _, value = (part.strip() for part in text.partition("="))
-            if not (name and value):
-                raise UserError(f"An attribute is FIELD=VALUE, such as food=Japanese, not {text!r}.")
-            controls.append(kind(name, value))
-        return reduce(lambda a, b: a & b, controls)
+    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not (name and value):
+            raise UserError(f"An attribute is FIELD=VALUE, such as food=Japanese, not {text!r}.")
+        return Said(name, value) if ways.attribute_by == "words" else cls(name, value)
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
@@ -234,3 +231,7 @@ class Said(_Named, Language):
     def automaton(self, host: Host) -> Automaton:  # noqa: D102
         name, value = canonical(self.field, self.value, host)
         return phrase_language(host, value, f"{name}={value}")
+
+    def __invert__(self) -> Control:
+        """The texts that do not say it, be it in a way that this automaton never writes."""
+        return Avoid(self.value)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
+from operator import and_
 from random import Random
 from typing import Any, ClassVar, Protocol, final
 
@@ -109,13 +110,18 @@ class Control(ABC):
 
     @classmethod
     def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:
-        """The control that the values of its flag ask for; a `UserError` if a value is none that it takes."""
-        return reduce(lambda a, b: a & b, (cls(text) for text in texts))  # type: ignore[call-arg]
+        """The control that the values of its flag ask for."""
+        return reduce(and_, (cls.of_text(text, ways) for text in texts))
+
+    @classmethod
+    def of_text(cls, text: str, ways: Ways) -> Control:
+        """The control that one value of its flag asks for; a `UserError` if it is none that it takes."""
+        return cls(text)  # type: ignore[call-arg]
 
     @classmethod
     def of_target(cls, target: Target, ways: Ways) -> Control:
         """The control that a target asks for."""
-        return cls.of_texts([target.value], ways)
+        return cls.of_text(target.value, ways)
 
     @classmethod
     def describe(cls, host: Host) -> str:

@@ -23,8 +23,6 @@ from diffusion_lm.text.spacing import join_words, split_words, words_of
 BLANK = "___"
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
 _MOST_DIGITS = 4
-_FIRST_LETTER = 0xF0000
-"""Of a plane of private use: none is special in a regular expression."""
 _LEAST_WORDS = 8
 """Of a sentence that a gap is drawn in."""
 _KEYS = (("left", "right", "references"), ("obs1", "obs2", "gold_labels"))
@@ -74,25 +72,20 @@ class Infill(Control, name="infill"):
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """1 where the words of the context stand in order around blanks of the right size, [B]; spacing does not count."""
-        letters: dict[str, str] = {}
+        return torch.tensor([float(self._is_context_of(words_of(text))) for text in texts])
 
-        def spell(text: str) -> str:
-            """One letter a word, so that a regular expression over letters matches words."""
-            return "".join(letters.setdefault(word, chr(_FIRST_LETTER + len(letters))) for word in words_of(text))
-
-        pattern = ""
+    def _is_context_of(self, words: list[str]) -> bool:
+        ends = {0}  # how many words the template up to here can take up
         for context, blank in self._pieces():
-            sizes = [f".{{{gap.words}}}" if gap.words else ".+" for gap in blank]
-            pattern += spell(context) + "".join(sizes)
-        whole = re.compile(pattern, re.DOTALL)
-        return torch.tensor([float(bool(whole.fullmatch(spell(text)))) for text in texts])
+            given = words_of(context)
+            ends = {end + len(given) for end in ends if words[end : end + len(given)] == given}
+            for gap in blank:
+                first = min(ends, default=len(words)) + 1
+                ends = {end + gap.words for end in ends} if gap.words else set(range(first, len(words) + 1))
+        return len(words) in ends
 
     def __str__(self) -> str:
         return f"infill={self.template}"
-
-    @classmethod
-    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
-        return cls(texts[-1])
 
     @classmethod
     def of_target(cls, target: Target, ways: Ways) -> Control:  # noqa: D102

@@ -107,55 +107,41 @@ def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
             )
 
 
-def phrase_automaton(phrase: str, tokens: Sequence[str], what: str, *, said: bool = True) -> Automaton:
-    """The sentences whose text says a phrase in any case of letters, by `diffusion_lm.text.fields.says`.
+def phrase_language(host: Host, phrase: str, what: str, *, said: bool = True) -> Automaton:
+    """The sentences of a model's words that say a phrase in any case of letters, as `says` has it, or that do not.
 
     Every token that spells a word of the phrase in other letters or with other joiners counts, as far as the text
     then still says the phrase: "kid-friendly" is not said by "kid -friendly".
 
-    Args:
-        phrase: a word or more, punctuation marks included.
-        tokens: the vocabulary with joiners, special tokens empty.
-        what: names the control in an error.
-        said: False for the sentences that do not say it.
-
     Raises:
-        UserError: if there is no word in the phrase, or one that the vocabulary lacks.
+        UserError: if there is no word in the phrase, or one that the vocabulary lacks; the message names `what`.
     """
-    pieces = split_words(phrase)
+    tokens, pieces = vocabulary(host, what), split_words(phrase)
     if not pieces:
         raise UserError(f"{what} is empty; give a word or a phrase.")
-    folded = [bare(token).casefold() for token in tokens]
-    check_known([bare(piece).casefold() for piece in pieces], folded, what)
-    match = torch.tensor([[word == bare(piece).casefold() for word in folded] for piece in pieces], device="cpu")
-    breaks = torch.zeros(len(tokens), dtype=torch.bool, device="cpu")
+    folded, words = [bare(token).casefold() for token in tokens], [bare(piece).casefold() for piece in pieces]
+    check_known(words, folded, what)
+    match = torch.tensor([[token == word for token in folded] for word in words])
+    breaks = torch.zeros(len(tokens), dtype=torch.bool)
     if said:
-        for i in range(len(pieces)):
-            for v in match[i].nonzero().flatten().tolist():
-                match[i, v] = says(join_words(["x", *pieces[:i], tokens[v], *pieces[i + 1 :], "x"]), phrase)
+        for i, v in match.nonzero().tolist():
+            match[i, v] = says(join_words(["x", *pieces[:i], tokens[v], *pieces[i + 1 :], "x"]), phrase)
         # "does" is no whole word in "doesn't".
-        broken = [bool(token) and not says(join_words([*pieces, token]), phrase) for token in tokens]
-        breaks = torch.tensor(broken, device="cpu")
+        breaks = torch.tensor([bool(token) and not says(join_words([*pieces, token]), phrase) for token in tokens])
         if not bool(match.any(1).all()):
             raise UserError(f"{what} cannot stand in a text as words of its own; use other words.")
     else:
         # "20.00" says 20, though it is one word; of a phrase, the first and the last word may be such.
-        for i in {0, len(pieces) - 1}:
-            around = [bare(piece) for piece in pieces]
-            match[i] |= torch.tensor(
-                [
-                    bool(token) and says(join_words([*around[:i], bare(token), *around[i + 1 :]]), phrase)
-                    for token in tokens
-                ]
-            )
-    automaton = _build(match, breaks, what)
-    if said:
-        return automaton
-    return Automaton(automaton.classes, automaton.next, ~automaton.accept)
+        for i in {0, len(words) - 1}:
+            spelled = (join_words([*words[:i], token, *words[i + 1 :]]) if token else "" for token in folded)
+            match[i] |= torch.tensor([says(text, phrase) for text in spelled])
+    classes, follow, ends = _phrase(match, breaks, what)
+    never = torch.tensor([not token for token in tokens])
+    return Automaton(classes.masked_fill(never, NEVER), follow, ends if said else ~ends)
 
 
-def _build(match: Tensor, breaks: Tensor, what: str) -> Automaton:
-    """The automaton of match [m, V] (which tokens are word i of the phrase) and breaks [V] (which undo its end).
+def _phrase(match: Tensor, breaks: Tensor, what: str) -> tuple[Tensor, Tensor, Tensor]:
+    """An automaton of match [m, V] (which tokens are word i of the phrase) and breaks [V] (which undo its end).
 
     A state is the set of prefixes that the last words end with, as the Knuth-Morris-Pratt automaton has it where no two
     words of the phrase share a token; the whole phrase is final once a word that does not break it has followed.
@@ -171,20 +157,7 @@ def _build(match: Tensor, breaks: Tensor, what: str) -> Automaton:
         return frozenset([0, *(i + 1 for i in state if i < length and of[c][i])])
 
     states, follow = explore(frozenset([0]), step, len(of), what)
-    accept = torch.tensor([max(state) >= length for state in states], device="cpu")
-    return Automaton(classes, follow, accept)
-
-
-def without_specials(automaton: Automaton, tokens: Sequence[str]) -> Automaton:
-    """The automaton with the special tokens, which are empty in `tokens`, banned."""
-    words = torch.tensor([bool(token) for token in tokens], device="cpu")
-    return Automaton(torch.where(words, automaton.classes, NEVER), automaton.next, automaton.accept)
-
-
-def phrase_language(host: Host, phrase: str, what: str, *, said: bool = True) -> Automaton:
-    """The sentences of a model's words that say a phrase, or do not; `what` names the control in an error."""
-    tokens = vocabulary(host, what)
-    return without_specials(phrase_automaton(phrase, tokens, what, said=said), tokens)
+    return classes, follow, torch.tensor([max(state) >= length for state in states])
 
 
 @final

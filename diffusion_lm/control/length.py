@@ -39,11 +39,11 @@ class Length(Control, name="length"):
     words: int
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str], ways: object) -> Control:  # noqa: D102
+    def of_text(cls, text: str, ways: object) -> Control:  # noqa: D102
         try:
-            return cls(int(float(texts[-1]) if float(texts[-1]).is_integer() else texts[-1]))
+            return cls(int(float(text) if float(text).is_integer() else text))
         except (ValueError, OverflowError):
-            raise UserError(f"A length is a whole number of words, not {texts[-1][:40]!r}.") from None
+            raise UserError(f"A length is a whole number of words, not {text[:40]!r}.") from None
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         if not isinstance(host.tokenizer, WordTokenizer):

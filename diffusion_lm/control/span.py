@@ -184,8 +184,8 @@ class Span(Control, name="span"):
         return f"span={self.spans}"
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
-        return cls(" ".join(texts), by_classifier=ways.syntax_by == "classifier")
+    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
+        return cls(text, by_classifier=ways.syntax_by == "classifier")
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102

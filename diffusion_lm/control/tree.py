@@ -134,8 +134,8 @@ class Tree(Control, name="tree"):
         return f"tree={self.tree}"
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:  # noqa: D102
-        return cls(texts[-1], by_classifier=ways.syntax_by == "classifier")
+    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
+        return cls(text, by_classifier=ways.syntax_by == "classifier")
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102

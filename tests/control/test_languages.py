@@ -69,6 +69,20 @@ def test_the_automaton_of_a_pattern_agrees_with_its_graph(lm):
             assert automaton.accepts(ids[word] for word in text) == word_graph(control.pattern).matches(text)
 
 
+@pytest.mark.parametrize(
+    ("template", "yes", "no"),
+    [
+        ("The ___{2} pub", ["The a b pub", "The pub pub pub"], ["The a pub", "The a b c pub", "A b c pub"]),
+        ("___ a ___", ["a a a", "b a c a d"], ["a", "a a", "b a"]),
+        ("___{1}", ["a"], ["", "a a"]),
+        ("___ the " * 12 + "___", ["the " * 25, "a the " * 12 + "b c"], ["the a " * 12, "b " * 40 + "the " * 11]),
+    ],
+)
+def test_a_context_is_kept_around_gaps_of_the_right_size(template, yes, no):
+    for text in (*yes, *no):
+        assert Infill(template).success([text]).tolist() == [text in yes], text
+
+
 def test_lengths_are_drawn_among_those_that_are_possible(lm):
     lengths = torch.tensor([len(words) for words in lm.generate(30, Regex("The .* cheap"), steps=2, seed=0).words])
     assert lengths.min() >= 2 and lengths.unique().numel() > 1
