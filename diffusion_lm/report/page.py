@@ -1,35 +1,25 @@
-"""The pages."""
+"""The report: one Markdown document, and the same as a page of HTML."""
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Collection as Group
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+
+from markdown_it import MarkdownIt
 
 from diffusion_lm import __version__
 from diffusion_lm.common import UserError
-from diffusion_lm.report import figures
-from diffusion_lm.report.data import DASH, Collection, collect, percent, read_run, task_name
-from diffusion_lm.report.figures import COLOURS, Chart, png, svgs
-from diffusion_lm.report.samples import Samples, Trace, TreePair, samples, standalone, traces_of, tree_pairs
-from diffusion_lm.report.tables import (
-    KINDS,
-    Cell,
-    Line,
-    Table,
-    ablations,
-    free,
-    table2,
-    table4,
-    table5,
-    table7,
-    time_table,
-)
+from diffusion_lm.report import figures, samples, tables
+from diffusion_lm.report.data import Found, read
+from diffusion_lm.report.figures import Chart
+from diffusion_lm.report.tables import escape
 from diffusion_lm.store import write_whole
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,255 +42,37 @@ class ReportConfig:
             raise UserError(f"{self.out} is a file; give --out a folder.")
 
 
-Files = dict[str, bytes]
-"""Pictures by their names."""
-
-NOTHING = "None of the runs measured this."
-
-
-def document(sections: Sequence[Section], images: str) -> str:
-    """The whole page; `images` is the folder of the pictures, as the page links it."""
-    parts = ["# Report"]
-    for section in sections:
-        if not section.empty:
-            parts += [f"## {section.title}", body(section, images)]
-    return "\n\n".join(parts) + "\n"
-
-
-def body(section: Section, images: str) -> str:
-    """A section without its heading."""
-    return "\n\n".join(_blocks(section, images)) if not section.empty else NOTHING
-
-
-def _blocks(section: Section, images: str) -> Iterator[str]:
-    if section.table is not None:
-        yield table(section.table)
-    if section.caption:
-        yield escape(section.caption)
-    for chart in section.charts:
-        yield f"![{section.title}]({images}/{chart.name}.png)"
-        yield f"*{escape(chart.caption)}*"
-    for trace in section.traces:
-        yield _trace(trace)
-    for i, pair in enumerate(section.trees, start=1):
-        yield f"**{escape(pair.text)}** ({escape(pair.system)}, F1 {percent(pair.f1)})"
-        yield f"![the tree that was asked for]({images}/tree-{i}-wanted.svg)"
-        yield f"![the tree of the text]({images}/tree-{i}-found.svg)"
-    for each in section.samples:
-        yield _samples(each)
-
-
-def pictures(section: Section) -> Files:
-    """The files that the body of a section links."""
-    out = {f"{chart.name}.png": png(chart) for chart in section.charts}
-    for i, pair in enumerate(section.trees, start=1):
-        out[f"tree-{i}-wanted.svg"] = standalone(pair.wanted).encode()
-        out[f"tree-{i}-found.svg"] = standalone(pair.found).encode()
-    return out
-
-
-def table(table: Table) -> str:
-    """A table; the paper's rows say so."""
-    columns = table.full_columns
-    aligned = "|---" * (1 + table.words) + "|--:" * (len(columns) - table.words) + "|"
-    lines = [_row([table.head, *columns]), aligned]
-    for line in table.lines:
-        head = f"paper: {line.head}" if line.kind == "paper" else line.head
-        note = f"<br><sub>{escape(line.note)}</sub>" if line.note else ""
-        lines.append(_row([escape(head) + note, *map(_cell, line.cells)]))
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(cell: Cell) -> str:
-    main = f"**{escape(cell.main)}**" if cell.best and cell.main != DASH else escape(cell.main)
-    lines = f"<br><sub>{'<br>'.join(map(escape, cell.lines))}</sub>" if cell.lines else ""
-    return main + lines
-
-
-def _trace(trace: Trace) -> str:
-    lines = [_row(["t", escape(trace.title) or "text"]), "|---|---|"]
-    for t, words in trace.steps:
-        text = ""
-        for settled, run in groupby(words, key=lambda word: word.settled):
-            part = "".join(word.text for word in run)
-            space = " " if part.startswith(" ") else ""
-            text += space + (f"**{escape(part.strip())}**" if settled else escape(part.strip()))
-        lines.append(_row([f"{t:.2f}", text]))
-    return "\n".join(lines)
-
-
-def _samples(each: Samples) -> str:
-    lines = [f"**{escape(each.system)}, {escape(task_name(each.task))}**"]
-    for sample in each.targets:
-        if sample.target:
-            # A tag of quotation marks is made of what would end the code.
-            lines.append(f"\n{escape(sample.target) if '`' in sample.target else f'`{sample.target}`'}\n")
-        elif len(lines) == 1:
-            lines.append("")
-        lines += [f"- {verdict(text.success)}{escape(text.text)}" for text in sample.texts]
-    return "\n".join(lines)
-
-
-def verdict(success: float | None) -> str:
-    """The mark before a text."""
-    if success is None:
-        return ""
-    if success >= 1:
-        return "✓ "
-    return f"✗ {percent(success, 0)} % " if success > 0 else "✗ "
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).replace("\n", " ")
-
-
-_MARKER = re.compile(r"\s*<!--\s*(/?)report:(.*?)\s*-->\s*")
-
-
-def marked(text: str, where: str, known: Group[str]) -> list[str]:
-    """The names that a text has markers of.
-
-    Args:
-        text: the text.
-        where: what the text is of, for errors.
-        known: the names that there are.
-
-    Raises:
-        UserError: a name is unknown, stands twice, is not closed, or is closed and not open.
-    """
-    names: list[str] = []
-    open_ = ""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not (match := _MARKER.fullmatch(line)):
-            continue
-        closes, name = match.groups()
-        here = f"Line {number} of {where}"
-        if name not in known:
-            raise UserError(
-                f"{here} has a marker of {name!r}, which is no section; the sections are {', '.join(known)}."
-            )
-        if closes and open_ != name:
-            raise UserError(f"{here} closes {name!r}, which is not open; put <!-- report:{name} --> before it.")
-        if not closes and open_:
-            raise UserError(
-                f"{here} opens {name!r}, but {open_!r} is not closed; put <!-- /report:{open_} --> before it."
-            )
-        if not closes and name in names:
-            raise UserError(f"{here} opens {name!r} a second time; keep one of the two.")
-        open_ = "" if closes else name
-        names += [] if closes else [name]
-    if open_:
-        raise UserError(f"{where} does not close {open_!r}; put <!-- /report:{open_} --> after it.")
-    if not names:
-        raise UserError(
-            f"{where} has no marker; put <!-- report:table2 --> and <!-- /report:table2 --> on lines of it."
-        )
-    return names
-
-
-def rewrite(text: str, new: Callable[[str], str]) -> str:
-    """The text with what `new` says for a name between the markers of each; `marked` has seen that they match."""
-    out: list[str] = []
-    inside = False
-    for line in text.split("\n"):
-        match = _MARKER.fullmatch(line)
-        if match and match[1]:
-            inside = False
-        if not inside:
-            out.append(line)
-        if match and not match[1]:
-            inside = True
-            out += ["", new(match[2]), ""]
-    return "\n".join(out)
-
-
-HERE = Path(__file__).parent
-
-
-def page(sections: Sequence[Section], runs: Sequence[str]) -> str:
-    """The page.
-
-    Args:
-        sections: what was measured; an empty one is left out.
-        runs: names of the folders that the figures are from.
-    """
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
-    return template.render(
-        sections=[section for section in sections if not section.empty],
-        runs=runs,
-        version=__version__,
-        style=Markup(_scheme() + (HERE / "style.css").read_text(encoding="utf-8")),
-        dash=DASH,
-        groups=_groups,
-        percent=percent,
-        svgs=lambda chart: map(Markup, svgs(chart)),
-        safe=Markup,
-        task_name=task_name,
-        variables={light: f"var(--{name})" for name, (light, _) in COLOURS.items()},
-        verdict=verdict,
-    )
-
-
-def _groups(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
-    """The rows of one kind that follow one another: the kind, its name, and they."""
-    return [(kind, KINDS[kind], list(group)) for kind, group in groupby(lines, key=lambda line: line.kind)]
-
-
-def _scheme() -> str:
-    """The colours of the figures as variables of the style sheet, light and dark."""
-    light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1))
-    return f":root{{{light}}}\n@media(prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-
-
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
-
-    Attributes:
-        name: of its markers.
-        title: its heading.
-        caption: what to read from its table or texts; a chart has a caption of its own.
-    """
+    """A part of the report: the name of its markers, its heading, what to read from its text; text and charts if there are any."""
 
     name: str
     title: str
     caption: str = ""
-    table: Table | None = None
+    text: str = ""
     charts: Sequence[Chart] = ()
-    traces: Sequence[Trace] = ()
-    trees: Sequence[TreePair] = ()
-    samples: Sequence[Samples] = ()
 
-    @property
-    def empty(self) -> bool:
-        """Whether none of the runs measured it."""
-        return not (self.table or self.charts or self.traces or self.trees or self.samples)
+    def body(self, images: str) -> str:
+        """The section without its heading, empty if it was not measured; `images` is the folder of the figures in links."""
+        parts = [self.text, escape(self.caption)] if self.text else []
+        for chart in self.charts:
+            parts += [f"![{self.title}]({images}/{chart.name}.png)", f"*{escape(chart.caption)}*"]
+        return "\n\n".join(parts)
 
 
 TABLE_2 = (
-    "Success in percent, of the text as it is, with its 95 % bootstrap interval over targets; beneath it the same texts as the "
-    "paper's evaluator counts them (paper-compatible), nats a token under our judge with the difference to human dev text and "
-    "their interval, and the number of texts and the seed. Compare paper-compatible with the paper's lines, strict among ours. "
-    "The paper's lm is the score of another judge: it compares only within its lines. Marked: the best of a block in its column."
+    "Above, success in percent as the paper's evaluator counts it, and fluency: nats a token under our judge, for the paper's "
+    "lines its lm-score, which is of another judge and compares only within them. Marked: the best of a block in its column. "
+    "Below, all that was measured of ours, success of the text as it is; intervals are 95 %, by the bootstrap over targets."
 )
 TABLE_4 = (
-    "Two controls at once, the success of each by itself in percent (beneath, its 95 % bootstrap interval over targets and the "
-    "paper-compatible figure), and nats a token with their interval and the difference to human dev text; for the paper's lines "
-    "its lm-score. Read the two of a pair together: either alone is easy. Marked: the best of ours in a column."
+    "Several controls at once, the success of each by itself. Above as the paper counts, below all that was measured of ours. "
+    "Read the parts of a pair together: either alone is easy."
 )
 TABLE_5 = (
     "What was written into gaps against what people wrote there, 0 to 100 (CIDEr may be more), higher is better. mbr: of each "
-    "target the text that is most like the others, as in the paper; sample: single texts. The paper's lines are of aNLG and "
-    "compare only with ours on it; BERTScore, which is of another encoder, compares with none of them."
+    "target the text that is most like the others, as in the paper; sample: single texts; human: the first reference against the "
+    "others. The paper's lines are of aNLG and compare only with ours on it; BERTScore, which is of another encoder, with none."
 )
 TABLE_7 = (
     "Nats a token, an upper bound for diffusion; lower is better. The paper's are of other tokens and of the model of its "
@@ -313,13 +85,12 @@ FREE = (
 )
 ABLATIONS = "One change at a time, as each run's label names it."
 TRACE = (
-    "What the model would say at each step, from noise (t = 1) to text (t = 0). Dark words are already the final word at their "
-    "place; pale ones will still change."
+    "What the model would say at each step, from noise (t = 1) to text (t = 0). Bold words are already the final word at their "
+    "place; the others will still change."
 )
 TREES = (
-    "First the tree that was asked for (_ is any word), then our parser's tree of the text. Marked constituents are in one "
-    "of the two only. The targets with the lowest, the middle and the highest success among those short enough to draw, "
-    "of each the text that misses most."
+    "The tree that was asked for (_ is any word), and our parser's tree of the text. The targets with the lowest, the middle and "
+    "the highest success among those short enough to draw, of each the text that misses most."
 )
 TIME = "Minutes of wall clock by part, one after another on one machine."
 TEXTS = (
@@ -328,68 +99,111 @@ TEXTS = (
 )
 
 
-def sections(found: Collection) -> list[Section]:
+def sections(found: Found) -> list[Section]:
     """All sections that a report can have."""
-    noise = [chart for chart in [figures.noise(found)] if chart]
-    traces = [trace for run in found.runs if run.trace is not None for trace in traces_of(run.trace)]
     return [
-        Section("table2", "One control at a time", TABLE_2, table2(found)),
-        _chart("success", "Success by task", figures.success(found)),
-        _chart("fluency", "Success against fluency", figures.fluency(found)),
-        _chart("cost", "Success against cost", figures.cost(found)),
-        Section("table4", "Two controls at once", TABLE_4, table4(found)),
-        Section("table5", "Infilling", TABLE_5, table5(found)),
-        Section("table7", "Likelihood", TABLE_7, table7(found)),
-        Section("free", "Free text", FREE, free(found)),
-        Section("ablations", "Ablations", ABLATIONS, ablations(found), figures.ablations(found)),
-        Section("noise", "What is known by noise level", charts=noise),
-        Section("trace", "Out of the noise", TRACE, traces=traces),
-        Section("trees", "Trees", TREES, trees=tree_pairs(found)),
-        Section("time", "What it took", TIME, time_table(found)),
-        Section("texts", "Texts", TEXTS, samples=samples(found)),
+        Section("table2", "One control at a time", TABLE_2, tables.one_control(found)),
+        Section("success", "Success by task", charts=figures.success(found)),
+        Section("fluency", "Success against fluency", charts=figures.scatter(found, "fluency")),
+        Section("cost", "Success against cost", charts=figures.scatter(found, "cost")),
+        Section("table4", "Several controls at once", TABLE_4, tables.several_controls(found)),
+        Section("table5", "Infilling", TABLE_5, tables.infilling(found)),
+        Section("table7", "Likelihood", TABLE_7, tables.likelihood(found)),
+        Section("free", "Free text", FREE, tables.free_text(found)),
+        Section("ablations", "Ablations", ABLATIONS, tables.ablations(found), figures.ablations(found)),
+        Section("noise", "What is known by noise level", charts=figures.noise(found)),
+        Section("trace", "Out of the noise", TRACE, samples.traces(found)),
+        Section("trees", "Trees", TREES, samples.trees(found)),
+        Section("time", "What it took", TIME, tables.times(found)),
+        Section("texts", "Texts", TEXTS, samples.samples(found)),
     ]
 
 
-def _chart(name: str, title: str, chart: Chart | None) -> Section:
-    return Section(name, title, charts=[chart] if chart else [])
-
-
-logger = logging.getLogger(__name__)
-
 IMAGES, IMAGES_INTO = "img", "img/report"
-"""Folders of the pictures beside report.md, and beside the file of --into."""
+"""Folders of the figures beside report.md, and beside the file of --into."""
+
+
+def document(every: Sequence[Section], folders: Sequence[str]) -> str:
+    """The whole report in Markdown."""
+    parts = [f"## {section.title}\n\n{body}" for section in every if (body := section.body(IMAGES))]
+    made = f"Made by diffusion-lm {__version__} from {', '.join(map(escape, folders))}."
+    return "\n\n".join(["# Diffusion-LM: what was measured, beside the paper and human text", *parts, made]) + "\n"
+
+
+def html(markdown: str, charts: Iterable[Chart]) -> str:
+    """Markdown as a page that needs no other file, the figures as SVG; what is HTML in the text is shown, not obeyed."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    svgs = {f"{IMAGES}/{chart.name}.png": base64.b64encode(chart.file("svg")).decode() for chart in charts}
+    for token in [child for block in tokens for child in block.children or () if child.type == "image"]:
+        token.attrs["src"] = f"data:image/svg+xml;base64,{svgs[str(token.attrs['src'])]}"
+    body = parser.renderer.render(tokens, parser.options, {})
+    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Diffusion-LM: report</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+_MARKED = re.compile(
+    r"^([ \t]*<!--\s*report:(.*?)\s*-->[ \t]*\r?\n).*?^([ \t]*<!--\s*/report:\2\s*-->[ \t]*\r?)$",
+    re.MULTILINE | re.DOTALL,
+)
+NOTHING = "None of the runs measured this."
+
+
+def rewrite(text: str, where: str, new: Mapping[str, str]) -> str:
+    """A text with what `new` says for a name between the markers <!-- report:NAME --> and <!-- /report:NAME -->.
+
+    Args:
+        text: the text.
+        where: what the text is of, for errors.
+        new: what there is by its name.
+
+    Raises:
+        UserError: there is no marker, or a name is unknown, stands twice, or is not opened and closed.
+    """
+    names = [match[2] for match in _MARKED.finditer(text)]
+    markers = re.findall(r"^[ \t]*<!--\s*/?report:(.*?)\s*-->[ \t]*\r?$", text, re.MULTILINE)
+    if unknown := [name for name in markers if name not in new]:
+        raise UserError(f"{where} has a marker of {unknown[0]!r}; the sections are {', '.join(new)}.")
+    if not markers:
+        raise UserError(
+            f"{where} has no marker; put <!-- report:table2 --> and <!-- /report:table2 --> on lines of it."
+        )
+    if odd := [name for name in markers if markers.count(name) != 2 or name not in names]:
+        both = f"<!-- report:{odd[0]} -->, <!-- /report:{odd[0]} -->"
+        raise UserError(f"{where} must open {odd[0]!r} once and close it: {both}.")
+    for name in names:
+        if not new[name]:
+            logger.warning("%s: none of the runs measured %r, and the section now says so.", where, name)
+    return _MARKED.sub(lambda match: f"{match[1]}\n{new[match[2]] or NOTHING}\n\n{match[3]}", text)
 
 
 def make_report(config: ReportConfig) -> list[Path]:
     """Write the pages of a report, and return their files.
 
     Raises:
-        UserError: a run is no finished evaluation, matplotlib is missing, or the markers of the file of --into are wrong;
-            nothing is written then.
+        UserError: a run is no finished evaluation, or the markers of the file of --into are wrong; nothing is written then.
     """
-    runs = [read_run(folder) for folder in config.runs]
-    found = sections(collect(runs))
-    into = Path(config.into) if config.into is not None else None
-    text = "" if into is None else _read(into)
-    chosen = [] if into is None else _chosen(text, into, found)
-
-    # All that can go wrong before the first file.
-    html = page(found, [run.folder.name for run in runs])
-    images = {section.name: pictures(section) for section in found}
-    out = Path(config.out)
-    files = {out / "index.html": html.encode(), out / "report.md": document(found, IMAGES).encode()}
-    files.update(_placed(out / IMAGES, images.values()))
-    written = [out / "index.html", out / "report.md"]
-    if into is not None:
-        known = {section.name: section for section in chosen}
-        new = rewrite(text, lambda name: body(known[name], IMAGES_INTO))
-        files.update(_placed(into.parent / IMAGES_INTO, [images[name] for name in known]))
-        files[into] = new.encode()
-        written.append(into)
+    found, out = read(config.runs), Path(config.out)
+    every = sections(found)
+    charts = [chart for section in every for chart in section.charts]
+    markdown = document(every, found.folders)
+    pages = {out / "index.html": html(markdown, charts), out / "report.md": markdown}
+    if config.into is not None:
+        into, new = Path(config.into), {section.name: section.body(IMAGES_INTO) for section in every}
+        pages[into] = rewrite(_read(into), str(into), new)
+    files = {path: text.encode() for path, text in pages.items()}
+    for chart in charts:
+        png, links = chart.file("png"), [f"{folder}/{chart.name}.png" for folder in (IMAGES, IMAGES_INTO)]
+        files |= {path.parent / link: png for path, text in pages.items() for link in links if f"]({link})" in text}
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
-    return written
+    return list(pages)
 
 
 def _read(into: Path) -> str:
@@ -398,17 +212,3 @@ def _read(into: Path) -> str:
         return into.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{into} cannot be read ({error}); give --into a Markdown file with markers.") from error
-
-
-def _chosen(text: str, into: Path, found: Sequence[Section]) -> list[Section]:
-    """The sections that a file has markers of."""
-    known = {section.name: section for section in found}
-    chosen = [known[name] for name in marked(text, str(into), known)]
-    for section in chosen:
-        if section.empty:
-            logger.warning("%s: none of the runs measured %r, and the section now says so.", into, section.name)
-    return chosen
-
-
-def _placed(folder: Path, groups: Iterable[Files]) -> dict[Path, bytes]:
-    return {folder / name: data for group in groups for name, data in group.items()}

@@ -12,40 +12,54 @@ Record = dict[str, Any]
 
 
 class Runs:
-    """Makes folders, and the rows and texts in them."""
+    """Makes folders, and the texts in them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @staticmethod
-    def row(system: str, task: str, **figures: Any) -> Record:
-        """A row of a summary."""
-        measured = {
-            "nats_per_token": 1.7,
-            "human_nats_per_token": 1.6,
-            "distinct_1": 400,
+    def text(system: str, task: str, target: str = "", text: str = "A pub.", **values: Any) -> Record:
+        """A line of texts.jsonl, of 1.7 nats a token."""
+        known = {"index": 0, "success": None, "parts": {}, "paper_success": {}, "nats": 17.0, "tokens": 10, "seed": 0}
+        cost = {"seconds": 0.5, "passes": 50, "copied": False, "config": "x"}
+        return {"system": system, "task": task, "target": target, "text": text, **known, **cost, **values}
+
+    def obeying(self, system: str, task: str, *shares: float, **values: Any) -> list[Record]:
+        """A text for each of several targets, with its success."""
+        return [
+            self.text(system, task, f"{i}: x", success=share, paper_success={task: share}, **values)
+            for i, share in enumerate(shares, start=1)
+        ]
+
+    def evaluation(self, name: str, *texts: Record, **run: Any) -> str:
+        """The folder of an evaluation, human text and the judge's included."""
+        known = [
+            self.text("human", "human", text="A pub by the river.", nats=16.0, passes=None, seconds=None),
+            self.text("human", "human in vocabulary", text="A pub by UNK.", nats=16.0, passes=None, seconds=None),
+            self.text("judge", "judge", text="A bar.", nats=13.0),
+        ]
+        config = {
+            "label": None,
+            "judge": "runs/judge",
+            "corpus": {"source": "E2E"},
             "n": 100,
             "seed": 0,
+            **run.pop("config", {}),
         }
-        return {"system": system, "task": task, **measured, **figures}
-
-    @staticmethod
-    def text(task: str, target: str, words: str, success: float | None) -> Record:
-        """A line of results.jsonl."""
-        return {"task": task, "target": target, "text": words, "success": success, "later": "ignored"}
-
-    def evaluation(self, name: str, *rows: Record, texts: tuple[Record, ...] = (), **summary: Any) -> str:
-        """The folder of an evaluation, human text and the judge included."""
-        known = [
-            self.row("human", "human", nats_per_token=1.6, distinct_1=608),
-            self.row("human", "human in vocabulary", nats_per_token=1.6, distinct_1=492),
-            self.row("judge", "judge", nats_per_token=1.3, distinct_1=529, mauve=0.95),
-        ]
-        config = {"judge": "runs/judge", "corpus": {"source": "E2E"}, "n": 100, **summary.pop("config", {})}
-        record = {"system": "ours", "config": config, "rows": [*known, *rows], **summary}
-        folder = self.extra(name, "summary.json", record)
-        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in texts)
-        Path(folder, "results.jsonl").write_text(lines, encoding="utf-8")
+        of = {line["task"]: {"of": 100 if line["target"] else 1, "tried": 1} for line in texts}
+        system = texts[0]["system"] if texts else "ours"
+        record = {
+            "system": system,
+            "config": config,
+            "hash": "x",
+            "human_nats": 1.6,
+            "targets": of,
+            "outside": {},
+            **run,
+        }
+        folder = self.extra(name, "run.json", record)
+        lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*known, *texts])
+        Path(folder, "texts.jsonl").write_text(lines, encoding="utf-8")
         return folder
 
     def extra(self, name: str, file: str, record: Any) -> str:
