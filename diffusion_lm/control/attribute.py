@@ -183,7 +183,7 @@ class Attribute(_Named, name="attribute"):
     def target(cls, record: Any, line: int) -> Target:
         """From a list of the field's words, ":" and the value's, alone or under the key `attr`, or FIELD=VALUE as text."""
         if isinstance(record, dict) and "attribute" in record:
-            return super().target(record, line)
+            return replace(super().target(record, line), line=None)
         tokens = record.get("attr") if isinstance(record, dict) else record
         if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
             raise ValueError(f"it is no list of strings such as {cls.example}")

@@ -1,14 +1,13 @@
-"""Measures of sets of texts."""
+"""Measures of sets of texts: how varied they are, how close to references, and a bound on their likelihood."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +19,10 @@ from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 from diffusion_lm.text.spacing import words_of
 
-if TYPE_CHECKING:
-    from sacrebleu.metrics.bleu import BLEU
-
-
 ORDER = 4
+"""Words of the longest n-grams of BLEU and CIDEr."""
 Gram = tuple[str, ...]
+Words = Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Distinct:
     """`count` over the number of all n-grams, in [0, 1]; 0 where no sentence is n words long."""
 
 
-def distinct(sentences: Sequence[Sequence[str]], n: int) -> Distinct:
+def distinct(sentences: Sequence[Words], n: int) -> Distinct:
     """Count the distinct n-grams (distinct-n of Li et al., 2016); none crosses two sentences."""
     if n < 1:
         raise UserError(f"n-grams have at least one word, not {n}.")
@@ -47,74 +44,40 @@ def distinct(sentences: Sequence[Sequence[str]], n: int) -> Distinct:
     return Distinct(count, count / max(1, len(grams)))
 
 
-def self_bleu(sentences: Sequence[Sequence[str]], sample: int | None = 1000, seed: int = 0) -> float:
+def self_bleu(sentences: Sequence[Words]) -> float:
     """Mean BLEU-4 of sentences against all the other sentences as references (Zhu et al., 2018), 0 to 100.
 
-    Exact over the set that is scored: counts are clipped against all the other sentences, and the brevity
-    penalty takes the closest of their lengths, the shorter of two. The formula is sacrebleu's sentence BLEU
-    (exponential smoothing, effective order) on the words as given. High means alike. The score grows with the
-    size of the set: compare sets of equal size.
-
-    Args:
-        sentences: words of each sentence.
-        sample: hypotheses and references are a random subset of this many sentences; None takes all of them.
-        seed: seed of the subset.
+    Exact over the set: counts are clipped against all the other sentences, and the brevity penalty takes the closest of their
+    lengths, the shorter of two. The formula is sacrebleu's sentence BLEU (exponential smoothing, effective order) on the words
+    as given. High means alike. The score grows with the size of the set: compare sets of equal size.
 
     Raises:
         UserError: there are fewer than two sentences.
     """
-    if len(sentences) < 2 or (sample is not None and sample < 2):
+    if len(sentences) < 2:
         raise UserError("Self-BLEU compares sentences with each other, so it needs at least two.")
-    if sample is not None and len(sentences) > sample:
-        sentences = random.Random(seed).sample(list(sentences), sample)
     grams = [_counts(words) for words in sentences]
-    most = _two_largest(grams)
-    lengths = Counter(len(words) for words in sentences)
-    scores = [_bleu(own, most, len(words), lengths) for own, words in zip(grams, sentences, strict=True)]
-    return sum(scores) / len(scores)
-
-
-def verbatim_share(texts: Sequence[str], training_texts: Iterable[str]) -> float:
-    """The share of texts that stand in the training set, in [0, 1]; white space does not count."""
-    if not texts:
-        raise UserError("The share of copied texts needs at least one text.")
-    known = set(map(normalise_space, training_texts))
-    return sum(normalise_space(text) in known for text in texts) / len(texts)
-
-
-def normalise_space(text: str) -> str:
-    """Return `text` with every run of white space as one space and none at the ends."""
-    return " ".join(text.split())
-
-
-def _ngrams(words: Sequence[str], n: int) -> list[Gram]:
-    return list(zip(*(words[i:] for i in range(n)), strict=False))
-
-
-def _counts(words: Sequence[str]) -> Counter[Gram]:
-    return Counter(gram for n in range(1, ORDER + 1) for gram in _ngrams(words, n))
-
-
-def _two_largest(grams: Sequence[Counter[Gram]]) -> dict[Gram, tuple[int, int]]:
-    """Map each n-gram to its two largest counts in one sentence.
-
-    The largest count in the other sentences follows: the second where a sentence holds the first.
-    """
+    # The largest count of an n-gram in the other sentences follows from its two largest in one.
     most: dict[Gram, tuple[int, int]] = {}
     for counts in grams:
         for gram, count in counts.items():
             first, second = most.get(gram, (0, 0))
             most[gram] = (max(first, count), max(second, min(first, count)))
-    return most
+    lengths = Counter(map(len, sentences))
+    scores = [_bleu(own, most, len(words), lengths) for own, words in zip(grams, sentences, strict=True)]
+    return sum(scores) / len(scores)
 
 
-def _bleu(
-    own: Counter[Gram],
-    most: dict[Gram, tuple[int, int]],
-    length: int,
-    lengths: Counter[int],
-) -> float:
-    """Return BLEU-4 of one sentence against all the others."""
+def _ngrams(words: Words, n: int) -> list[Gram]:
+    return list(zip(*(words[i:] for i in range(n)), strict=False))
+
+
+def _counts(words: Words) -> Counter[Gram]:
+    return Counter(gram for n in range(1, ORDER + 1) for gram in _ngrams(words, n))
+
+
+def _bleu(own: Counter[Gram], most: dict[Gram, tuple[int, int]], length: int, lengths: Counter[int]) -> float:
+    """BLEU-4 of one sentence against all the others."""
     from sacrebleu.metrics.bleu import BLEU
 
     correct = [0] * ORDER
@@ -127,16 +90,15 @@ def _bleu(
     return float(BLEU.compute_bleu(correct, total, length, closest, "exp", effective_order=True).score)
 
 
+def normalise_space(text: str) -> str:
+    """The text with every run of white space as one space and none at the ends."""
+    return " ".join(text.split())
+
+
+# -- the text of least risk --------------------------------------------------------------------------------------------
+
 Utility = Callable[[str, str], float]
 """(hypothesis, reference) -> how well the one stands for the other; more is better."""
-
-
-@cache
-def _mbr_bleu() -> BLEU:
-    from sacrebleu.metrics.bleu import BLEU
-
-    # Smoothed, an order that a short text lacks counts 1 of 1, effective or not; sacrebleu would warn at every call.
-    return BLEU(lowercase=True, smooth_method="add-k", smooth_value=1, effective_order=True)
 
 
 def sentence_bleu(hypothesis: str, reference: str) -> float:
@@ -144,28 +106,25 @@ def sentence_bleu(hypothesis: str, reference: str) -> float:
     return float(_mbr_bleu().sentence_score(hypothesis, [reference]).score)
 
 
-def mean_utilities(candidates: Sequence[str], utility: Utility = sentence_bleu) -> list[float]:
-    """The mean utility of each candidate against all the others; one that stands there twice counts twice.
+@cache
+def _mbr_bleu() -> Any:
+    from sacrebleu.metrics.bleu import BLEU
 
-    Raises:
-        UserError: there are fewer than two candidates.
-    """
-    if len(candidates) < 2:
-        raise UserError("A choice of least risk compares texts with each other, so it needs at least two.")
-    known = cache(utility)  # samples repeat each other, short ones often
-    return [
-        sum(known(hypothesis, other) for j, other in enumerate(candidates) if j != i) / (len(candidates) - 1)
-        for i, hypothesis in enumerate(candidates)
-    ]
+    # Smoothed, an order that a short text lacks counts 1 of 1, effective or not; sacrebleu would warn at every call.
+    return BLEU(lowercase=True, smooth_method="add-k", smooth_value=1, effective_order=True)
 
 
 def choose(candidates: Sequence[str], utility: Utility = sentence_bleu) -> int:
-    """The number of the candidate with the highest mean utility, the first of equals; a single one is chosen."""
-    if len(candidates) == 1:
-        return 0
-    means = mean_utilities(candidates, utility)
-    return means.index(max(means))
+    """The number of the candidate with the highest mean utility against all the others, the first of equals.
 
+    A candidate that stands there twice counts twice; a single one is chosen.
+    """
+    known = cache(utility)  # samples repeat each other, short ones often
+    total = [sum(known(one, two) for j, two in enumerate(candidates) if j != i) for i, one in enumerate(candidates)]
+    return total.index(max(total))
+
+
+# -- against references ------------------------------------------------------------------------------------------------
 
 TokenVectors = Callable[[Sequence[str]], list[Tensor]]
 """Texts -> unit vectors of the tokens of each, N times [L, D]."""
@@ -173,19 +132,6 @@ References = Sequence[Sequence[str]]
 """One or more references of each hypothesis."""
 DRAWS = 5
 """Texts of each target whose figures are averaged; they are alike but for chance."""
-
-
-def remembered(token_vectors: TokenVectors) -> TokenVectors:
-    """The same, each text encoded once: references come back with every set of hypotheses."""
-    known: dict[str, Tensor] = {}
-
-    def vectors(texts: Sequence[str]) -> list[Tensor]:
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
-            known.update(zip(new, token_vectors(new), strict=True))
-        return [known[text] for text in texts]
-
-    return vectors
 
 
 def scores_of_gaps(
@@ -203,14 +149,14 @@ def scores_of_gaps(
         sample: the mean over the first `DRAWS` texts of each target.
         human: the first reference against the others, of the targets that have several; absent where none has.
     """
-    token_vectors = remembered(token_vectors)
-    chosen = [each[choose(each)] for each in texts]
-    draws = [reference_scores(each, references, token_vectors) for each in list(zip(*texts, strict=True))[:DRAWS]]
-    mean = {name: sum(draw[name] for draw in draws) / len(draws) for name in draws[0]}
-    scores = {"mbr": reference_scores(chosen, references, token_vectors), "sample": mean | {"n": draws[0]["n"]}}
+    vectors = remembered(token_vectors)
+    draws = [reference_scores(each, references, vectors) for each in list(zip(*texts, strict=True))[:DRAWS]]
+    scores = {
+        "mbr": reference_scores([each[choose(each)] for each in texts], references, vectors),
+        "sample": {name: sum(draw[name] for draw in draws) / len(draws) for name in draws[0]} | {"n": len(texts)},
+    }
     if several := [each for each in references if len(each) > 1]:
-        first, others = [each[0] for each in several], [each[1:] for each in several]
-        scores["human"] = reference_scores(first, others, token_vectors)
+        scores["human"] = reference_scores([each[0] for each in several], [each[1:] for each in several], vectors)
     return scores
 
 
@@ -251,10 +197,10 @@ def plain(text: str) -> str:
 
 
 BETA = 1.2
-"""Weight of recall in COCO's ROUGE-L."""
+"""Weight of recall in COCO's ROUGE-L; the library rouge-score has 1, and takes one reference."""
 
 
-def rouge_l(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+def rouge_l(hypothesis: Words, references: Sequence[Words]) -> float:
     """F of the longest common subsequence (Lin 2004), in [0, 1]: the best precision and the best recall, as COCO takes them."""
     common = [_longest_common(hypothesis, reference) for reference in references]
     precision = max(common) / max(1, len(hypothesis))
@@ -262,12 +208,10 @@ def rouge_l(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> f
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision and recall else 0.0
 
 
-def _longest_common(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest common subsequence."""
+def _longest_common(a: Words, b: Words) -> int:
     row = [0] * (len(b) + 1)
     for word in a:
-        above = row
-        row = [0]
+        above, row = row, [0]
         for j, other in enumerate(b):
             row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
     return row[-1]
@@ -277,33 +221,45 @@ LENGTH_SIGMA = 6.0
 """Standard deviation of the length penalty of CIDEr-D, in word pairs."""
 
 
-def cider(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
+def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
     """Mean CIDEr-D (Vedantam et al. 2015), 0 to 10; 0 for a single text, since it weighs n-grams by their rarity."""
-    counted = [[_counts(words) for words in each] for each in references]
-    often = Counter(gram for each in counted for gram in set().union(*each))
+    often = Counter(gram for texts in references for gram in set().union(*map(_counts, texts)))
 
-    def weighed(counts: Counter[Gram]) -> Counter[Gram]:
-        rarity = {gram: math.log(len(hypotheses)) - math.log(max(1, often[gram])) for gram in counts}
-        return Counter({gram: count * rarity[gram] for gram, count in counts.items()})
-
-    def likeness(a: Counter[Gram], b: Counter[Gram]) -> float:
-        """Mean over the orders of the clipped cosine, less for another length."""
-        products, of_a, of_b = ([0.0] * ORDER for _ in range(3))
-        for gram, weight in a.items():
-            products[len(gram) - 1] += min(weight, b[gram]) * b[gram]
-        for total, each in ((of_a, a), (of_b, b)):
-            for gram, weight in each.items():
-                total[len(gram) - 1] += weight**2
-        cosines = (p / math.sqrt(x * y) if x and y else p for p, x, y in zip(products, of_a, of_b, strict=True))
-        return sum(cosines) / ORDER
+    def weighed(words: Words) -> dict[Gram, float]:
+        rarity = math.log(len(hypotheses))
+        return {gram: n * (rarity - math.log(max(1, often[gram]))) for gram, n in _counts(words).items()}
 
     total = 0.0
-    for words, own, texts in zip(hypotheses, counted, references, strict=True):
-        vector, pairs = weighed(_counts(words)), max(0, len(words) - 1)
-        for counts, reference in zip(own, texts, strict=True):
-            penalty = math.exp(-((pairs - max(0, len(reference) - 1)) ** 2) / (2 * LENGTH_SIGMA**2))
-            total += penalty * likeness(vector, weighed(counts)) / len(own)
+    for words, texts in zip(hypotheses, references, strict=True):
+        vector, pairs = weighed(words), max(0, len(words) - 1)
+        for text in texts:
+            gap = pairs - max(0, len(text) - 1)
+            total += math.exp(-(gap**2) / (2 * LENGTH_SIGMA**2)) * _clipped_cosine(vector, weighed(text)) / len(texts)
     return 10 * total / len(hypotheses)
+
+
+def _clipped_cosine(a: dict[Gram, float], b: dict[Gram, float]) -> float:
+    """Mean over the orders of the cosine, in whose product no n-gram of `a` counts more than it does in `b`."""
+    product, of_a, of_b = ([0.0] * ORDER for _ in range(3))
+    for gram, weight in a.items():
+        product[len(gram) - 1] += min(weight, b.get(gram, 0.0)) * b.get(gram, 0.0)
+        of_a[len(gram) - 1] += weight**2
+    for gram, weight in b.items():
+        of_b[len(gram) - 1] += weight**2
+    return sum(p / math.sqrt(x * y) if x and y else p for p, x, y in zip(product, of_a, of_b, strict=True)) / ORDER
+
+
+def remembered(token_vectors: TokenVectors) -> TokenVectors:
+    """The same, each text encoded once: references come back with every set of hypotheses."""
+    known: dict[str, Tensor] = {}
+
+    def vectors(texts: Sequence[str]) -> list[Tensor]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, token_vectors(new), strict=True))
+        return [known[text] for text in texts]
+
+    return vectors
 
 
 def bert_score(hypotheses: Sequence[str], references: References, token_vectors: TokenVectors) -> float:
@@ -329,6 +285,8 @@ def matching(hypothesis: Tensor, reference: Tensor) -> float:
     precision, recall = float(cosines.amax(1).mean()), float(cosines.amax(0).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
+
+# -- likelihood --------------------------------------------------------------------------------------------------------
 
 UNSEEN = 1e-9
 """Probability of a length that no training sentence had, so that one such sentence does not make the bound infinite."""

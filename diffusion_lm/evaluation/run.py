@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -16,37 +16,16 @@ import torch
 from accelerate import PartialState
 
 from diffusion_lm.common import UserError
+from diffusion_lm.evaluation import scores
 from diffusion_lm.evaluation.metrics import normalise_space, scores_of_gaps
 from diffusion_lm.evaluation.outside import outside_figures
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, require
-from diffusion_lm.evaluation.scores import (
-    COLUMNS,
-    RUN,
-    TEXTS,
-    Context,
-    notes,
-    print_table,
-    read_run,
-    read_texts,
-    scores_by_target,
-    settings_hash,
-    table,
-    tensors_hash,
-    weights_hash,
-)
-from diffusion_lm.evaluation.systems import (
-    Human,
-    JudgeSamples,
-    Model,
-    System,
-    human_texts,
-    reservoir,
-    target_seed,
-)
+from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
+from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, human_texts, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import EvaluateConfig, find_tasks
 from diffusion_lm.evaluation.writer import Writer
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.model.causal import JudgeLM, fluency
+from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.spacing import words_of
@@ -82,15 +61,15 @@ def evaluate(config: EvaluateConfig, console: Console | None = None, writer: Wri
     run.write_missing(console)
     frame = read_texts(config.out)
     record = run.record(frame)
-    context = Context.of(record)
-    rows = table(frame, context)
+    context = scores.Context.of(record)
+    rows = scores.table(frame, context)
     if run.processes.is_main_process:
-        record["notes"] += [*notes(rows, scores_by_target(frame), context, run.left_out), *run.remarks(rows, record)]
+        record["notes"] += [*scores.notes(rows, scores.scores_by_target(frame), context), *_remarks(rows, record)]
         text = json.dumps(record, indent=2, ensure_ascii=False)
         with explain_full_disk(Path(config.out)):
             write_whole(Path(config.out) / RUN, f"{text}\n")
     if run.processes.is_main_process and console is not None:
-        print_table(console, rows, f"{run.who}, judged by {config.judge}")
+        scores.print_table(console, rows, f"{run.who}, judged by {config.judge}")
         for line in [f"{task}: {how}" for task, how in record["decoding"].items()] + record["notes"]:
             console.print(f"- {line}", highlight=False, markup=False)
     return rows
@@ -133,11 +112,15 @@ class Evaluation:
         settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_HASH}
         weights = self.lm.denoiser.state_dict() | {"lengths": self.lm.lengths}
         parts = {
-            "model": [tensors_hash(weights), asdict(self.lm.config), self.lm.tokenizer.fingerprint],
-            "judge": [weights_hash(self.judge), self.judge.tokenizer.fingerprint],
+            "model": [scores.tensors_hash(weights), asdict(self.lm.config), self.lm.tokenizer.fingerprint],
+            "judge": [scores.weights_hash(self.judge), self.judge.tokenizer.fingerprint],
             "corpus": [self.corpus.fingerprint("train"), self.corpus.fingerprint("dev")],
         }
         return settings_hash(settings | parts)
+
+    def hash_of(self, system: System) -> str:
+        """A hash of all that the texts of one system depend on."""
+        return f"{self.digest}-{settings_hash([system.who, system.settings])}"
 
     @cached_property
     def train(self) -> set[int]:
@@ -153,36 +136,44 @@ class Evaluation:
         """
         path = Path(self.config.out) / TEXTS
         frame = read_texts(path.parent) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
-        hashes = [settings_hash([self.digest, system.settings]) for system in self.systems]
-        for system, own in zip(self.systems, hashes, strict=True):
-            _check_same(frame, system, f"{self.digest}-{own}", path)
+        hashes = {system.task: self.hash_of(system) for system in self.systems}
+        for task, config in zip(frame["task"], frame["config"], strict=True):
+            if config != hashes.get(task, config) or not config.startswith(self.digest):
+                raise UserError(
+                    f"{path} holds texts of other settings or targets, another model, judge, corpus or label; give --out "
+                    "another folder."
+                )
         self.processes.wait_for_everyone()  # before one appends to what another still reads
         if self.processes.is_main_process and path.exists():
             _cut(path)
         self.processes.wait_for_everyone()
-        for system, own in zip(self.systems, hashes, strict=True):
+        for system in self.systems:
             done = set(frame.loc[frame["task"] == system.task, ["target", "index"]].itertuples(index=False, name=None))
             missing = [t for t in system.targets if not all((t, i) in done for i in range(system.samples))]
             share = missing[self.processes.process_index :: self.processes.num_processes]
             with _bar(console, system.task, system.work * len(share)) as tick:
                 for target in share:
-                    for record in self._written(system, target, f"{self.digest}-{own}", tick):
+                    for record in self._written(system, target, tick):
                         if (target, record["index"]) not in done:
                             with explain_full_disk(path):
                                 append_line(path, record)
         self.processes.wait_for_everyone()
 
-    def _written(self, system: System, target: str, config: str, tick: Callable[[], None]) -> list[dict[str, Any]]:
+    def _written(self, system: System, target: str, tick: Callable[[], None]) -> list[dict[str, Any]]:
         """What a system writes for a target, with all that is known of it."""
         seed = target_seed(self.config.seed, system.task, target)
         records = system.write(target, seed, tick)
         nats, tokens = self.judge.score([self.judge.tokenizer.encode_sentence(each["text"]) for each in records])
-        empty: dict[str, Any] = dict.fromkeys(COLUMNS) | {"parts": {}, "paper_success": {}}
+        known: dict[str, Any] = dict.fromkeys(COLUMNS) | {
+            "parts": {},
+            "paper_success": {},
+            "config": self.hash_of(system),
+        }
+        known |= {"system": system.who, "task": system.task, "target": target, "seed": seed}
         return [
-            empty
-            | {"system": system.who, "task": system.task, "target": target, "index": i, "seed": seed, "config": config}
+            known
             | record
-            | {"nats": float(nats[i]), "tokens": int(tokens[i])}
+            | {"index": i, "nats": float(nats[i]), "tokens": int(tokens[i])}
             | {"copied": hash(normalise_space(record["text"])) in self.train}
             for i, record in enumerate(records)
         ]
@@ -208,7 +199,7 @@ class Evaluation:
         }
         if not self.processes.is_main_process:
             return record
-        record["originals"] = self._originals(frame)
+        record["originals"] = self._originals()
         record["references"] = self._references(frame)
         if config.outside:
             record["outside"], note = outside_figures(frame, self.corpus, config.outside_n, config.seed, self.lm.device)
@@ -220,28 +211,31 @@ class Evaluation:
                     record[name] = {**before.get(name, {}), **record[name]}
         return record
 
-    def _originals(self, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    def _nats(self, texts: Iterable[str]) -> float:
+        """Nats a token of those texts that the judge can read."""
+        sentences = [self.judge.tokenizer.encode_sentence(text) for text in texts]
+        nats, tokens = self.judge.score([each for each in sentences if len(each) <= self.judge.config.max_length])
+        return float(nats.sum() / tokens.sum())
+
+    def _originals(self) -> dict[str, dict[str, Any]]:
         """The very sentences which targets were taken from, where the training split has them."""
         wanted = {model.task: set(model.originals().values()) for model in self.models}
         if not any(wanted.values()):
             return {}
-        known: dict[tuple[str, ...], str] = {}
         everything = set.union(*wanted.values())
-        for document in self.corpus.documents("train"):
-            if (words := tuple(words_of(document.text))) in everything:
-                known[words] = document.text
-        drawn = reservoir((d.text for d in self.corpus.documents("train")), self.config.n, self.config.seed)
-        found = {}
-        for model in self.models:
-            texts = [known[words] for words in wanted[model.task] if words in known]
-            if texts:
-                found[model.task] = {
-                    "nats": fluency(self.judge, sorted(texts)).nats_per_token,
-                    "found": len(texts),
-                    "train": fluency(self.judge, drawn).nats_per_token,
-                    "success": model.success_of_originals(),
-                }
-        return found
+        train = [document.text for document in self.corpus.documents("train")]
+        known = {words: text for text in train if (words := tuple(words_of(text))) in everything}
+        drawn = self._nats(reservoir(train, self.config.n, self.config.seed))
+        return {
+            model.task: {
+                "nats": self._nats(known[words] for words in sorted(found)),
+                "found": len(found),
+                "train": drawn,
+                "success": model.success_of_originals(),
+            }
+            for model in self.models
+            if (found := wanted[model.task] & known.keys())
+        }
 
     def _references(self, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
         """The figures of what was written where people have written something too."""
@@ -255,29 +249,6 @@ class Evaluation:
                 references = [asked[name][1].references for name in texts]
                 found[model.task] = scores_of_gaps(gaps, references, encoder.tokens)
         return found
-
-    def remarks(self, rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
-        """What is to be said of the measures that only some tasks have."""
-        for row in rows[rows["task"].isin(list(record["originals"]))].to_dict("records"):
-            yield _on_originals(row, record["originals"][row["task"]])
-        for task, scores in record["references"].items():
-            yield _on_references(task, scores)
-
-
-def _check_same(frame: pd.DataFrame, system: System, config: str, path: Path) -> None:
-    """See that what is there is of the same settings.
-
-    Raises:
-        UserError: if it is not.
-    """
-    own = frame[frame["task"] == system.task]
-    digest = config.partition("-")[0]
-    if not all(each.startswith(digest) for each in frame["config"]) or (own["config"] != config).any():
-        raise UserError(
-            f"{path} holds texts of other settings or targets, another model, judge or corpus; give --out another folder."
-        )
-    if (other := own.loc[own["system"] != system.who, "system"]).any():
-        raise UserError(f"{path} holds texts of {other.iloc[0]} for {system.task}; give --out another folder.")
 
 
 def _cut(path: Path) -> None:
@@ -299,22 +270,25 @@ def _bar(console: Console | None, label: str, total: int) -> Iterator[Callable[[
         yield lambda: bar.advance(task)
 
 
-def _on_originals(row: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    success = "" if found["success"] is None else f" The sentences' own success is {found['success']:.1%}."
-    return (
-        f"{row['name']}: {row['nats'] - found['nats']:+.3f} nats against the human sentences that its targets were taken from "
-        f"({found['nats']:.3f}). {found['found']} of these stand in the training split, and a judge that was trained on them "
-        f"(without --hold_out) knows them: random training sentences score {found['train']:.3f} under it.{success}"
-    )
-
-
-def _on_references(task: str, scores: Mapping[str, Mapping[str, float]]) -> str:
-    figures = "; ".join(
-        f"{name} {each['bleu_4']:.1f} / {each['rouge_l']:.1f} / {each['cider']:.1f} / {each['bert_score']:.1f} "
-        f"({each['n']:,} texts)"
-        for name, each in scores.items()
-    )
-    return (
-        f"{task}: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM against the references: {figures}. The paper's choice by mbr on "
-        "aNLG: 7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
-    )
+def _remarks(rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of the measures that only some tasks have."""
+    for row in rows.to_dict("records"):
+        if found := record["originals"].get(row["task"]):
+            yield (
+                f"{row['name']}: {row['nats'] - found['nats']:+.3f} nats against the human sentences that its targets were taken "
+                f"from ({found['nats']:.3f}). {found['found']} of these stand in the training split, and a judge that was "
+                f"trained on them (without --hold_out) knows them: random training sentences score {found['train']:.3f} under "
+                f"it. The sentences' own success is {found['success']:.1%}."
+            )
+        if found := record["references"].get(row["task"]):
+            figures = "; ".join(
+                f"{name} {each['bleu_4']:.1f} / {each['rouge_l']:.1f} / {each['cider']:.1f} / {each['bert_score']:.1f} "
+                f"({each['n']:,} texts)"
+                for name, each in found.items()
+            )
+            yield (
+                f"{row['name']}: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM against the references: {figures}. The paper's "
+                "choice by mbr on aNLG: 7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
+            )
+    if record["left_out"]:
+        yield f"Left out: {record['left_out']} of the human sentences drawn, longer than the judge reads."

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,22 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TEXTS, RUN = "texts.jsonl", "run.json"
-COLUMNS: dict[str, tuple[type, ...]] = {
-    "system": (str,),
-    "task": (str,),
-    "target": (str,),
-    "index": (int,),
-    "text": (str,),
-    "success": (float, int, type(None)),
-    "parts": (dict,),
-    "paper_success": (dict,),
-    "nats": (float, int),
-    "tokens": (int,),
-    "seed": (int,),
-    "seconds": (float, int, type(None)),
-    "passes": (int, type(None)),
-    "copied": (bool, type(None)),
-    "config": (str,),
+_NUMBER = float | int
+COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("system", "task", "target", "text", "config"), str),
+    **dict.fromkeys(("index", "tokens", "seed"), int),
+    **dict.fromkeys(("success", "seconds", "passes"), _NUMBER | None),
+    **{"nats": _NUMBER, "parts": dict, "paper_success": dict, "copied": bool | None},
 }
 """A line of texts.jsonl, one for each text: who wrote it (`system`), for which `task` and `target`, how far it does what was
 asked (`success` in [0, 1], of each of several controls in `parts`, as the paper counts it in `paper_success`), -log p under the
@@ -126,8 +116,7 @@ class Context:
 Measure = Callable[[pd.DataFrame, Context], Any]
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """A figure of a row, and how it is printed."""
 
     head: str
@@ -186,35 +175,21 @@ def distinct_2(rows: pd.DataFrame, context: Context) -> float:
     return distinct(_words(rows, context), 2).ratio
 
 
-@metric("pairs", "{:,}")
-def distinct_2_count(rows: pd.DataFrame, context: Context) -> int:
-    """Number of distinct word pairs."""
-    return distinct(_words(rows, context), 2).count
-
-
 @metric("self-BLEU", "{:.1f}")
 def self_bleu(rows: pd.DataFrame, context: Context) -> float | None:
     """Mean BLEU-4 of each text against the others, 0 to 100."""
     words = _words(rows, context)
-    return None if len(words) < 2 else mean_self_bleu(words, sample=None)
+    return None if len(words) < 2 else mean_self_bleu(words)
 
 
-@metric("MAUVE", "{:.3f}")
-def mauve(rows: pd.DataFrame, context: Context) -> float | None:
-    """MAUVE against human text of the dev split, in [0, 1]; of human text, against other such text."""
-    return _outside(rows, context, "mauve")
+def _outside(name: str) -> Measure:
+    return lambda rows, context: context.outside.get(rows["task"].iloc[0], {}).get(name)
 
 
-@metric("MAUVE, train", "{:.3f}")
-def mauve_train(rows: pd.DataFrame, context: Context) -> float | None:
-    """The same against human text of the training split."""
-    return _outside(rows, context, "mauve_train")
-
-
-@metric("outside nats", "{:.3f}")
-def outside_nats(rows: pd.DataFrame, context: Context) -> float | None:
-    """Nats a token under a language model that never read the corpus."""
-    return _outside(rows, context, "outside_nats")
+# By pretrained models: MAUVE in [0, 1] against human text of the dev split (of human text, against other such text) and of the
+# training split; nats a token under a language model that never read the corpus.
+for _name, _head in {"mauve": "MAUVE", "mauve_train": "MAUVE, train", "outside_nats": "outside nats"}.items():
+    METRICS[_name] = Metric(_head, "{:.3f}", _outside(_name))
 
 
 @metric("verbatim %", "{:.1%}")
@@ -255,10 +230,6 @@ def _mean(values: pd.Series) -> float | None:
     return _known(values.mean())
 
 
-def _outside(rows: pd.DataFrame, context: Context, name: str) -> float | None:
-    return context.outside.get(rows["task"].iloc[0], {}).get(name)
-
-
 def _words(rows: pd.DataFrame, context: Context) -> list[list[str]]:
     """The words of at most `context.n` of the texts; more texts have more different words."""
     return [words_of(text) for text in some_of(list(rows["text"]), context.n, context.seed)]
@@ -286,16 +257,16 @@ RESAMPLES = 10_000
 def table(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     """A row of `METRICS` for each system and task that was finished, what there is to compare with first.
 
-    With it, what is not printed:
-    `name` of the row; `targets`, how many were tried; `success_low`, `success_high`, and the same of `success_paper` and
-    `nats`: 95 % bootstrap intervals over targets, of free text's nats over texts; `parts`, `parts_low`, `parts_high`,
-    `parts_paper`: of each of several controls by its name.
+    With it stands what is not printed: the row's `name`; how many `targets` were tried, `of` how many; `nats_low`, `nats_high`
+    and the same of `success` and `success_paper`, 95 % bootstrap intervals over targets, of free text over texts; of each of
+    several controls by its name `parts`, `parts_low`, `parts_high`, and `parts_paper`.
     """
     finished = frame[frame["task"].isin([*REFERENCES, *context.targets])]
-    groups = [rows for _, rows in finished.groupby(["system", "task"], sort=False)]
-    order = list(REFERENCES)
-    groups.sort(key=lambda rows: order.index(rows["task"].iloc[0]) if rows["task"].iloc[0] in order else len(order))
-    return pd.DataFrame([_row(rows, context) for rows in groups])
+    rows = pd.DataFrame([_row(rows, context) for _, rows in finished.groupby(["system", "task"], sort=False)])
+    order = {task: place for place, task in enumerate(REFERENCES)}
+    return rows.iloc[np.argsort([order.get(task, len(order)) for task in rows["task"]], kind="stable")].reset_index(
+        drop=True
+    )
 
 
 def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:
@@ -306,17 +277,13 @@ def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:
     by_target = rows.groupby("target", sort=False)
     units = by_target if by_target.ngroups > 1 else rows.groupby("index")  # texts for one target are alike
     totals = units[["nats", "tokens"]].sum()
-    row |= _interval("nats", totals["nats"], totals["tokens"], context.seed)
-    row |= _interval("success", by_target["success"].mean(), None, context.seed)
+    row["nats_low"], row["nats_high"] = bootstrap(totals["nats"], totals["tokens"], context.seed)
     paper, parts = _by_target(rows, "paper_success"), _by_target(rows, "parts")
-    row |= _interval("success_paper", paper.get(task, pd.Series(dtype=float)), None, context.seed)
-    ends = {name: _interval("", parts[name], None, context.seed) for name in parts}
-    row |= {
-        "parts": parts.mean().to_dict(),
-        "parts_low": {name: each["_low"] for name, each in ends.items()},
-        "parts_high": {name: each["_high"] for name, each in ends.items()},
-        "parts_paper": paper.mean().to_dict() if len(parts.columns) else {},
-    }
+    for name, values in {"success": by_target["success"].mean(), "success_paper": paper.get(task, [])}.items():
+        row[f"{name}_low"], row[f"{name}_high"] = bootstrap(values, None, context.seed)
+    ends = {name: bootstrap(parts[name], None, context.seed) for name in parts}
+    row["parts"], row["parts_paper"] = parts.mean().to_dict(), paper.mean().to_dict() if len(parts.columns) else {}
+    row["parts_low"], row["parts_high"] = ({name: each[i] for name, each in ends.items()} for i in (0, 1))
     return row
 
 
@@ -329,19 +296,20 @@ def row_name(rows: pd.DataFrame, of: int) -> str:
     return f"{task} ({some}{of} targets x {len(rows) // tried})"
 
 
-def _interval(name: str, values: pd.Series, weights: pd.Series | None, seed: int) -> dict[str, float | None]:
-    kept = values.dropna().to_numpy()
-    ends = bootstrap(kept, np.ones(len(kept)) if weights is None else weights.to_numpy(), seed)
-    return dict(zip((f"{name}_low", f"{name}_high"), ends or (None, None), strict=True))
+def bootstrap(values: Any, weights: Any, seed: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; none for a single unit.
 
-
-def bootstrap(values: Any, weights: Any, seed: int) -> tuple[float, float] | None:
-    """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; None for a single unit."""
-    if len(values) < 2:
-        return None
+    Args:
+        values: of each unit; a Series, or none at all.
+        weights: of each unit; None: all weigh 1.
+        seed: of the draws.
+    """
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or np.isnan(values).any():
+        return None, None
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    ratios = np.asarray(values)[draws].sum(1) / np.asarray(weights)[draws].sum(1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    total = len(values) if weights is None else np.asarray(weights)[draws].sum(1)
+    low, high = np.percentile(values[draws].sum(1) / total, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -362,13 +330,9 @@ def print_table(console: Console, rows: pd.DataFrame, title: str) -> None:
     for each in shown.values():
         made.add_column(each.head, justify="right")
     for row in rows.to_dict("records"):
-        made.add_row(row["name"], *(cell(row[name], each.form) for name, each in shown.items()))
+        figures = ("–" if pd.isna(row[name]) else each.form.format(row[name]) for name, each in shown.items())
+        made.add_row(row["name"], *figures)
     console.print(made)
-
-
-def cell(value: Any, form: str) -> str:
-    """A figure as it is printed; a dash where it was not measured."""
-    return "–" if value is None or pd.isna(value) else form.format(value)
 
 
 # -- what is to be said ------------------------------------------------------------------------------------------------
@@ -376,35 +340,26 @@ def cell(value: Any, form: str) -> str:
 WORST = 5
 
 
-def notes(rows: pd.DataFrame, by_target: pd.DataFrame, context: Context, left_out: int) -> Iterator[str]:
+def notes(rows: pd.DataFrame, by_target: pd.DataFrame, context: Context) -> Iterator[str]:
     """The remarks under the table.
 
     Args:
         rows: what `table` gives.
         by_target: what `scores_by_target` gives.
         context: of the table.
-        left_out: human sentences that are longer than the judge can read.
     """
-    words = rows.set_index("task")["distinct_1"].groupby(level=0).first()
     yield (
-        f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r} "
-        f"({words.get('human in vocabulary', 0):,}), where each word that the model's vocabulary lacks counts as the one word "
-        f"UNK; {REFERENCES['human']!r} ({words.get('human', 0):,}) counts words as people wrote them."
+        f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r}, where each word that the "
+        f"model's vocabulary lacks counts as the one word UNK; {REFERENCES['human']!r} counts words as people wrote them."
     )
-    measured = rows["n"].clip(upper=context.n)
-    for row, of in zip(rows.to_dict("records"), measured, strict=True):
-        if of != measured.iloc[0]:
-            yield (
-                f"{row['name']}: distinct counts and self-BLEU are of {of:,} texts, not {measured.iloc[0]:,} as for human text: "
-                "do not compare them."
-            )
-        elif of != row["n"]:
-            yield f"{row['name']}: distinct counts and self-BLEU are of a random {of:,} of its {row['n']:,} texts."
+    same = int(rows["n"].iloc[0])
+    for row in rows.to_dict("records"):
+        if (measured := min(row["n"], context.n)) != same:
+            yield f"{row['name']}: distinct counts and self-BLEU are of {measured:,} texts, not {same:,}: do not compare them."
+        elif measured != row["n"]:
+            yield f"{row['name']}: distinct counts and self-BLEU are of a random {measured:,} of its {row['n']:,} texts."
         if not pd.isna(row["success"]):
-            same = (by_target["system"] == row["system"]) & (by_target["task"] == row["task"])
-            yield _on_success(row, by_target[same])
-    if left_out:
-        yield f"Left out: {left_out} of the human sentences drawn, longer than the judge reads."
+            yield _on_success(row, by_target[by_target["task"] == row["task"]])
 
 
 def _on_success(row: Mapping[str, Any], scores: pd.DataFrame) -> str:

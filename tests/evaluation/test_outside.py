@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from diffusion_lm.common import UserError
-from diffusion_lm.evaluation.pretrained import OUTSIDE, OutsideJudge, outside_fluency
+from diffusion_lm.evaluation.pretrained import OUTSIDE, OutsideJudge
 
 BOS = 1
 
@@ -45,21 +43,6 @@ def test_nats_are_those_of_one_text_alone(judge: OutsideJudge) -> None:
 def test_probabilities_of_all_texts_of_one_token_sum_to_one(judge: OutsideJudge) -> None:
     nats, _ = judge.score([chr(95 + i) for i in range(32)])
     assert float((-nats).exp().sum()) == pytest.approx(1, abs=1e-5)
-
-
-def test_a_set_is_weighed_by_its_tokens() -> None:
-    def score(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor([6.0, 1.0]), torch.tensor([2, 2])
-
-    found = outside_fluency(SimpleNamespace(score=score), ["ab", "cd"])  # type: ignore[arg-type]
-    assert (found.nats_per_token, found.tokens, found.n) == (7 / 4, 4, 2)
-    assert found.perplexity == pytest.approx(math.exp(7 / 4))
-
-
-def test_no_token_is_one_sentence(judge: OutsideJudge) -> None:
-    for texts in ([], [""]):
-        with pytest.raises(UserError, match="at least one text"):
-            outside_fluency(judge, texts)
 
 
 def test_weights_that_are_not_installed_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
