@@ -56,7 +56,7 @@ def measured(folder: Path, dev: int, **texts: Sequence[str]) -> tuple[dict[str, 
 def test_mauve_is_against_dev_and_train(tmp_path: Path) -> None:
     free = [*["d d"] * 15, *["t t"] * 15]
     found, note = measured(
-        tmp_path, 60, human=HUMAN, judge=["to be"] * 30, unconditional=free, length=["dd"] * 3, blank=[" "] * 30
+        tmp_path, 60, human=HUMAN, judge=["to be"] * 30, unconditional=free, length=["dd"] * 3, blank=[""] * 30
     )
     assert found["human"]["mauve"] == pytest.approx(1) and found["human"]["mauve_train"] < 0.01
     assert found["judge"]["mauve"] < 0.01 and found["judge"]["mauve_train"] == pytest.approx(1)
