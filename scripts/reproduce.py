@@ -98,8 +98,9 @@ def stages(plan: Plan) -> Iterator[Stage]:
     measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
     free = f"{evaluate} --n {plan.free}{measures}"
     on_targets = (
-        f"{evaluate} --targets {targets}/attribute.jsonl --pos_targets {targets}/pos.jsonl --tree_targets {targets}/pos.jsonl "
-        f"--span_targets {targets}/spans.jsonl --compose_targets {targets}/compose_pos_attr.jsonl "
+        f"{evaluate} --targets.attribute {targets}/attribute.jsonl --targets.pos {targets}/pos.jsonl "
+        f"--targets.tree {targets}/pos.jsonl --targets.span {targets}/spans.jsonl "
+        f"--targets.pos+attribute {targets}/compose_pos_attr.jsonl --targets.tree+attribute {targets}/compose_pos_attr.jsonl "
         f"--samples_per_target {plan.samples} --n {plan.free}{limit}"
     )
     ours = "--steps 50 --clamp soft --temperature 0.7 --attribute_by words"

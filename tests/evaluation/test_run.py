@@ -21,6 +21,7 @@ from diffusion_lm.evaluation.tasks import EvaluateConfig
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, fluency
+from diffusion_lm.report.page import ReportConfig, make_report
 from diffusion_lm.text.spacing import words_of
 
 HUMAN = ["human", "human in vocabulary", "judge"]
@@ -76,6 +77,9 @@ def test_the_files_say_all_that_the_table_says(config: EvaluateConfig) -> None:
         "food=Thai", "food=Fast food", "price=cheap", "price=£20-25",
     ]  # fmt: skip
     assert by_target.loc[by_target["task"] == "attribute", "success"].mean() == pytest.approx(rows["success"].iloc[-2])
+    pages = make_report(ReportConfig(runs=[config.out], out=str(Path(config.out).parent / "report")))
+    written = pages[-1].read_text(encoding="utf-8")
+    assert "ours" in written and f"{rows['nats'].iloc[-1]:.3f}" in written and "n 9, seed 0" in written
 
 
 def test_words_that_the_model_lacks_are_one_word_in_one_human_row_and_themselves_in_the_other(
