@@ -31,6 +31,7 @@ STYLE: Any = {
     "axes.axisbelow": True, "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.6, "lines.markersize": 5,
     "xtick.color": RULE, "xtick.labelcolor": MUTED, "xtick.major.size": 0, "lines.linewidth": 1.2,
     "ytick.color": RULE, "ytick.labelcolor": MUTED, "ytick.major.size": 0, "svg.hashsalt": "report",
+    "text.parse_math": False,  # a name is no formula
 }  # fmt: skip
 HUMAN: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 0.9}
 SHARE = (-3, 103)

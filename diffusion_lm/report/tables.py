@@ -73,16 +73,16 @@ def figures(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
         return ""
     numbers: dict[str, tuple[str, str]] = {}
     extra: dict[str, Any] = {}
-    for name, metric in METRICS.items():
-        numbers[name] = metric.head, metric.form
-        if f"{name}_low" in rows:
-            extra[f"{name} between"] = list(zip(rows[f"{name}_low"], rows[f"{name}_high"], strict=True))
-            numbers[f"{name} between"] = f"{metric.head}: 95 %", metric.form
     for name in CONTROLS:
         ends = zip(rows.parts_low, rows.parts_high, strict=True)
         extra[f"part {name}"] = [parts.get(name) for parts in rows.parts]
         extra[f"part {name} between"] = [(low.get(name), high.get(name)) for low, high in ends]
         numbers |= {f"part {name}": (f"{name} %", "{:.1%}"), f"part {name} between": (f"{name}: 95 %", "{:.1%}")}
+    for name, metric in METRICS.items():
+        numbers[name] = metric.head, metric.form
+        if f"{name}_low" in rows:
+            extra[f"{name} between"] = list(zip(rows[f"{name}_low"], rows[f"{name}_high"], strict=True))
+            numbers[f"{name} between"] = f"{metric.head}: 95 %", metric.form
     extra["tried"] = [None if of == 1 else f"{tried} of {of}" for tried, of in zip(rows.targets, rows.of, strict=True)]
     numbers |= {"tried": ("targets", ""), "decoding": ("decoding", "")}
     if rows.judge.nunique() > 1:

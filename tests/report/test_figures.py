@@ -16,7 +16,7 @@ def labels(chart: Chart) -> list[str]:
 
 
 def test_a_chart_is_svg_and_png_and_the_same_chart_the_same_file(runs: Any) -> None:
-    folder = runs.evaluation("a", *runs.obeying("ours & theirs", "length", 1.0, 0.9))
+    folder = runs.evaluation("a", *runs.obeying(r"ours & $\theirs$ <b>", "length", 1.0, 0.9))
     first, second = ([figures.success(read([folder]))[0].file(form) for form in ("svg", "png")] for _ in range(2))
     assert ElementTree.fromstring(first[0]).tag.endswith("svg") and first[1].startswith(b"\x89PNG")
     assert first == second
