@@ -133,9 +133,8 @@ def _beside_paper(rows: pd.DataFrame, tasks: Sequence[str], paper: Mapping[str, 
 
 def _as_the_paper_counts(row: Mapping[str, Any]) -> dict[str, float]:
     """The success of each control by the column that it stands in, strict where the paper has no way of its own to count."""
-    parts = row["parts_paper"] or row["parts"]
     if "+" in row["task"]:
-        return {f"{row['task']}: {part}": share for part, share in parts.items()}
+        return {f"{row['task']}: {part}": share for part, share in (row["parts"] | row["parts_paper"]).items()}
     return {row["task"]: row["success"] if pd.isna(row["success_paper"]) else row["success_paper"]}
 
 

@@ -80,6 +80,25 @@ def test_the_command_line_asks_for_it(
     assert "shout" in shown and "nats/token" in shown and "judged by" in shown
 
 
+def test_the_report_has_a_column_for_it(shout: type[Control], config: EvaluateConfig, tmp_path: Path) -> None:
+    path = tmp_path / "shout.jsonl"
+    path.write_text('{"shout": "!", "length": 4}\n{"shout": "!!", "length": 5}\n')
+    tasks = ["unconditional", "shout", "shout+length"]
+    files = {"shout": str(path), "shout+length": str(path)}
+    rows = evaluate(replace(config, tasks=tasks, targets=files, label="ours")).set_index("task")
+    assert main(["report", config.out, "--out", str(tmp_path / "report")]) == 0
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    lines = text.split("\n")
+    alone, together = (line for line in lines if line.startswith("| task | system | "))
+    assert "| shout % |" not in alone and "| shout % | shout: 95 % |" in together
+    assert f"| shout | ours | {rows['nats']['shout']:.3f} |" in text and "**ours, shout**" in text
+    heads = [line for line in lines if line.startswith("| system | ")]
+    assert heads[0].endswith("| length | shout |") and heads[1].endswith(
+        "| shout+length: shout | shout+length: length |"
+    )
+    assert text.count("| human (dev), as written |") == 1
+
+
 class Copyist(Writer):
     """As many times the same word as are wanted."""
 
