@@ -80,11 +80,7 @@ class DiffusionLM:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def to(self, device: str | torch.device) -> DiffusionLM:
-        """The same model with its network and assets on another device.
-
-        Raises:
-            UserError: for a dtype: the weights stay in float32, and `bf16` says what products are in.
-        """
+        """The same model with its network and assets on another device; for a dtype a `UserError`: see `bf16`."""
         if isinstance(device, torch.dtype):
             raise UserError(f"The weights stay in float32, not {device}; lm.bf16 = True multiplies in bf16.")
         self.denoiser.to(device)
@@ -155,11 +151,7 @@ class DiffusionLM:
 
     @own_defaults()
     def asset(self, kind: type[A]) -> A:
-        """What was saved with this model for its controls, loaded once and on the model's device.
-
-        Raises:
-            UserError: if there is none, or it was made for another model.
-        """
+        """What was saved with this model for its controls, on its device; a `UserError` if there is none of this model."""
         if kind not in self._assets:
             self._assets[kind] = kind.from_pretrained(self.asset_folder(kind), self.fingerprint)
         found: A = self._assets[kind]
@@ -170,12 +162,7 @@ class DiffusionLM:
     # -- folders -------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json, tokenizer.json and model.safetensors, whole or not at all; assets that are there stay.
-
-        Args:
-            folder: made if it is not there.
-            dtype: of the weights on disk; bf16 halves them.
-        """
+        """Write config.json, tokenizer.json and model.safetensors, whole or not at all; assets stay, bf16 halves the weights."""
         weights = {name: weight.to(dtype) for name, weight in self.denoiser.state_dict().items()}
         config = {"model": asdict(self.config)}
         save(folder, KIND, config, weights | {LENGTHS: self.lengths}, self.tokenizer.save)

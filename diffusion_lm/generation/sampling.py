@@ -78,43 +78,30 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Step:
-    """What a callback sees.
-
-    Attributes:
-        index: steps done, from 0.
-        steps: steps in all.
-        t: time.
-        rows: which of the n sentences are in the batch, [B].
-        ids: the likeliest word at every position, [B, L].
-    """
+    """What a callback sees: of `steps` steps the one after `index` others, at time t."""
 
     index: int
     steps: int
     t: float
     rows: list[int]
+    """Which of the n sentences are in the batch, [B]."""
     ids: Tensor
+    """The likeliest word at every position, [B, L]."""
 
 
 @dataclass(frozen=True)
 class Generation(Sequence[str]):
-    """Generated texts; a sequence of strings.
-
-    Attributes:
-        ids: token ids, START and END included.
-        texts: the sentences.
-        words: their tokens between START and END.
-        seed: what they were drawn with.
-        seconds: how long it took.
-        network_evaluations: denoiser and classifier passes a batch.
-        decoding: how they were drawn.
-    """
+    """Generated texts; a sequence of strings."""
 
     ids: list[list[int]]
+    """Token ids, START and END included."""
     texts: list[str]
     words: list[list[str]]
+    """Tokens between START and END."""
     seed: int
     seconds: float
     network_evaluations: int
+    """Denoiser and classifier passes a batch."""
     decoding: Decoding
 
     def __len__(self) -> int:
@@ -140,12 +127,7 @@ class Model(Host, Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """A program for each sentence, and which sentences the same was asked of.
-
-    Attributes:
-        programs: one a sentence.
-        groups: number of the control that was asked of each sentence; sentences of one number may take each other's place.
-    """
+    """A program for each sentence, and the number of its control: sentences of one may take each other's place."""
 
     programs: list[Program]
     groups: list[int]
@@ -154,11 +136,7 @@ class Asked:
 def compiled(
     lm: Model, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
 ) -> Asked:
-    """The programs of n sentences; a control that stands for many of them is compiled once.
-
-    Raises:
-        UserError: if the model cannot be held to a control, or there are not as many controls as sentences.
-    """
+    """The programs of n sentences; a control that stands for many of them is compiled once."""
     controls = [control] * n if control is None or isinstance(control, Control) else list(control)
     if len(controls) != n:
         raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
@@ -241,21 +219,17 @@ class _Batch:
         self.evidence: Tensor | None = None
         self.steered = Steered(self._reweighted, self.mask, self.vectors)
         self.follow = decoding.guidance.guide(self.steered)
-        length = self.mask.shape[1]
-        self.columns = _stacked([program.columns for program in self.programs], length, self.vectors)
-        most = max((len(program.evidence) for program in self.programs), default=0)
-        self.likelihoods = [
-            (
-                torch.tensor([p.evidence[i].power if i < len(p.evidence) else 0.0 for p in self.programs]),
-                _stacked([[e.columns for e in p.evidence[i : i + 1]] for p in self.programs], length, self.vectors),
-            )
-            for i in range(most)
-        ]
         self._regroup()
 
     def _regroup(self) -> None:
-        """Which sentences share an automaton, an energy or a reward."""
+        """What the programs want of words, and which sentences share an automaton, an energy or a reward."""
         device = self.vectors.device
+        self.columns = _stacked([program.columns for program in self.programs], self.mask.shape[1], self.vectors)
+        self.evidence_of = [
+            (row, each.power, each.columns.to(self.vectors))
+            for row, p in enumerate(self.programs)
+            for each in p.evidence
+        ]
 
         def shared(parts: Sequence[Iterable[T]]) -> list[tuple[T, Tensor]]:
             named = {id(part): part for own in parts for part in own}
@@ -319,8 +293,6 @@ class _Batch:
         self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
         self.reward, self.evidence = (part if part is None else part[index] for part in (self.reward, self.evidence))
         self.previous = None if self.previous is None else self.previous[here]
-        self.columns = None if self.columns is None else self.columns[here]
-        self.likelihoods = [(power[index], c if c is None else c[here]) for power, c in self.likelihoods]
         self.programs = [self.programs[row] for row in index.tolist()]
         self.steered.mask = self.mask
         self._regroup()
@@ -337,7 +309,7 @@ class _Batch:
         logits = logits.masked_fill(free[..., None] & self.banned, BANNED)
         one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
         logits = torch.where(free[..., None], logits, one_hot)
-        if self.likelihoods and float(t[0]) >= OPEN:
+        if self.evidence_of and float(t[0]) >= OPEN:
             self.evidence = self._evidence(logits)
         if self.columns is not None:  # words that are known stay, whatever is said of them
             logits = torch.where(free[..., None], logits + self.columns, logits)
@@ -354,11 +326,10 @@ class _Batch:
 
     def _evidence(self, logits: Tensor) -> Tensor:
         """Log of the mean of each sentence's likelihood over p(w | z_t), summed over its words, to its power: [B]."""
-        log_p, total = logits.log_softmax(-1), torch.zeros(len(logits))
-        for power, columns in self.likelihoods:
-            if columns is not None:
-                total += power * (log_p + columns).logsumexp(-1).sum(-1).detach().float().cpu()
-        return total
+        log_p, total = logits.log_softmax(-1), logits.new_zeros(len(logits))
+        for row, power, columns in self.evidence_of:
+            total[row] += power * (log_p[row, 1 : 1 + len(columns)] + columns).logsumexp(-1).sum().detach()
+        return total.float().cpu()
 
     @property
     def evaluations(self) -> int:
