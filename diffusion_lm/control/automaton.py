@@ -35,16 +35,14 @@ class Automaton:
     """A deterministic automaton that starts in state 0 and reads one word a step.
 
     Words that every state treats alike share a class, so that the cost is that of classes, not of words.
-
-    Attributes:
-        classes: the class of every token, `NEVER` for one that is no word, [V].
-        next: the state that follows a state and a class, [S, C].
-        accept: True at states in which a sentence may end, [S].
     """
 
     classes: Tensor
+    """The class of every token, `NEVER` for one that is no word, [V]."""
     next: Tensor
+    """The state that follows a state and a class, [S, C]."""
     accept: Tensor
+    """True at states in which a sentence may end, [S]."""
 
     def accepts(self, ids: Iterable[int]) -> bool:
         """Whether it accepts these words (START and END not among them)."""

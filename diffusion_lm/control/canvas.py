@@ -39,21 +39,18 @@ class Layout:
 
 @dataclass(frozen=True)
 class Canvas:
-    """Facts about every sentence of a batch; controls add theirs.
-
-    Attributes:
-        max_words: most words between START and END.
-        words: their number, None while it is free.
-        template: pieces that make up the whole sentence, None while nothing is given.
-        allowed: the numbers of words that are possible, None while all are.
-        named: words, counted from 0, that a control other than the template names, and the ids that they may have.
-    """
+    """Facts about a sentence; controls add theirs."""
 
     max_words: int
+    """Most words between START and END."""
     words: int | None = None
+    """Their number, None while it is free."""
     template: tuple[Piece, ...] | None = None
+    """Pieces that make up the whole sentence, None while nothing is given."""
     allowed: frozenset[int] | None = None
+    """The numbers of words that are possible, None while all are."""
     named: tuple[tuple[int, frozenset[int]], ...] = ()
+    """Words, counted from 0, that a control other than the template names, and the ids that they may have."""
 
     def _pieces(self) -> tuple[Piece, ...]:
         return (Blank(),) if self.template is None else self.template

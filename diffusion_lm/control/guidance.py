@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
@@ -77,18 +76,11 @@ class Guidance(ABC):
 
     @staticmethod
     def paper(task: str = "attribute") -> InnerLoop:
-        """The original's inner loop with the numbers of its code (appendix C, table 6).
-
-        Args:
-            task: attribute, pos, tree, span, length, or composition for several controls at once.
-
-        Raises:
-            UserError: if there are no numbers for the task.
-        """
+        """The original's inner loop with the numbers of its code for a task (appendix C, table 6), or for `COMPOSITION`."""
         if task not in PAPER:
             raise UserError(f"The paper has no guidance for {task!r}; it has numbers for {', '.join(PAPER)}.")
         rate, fluency = PAPER[task]
-        return InnerLoop(steps=3, rate=rate, fluency=fluency, rule=sign_step, until=0.05)
+        return InnerLoop(steps=3, rate=rate, fluency=fluency, until=0.05)
 
 
 @final
@@ -119,22 +111,13 @@ class Pull(Guidance):
         return move
 
 
-Rule = Callable[[Tensor, float], Tensor]
-"""(gradient, rate) to the step that is taken off z_s."""
-
-
-def sign_step(gradient: Tensor, rate: float) -> Tensor:
-    """`rate` in every coordinate: what the original's Adagrad, made anew at each inner step, comes to."""
-    return rate * gradient.sign()
-
-
 @final
 @dataclass(frozen=True)
 class InnerLoop(Guidance):
     """The paper's guidance (section 5.2): after each step, a few updates of z_s on energy + fluency.
 
     Minimises energy(z_s) + fluency |z_s - mean|^2 / std, with std where the paper's -log p has std^2, as the original
-    computes it.
+    computes it. An update is `rate` in every coordinate: what its Adagrad, made anew at each inner step, comes to.
     """
 
     steps: int = 3
@@ -143,8 +126,6 @@ class InnerLoop(Guidance):
     """Size of an update."""
     fluency: float = 0.01
     """Weight of staying near the sampler's own step (the paper's lambda)."""
-    rule: Rule = sign_step
-    """Update rule."""
     until: float = 0.0
     """No guidance below this t (the original: below step 10 of 200)."""
 
@@ -160,7 +141,7 @@ class InnerLoop(Guidance):
                 # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale but
                 # its balance with the fluency term stays.
                 gradient = slope.gradient / len(z) + self.fluency * 2 * (z - step.mean) / std / len(z)
-                z = z - self.rule(gradient, self.rate)
+                z = z - self.rate * gradient.sign()
             return z
 
         return move

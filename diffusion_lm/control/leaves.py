@@ -66,16 +66,9 @@ class LeafChain:
         return LeafChain(pairs / pairs.sum(1, keepdim=True), emitted / emitted.sum(1, keepdim=True))
 
     def sample(self, tags: Tensor, n: int, temperature: float, generator: torch.Generator) -> Tensor:
-        """Draw sequences of leaves given their tags: backward messages, then forward sampling.
+        """Draw n sequences of leaves given their tags, [L] to [n, L]: backward messages, then forward sampling.
 
-        Args:
-            tags: the tag of each position, [L].
-            n: number of sequences.
-            temperature: of every draw; 1 is the exact posterior, below 1 prefers the usual.
-            generator: source of the draws.
-
-        Returns:
-            Leaves, [n, L].
+        At temperature 1 they come from the exact posterior; below 1 the usual is preferred.
         """
         edge = len(self.tags)
         emitted = self.tags[:, tags].T
@@ -155,10 +148,6 @@ class LeafTable(Asset, name="tree"):
         for column, leaf in zip(columns, leaves, strict=True):
             column += self._contexts(leaf)
         return columns
-
-    def columns_of(self, kinds: Sequence[int]) -> Tensor:
-        """The same of leaves by their number."""
-        return self.columns([self.config.leaves[kind] for kind in kinds])
 
     def _contexts(self, leaf: Leaf) -> Tensor:
         """Log p(opens, closes | w, tag), [V]; 0 for what was never seen, of which the tag has to do."""

@@ -79,7 +79,10 @@ class Pos(Control, name="pos"):
             trees = host.asset(LeafTable)
             tags = torch.tensor([trees.config.universal.index(tag) for tag in self.sequence])
             leaves = trees.chain.sample(tags, len(fixed), self.temperature, generator)
-            held = [columns + self.lean * trees.columns_of(row) for row in leaves.tolist()]
+            held = [
+                columns + self.lean * trees.columns(list(map(trees.config.leaves.__getitem__, row)))
+                for row in leaves.tolist()
+            ]
         return [
             Program(canvas, (own,), (Evidence(self.evidence, own),) if self.evidence else ())
             for canvas, own in zip(fixed, held, strict=True)

@@ -122,23 +122,20 @@ ASSETS: dict[str, type[Asset]] = {}
 
 @dataclass(frozen=True)
 class Latents:
-    """All that an energy may read of the sampler's state.
-
-    Attributes:
-        z: latents z_t, [B, L, D].
-        t: time, [B].
-        mask: True at positions that exist, [B, L].
-        x0_hat: the denoiser's prediction from z_t, [B, L, D].
-        logits: of p(w | z_t), [B, L, V].
-        vectors: Emb(w) of every word, [V, D].
-    """
+    """All that an energy may read of the sampler's state."""
 
     z: Tensor
+    """Latents z_t, [B, L, D]."""
     t: Tensor
+    """Time, [B]."""
     mask: Tensor
+    """True at positions that exist, [B, L]."""
     x0_hat: Tensor
+    """The denoiser's prediction from z_t, [B, L, D]."""
     logits: Tensor
+    """Of p(w | z_t), [B, L, V]."""
     vectors: Tensor
+    """Emb(w) of every word, [V, D]."""
     _whole: tuple[Latents, Tensor] | None = field(default=None, repr=False)
     _read: dict[int, list[Tensor]] = field(default_factory=dict, repr=False)
 
@@ -182,23 +179,20 @@ Reward = Callable[[Sequence[str]], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What a control wants of one sentence.
-
-    Attributes:
-        canvas: hard facts: the number of words, words already known.
-        columns: log p(c | w) of each word w, added to log p(w | z_t): [words, V] for the first words, [V] for every word.
-        evidence: by which sentences of which the same is asked are resampled while they are open.
-        automaton: the sentence is one that it accepts; it conditions what the columns have made.
-        energies: followed by their gradient.
-        rewards: followed by resampling.
-    """
+    """What a control wants of one sentence."""
 
     canvas: Canvas
+    """Hard facts: the number of words, words already known."""
     columns: tuple[Tensor, ...] = ()
+    """Log p(c | w) of each word w, added to log p(w | z_t): [words, V] for the first words, [V] for every word."""
     evidence: tuple[Evidence, ...] = ()
+    """By which sentences of which the same is asked are resampled while they are open."""
     automaton: Automaton | None = None
+    """The sentence is one that it accepts; it conditions what the columns have made."""
     energies: tuple[Energy, ...] = ()
+    """Followed by their gradient."""
     rewards: tuple[Reward, ...] = ()
+    """Followed by resampling."""
 
     def has_only_energies(self, before: Canvas) -> bool:
         """Whether nothing but its energies holds the sentence, the canvas being as it was before."""

@@ -57,26 +57,16 @@ class _Labels:
 
     def of(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Tags [B, L] and chart [B, L, L] of some sentences."""
-        return self.tags_of(rows, width), self.chart_of(rows, width)
-
-    def tags_of(self, rows: Tensor, width: int) -> Tensor:
-        """Tags, [B, L]."""
-        out = torch.full((len(rows), width), NO_LABEL)
-        for row, number in zip(out, rows.tolist(), strict=True):
-            row[1 : len(self.tags[number]) + 1] = self.tags[number]
-        return out
-
-    def chart_of(self, rows: Tensor, width: int) -> Tensor:
-        """Chains, [B, L, L]."""
-        out = torch.full((len(rows), width, width), NO_LABEL)
-        for chart, number in zip(out, rows.tolist(), strict=True):
+        tags, charts = torch.full((len(rows), width), NO_LABEL), torch.full((len(rows), width, width), NO_LABEL)
+        for row, chart, number in zip(tags, charts, rows.tolist(), strict=True):
             n = len(self.tags[number])
+            row[1 : n + 1] = self.tags[number]
             first, last = torch.triu_indices(n, n) + 1
             chart[first, last] = NO_CONSTITUENT
             if self.spans[number]:
                 first, last, label = torch.tensor(self.spans[number]).T
                 chart[first, last] = label
-        return out
+        return tags, charts
 
 
 class SyntaxModel(LatentClassifier, name="syntax"):
