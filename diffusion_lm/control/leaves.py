@@ -43,27 +43,12 @@ class TreeTrainConfig(CountConfig):
 
 @dataclass(frozen=True)
 class LeafChain:
-    """p(leaf | leaf before) and p(tag | leaf), as probabilities.
-
-    Attributes:
-        follows: row and column K stand for the sentence's edge, [K + 1, K + 1].
-        tags: [K, T].
-    """
+    """A hidden Markov model of leaves."""
 
     follows: Tensor
+    """p(leaf | leaf before), [K + 1, K + 1]; row and column K stand for the sentence's edge."""
     tags: Tensor
-
-    @staticmethod
-    def of_counts(follows: Tensor, tags: Tensor, kinds: int, number: int) -> LeafChain:
-        """From rows (leaf, next leaf, count), the edge being leaf `kinds`, and rows (leaf, tag, count), int [n, 3]."""
-
-        def dense(rows: Tensor, *shape: int) -> Tensor:
-            rows = rows.long()
-            return torch.zeros(shape).index_put((rows[:, 0], rows[:, 1]), rows[:, 2].float())
-
-        pairs, emitted = dense(follows, kinds + 1, kinds + 1), dense(tags, kinds, number) + OTHER_TAG
-        pairs = pairs + CHAIN_BACK_OFF * pairs.sum(0) / pairs.sum()
-        return LeafChain(pairs / pairs.sum(1, keepdim=True), emitted / emitted.sum(1, keepdim=True))
+    """p(tag | leaf), [K, T]."""
 
     def sample(self, tags: Tensor, n: int, temperature: float, generator: torch.Generator) -> Tensor:
         """Draw n sequences of leaves given their tags, [L] to [n, L]: backward messages, then forward sampling.
@@ -133,7 +118,16 @@ class LeafTable(Asset, name="tree"):
     @cached_property
     def chain(self) -> LeafChain:
         """Which leaves follow which, and what universal tags they have."""
-        return LeafChain.of_counts(self.follows, self.emits, len(self.config.leaves), len(self.config.universal))
+
+        def dense(rows: Tensor, *shape: int) -> Tensor:
+            rows = rows.long()
+            return torch.zeros(shape).index_put((rows[:, 0], rows[:, 1]), rows[:, 2].float())
+
+        kinds = len(self.config.leaves)
+        pairs = dense(self.follows, kinds + 1, kinds + 1)
+        pairs = pairs + CHAIN_BACK_OFF * pairs.sum(0) / pairs.sum()
+        emitted = dense(self.emits, kinds, len(self.config.universal)) + OTHER_TAG
+        return LeafChain(pairs / pairs.sum(1, keepdim=True), emitted / emitted.sum(1, keepdim=True))
 
     @cached_property
     def _kinds(self) -> dict[Leaf, int]:
@@ -175,7 +169,9 @@ class LeafTable(Asset, name="tree"):
             for place, has in ((span.start, opens), (span.stop - 1, closes)):
                 at = self.shapes[torch.where(long_enough, self._starts + place, 0)].long()
                 fits &= long_enough & has[at]
-        found = [tree for tree in fits.nonzero().flatten().tolist() if set(spans) <= set(self._spans(tree))]
+        found = [
+            tree for tree in fits.nonzero().flatten().tolist() if set(spans) <= set(spans_of_leaves(self.tree(tree)))
+        ]
         return sorted(found, key=lambda tree: -float(self.typical[tree]))
 
     @cached_property
@@ -187,25 +183,15 @@ class LeafTable(Asset, name="tree"):
         start = int(self._starts[number])
         return [self.config.leaves[kind] for kind in self.shapes[start : start + int(self.lengths[number])].tolist()]
 
-    def _spans(self, number: int) -> list[Span]:
-        return spans_of_leaves(self.tree(number))
-
     @classmethod
     def make(  # noqa: D102
         cls, config: TreeTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None
     ) -> LeafTable:
-        sentences = [
-            Sentence(ids, leaves_of(read_tree(label.tree)), label.pos)
-            for ids, label in labelled(host, config.corpus, config.labels, progress)
-        ]
+        found = labelled(host, config.corpus, config.labels, progress)
+        sentences = [Sentence(ids, leaves_of(read_tree(label.tree)), label.pos) for ids, label in found]
+        size, least = host.tokenizer.vocab_size, config.min_count
         return count_leaves(
-            sentences,
-            UPOS,
-            host.tokenizer.vocab_size,
-            parser="ours",
-            smoothing=config.smoothing,
-            min_count=config.min_count,
-            lm=host.fingerprint,
+            sentences, UPOS, size, parser="ours", smoothing=config.smoothing, min_count=least, lm=host.fingerprint
         )
 
     def summary(self) -> str:  # noqa: D102

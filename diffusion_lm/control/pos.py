@@ -78,11 +78,8 @@ class Pos(Control, name="pos"):
         if self.lean and host.has(LeafTable):
             trees = host.asset(LeafTable)
             tags = torch.tensor([trees.config.universal.index(tag) for tag in self.sequence])
-            leaves = trees.chain.sample(tags, len(fixed), self.temperature, generator)
-            held = [
-                columns + self.lean * trees.columns(list(map(trees.config.leaves.__getitem__, row)))
-                for row in leaves.tolist()
-            ]
+            leaves, kinds = trees.config.leaves, trees.chain.sample(tags, len(fixed), self.temperature, generator)
+            held = [columns + self.lean * trees.columns([leaves[kind] for kind in row]) for row in kinds.tolist()]
         return [
             Program(canvas, (own,), (Evidence(self.evidence, own),) if self.evidence else ())
             for canvas, own in zip(fixed, held, strict=True)

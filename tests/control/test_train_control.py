@@ -2,6 +2,7 @@
 
 import pytest
 
+from diffusion_lm.annotate.trees import spans_of_leaves
 from diffusion_lm.cli import main
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Pos, Span, Tree
@@ -39,7 +40,7 @@ def test_syntax_is_counted_learned_and_steers(place, capsys):
     lm = DiffusionLM.from_pretrained(place / "lm", "cpu")
     table = lm.asset(LeafTable)
     assert len(table.lengths) <= 20 and {"S", "NP"} <= set(table.labels)
-    span = next(span for span in table._spans(0) if span.label == "NP")
+    span = next(span for span in spans_of_leaves(table.tree(0)) if span.label == "NP")
     flag = f"{span.start + 1}:{span.stop}:NP"
     for control in (
         Pos("DET NOUN VERB"),
