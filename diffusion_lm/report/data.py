@@ -21,7 +21,10 @@ OLD = ("summary.json", "results.jsonl")
 EXTRAS = ("likelihood", "by_noise", "trace", "time")
 """Files NAME.json of which a folder may hold any, with an evaluation or instead of one."""
 
-NO_SCORES = ["system", "task", "folder", "figure", "point", "judge", "corpus", *METRICS]
+YARDSTICK = ["judge", "corpus", "most"]
+"""Columns that say by what a row was measured; figures of two yardsticks do not compare."""
+
+NO_SCORES = ["system", "task", "folder", "figure", "point", *YARDSTICK, *METRICS]
 """The columns of a frame of scores of nothing."""
 
 
@@ -30,8 +33,9 @@ class Found:
     """What tables and figures are made from.
 
     Attributes:
-        scores: a row for each system and task, as `evaluation.scores.table` makes it, with what it was measured by (`judge`,
-            `corpus`), its `decoding` and `folder`, and the `figure` and `point` that a label "FIGURE: POINT" names.
+        scores: a row for each system and task, as `evaluation.scores.table` makes it, with its `YARDSTICK` (the judge, the
+            corpus, the most texts whose diversity is measured), its `decoding` and `folder`, and the `figure` and `point` that a
+            label "FIGURE: POINT" names.
         lines: those of all texts.jsonl, with their `folder`.
         infilled: a row for each system, task and way to choose: figures against references.
         extras: by the name of another file its contents, each with the name of its folder.
@@ -46,9 +50,9 @@ class Found:
 
     @property
     def references(self) -> pd.DataFrame:
-        """Human text and the judge's, once for each judge and corpus; what one run did not measure is taken from another."""
+        """Human text and the judge's, once for each yardstick; what one run did not measure is taken from another."""
         rows = self.scores[self.scores.task.isin(REFERENCES)]
-        return rows.groupby(["judge", "corpus", "task"], sort=False, as_index=False).last()
+        return rows.groupby([*YARDSTICK, "task"], sort=False, as_index=False).last()
 
     @property
     def measured(self) -> pd.DataFrame:
@@ -73,7 +77,7 @@ def read(folders: Iterable[str | Path]) -> Found:
     Raises:
         UserError: a folder holds nothing that a report shows, or a file in it is unfinished, damaged or of an older version.
     """
-    paths = list(map(Path, folders))
+    paths = list(dict.fromkeys(map(Path, folders)))
     scores, lines, infilled = [], [], []
     extras: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in EXTRAS}
     for folder in paths:
@@ -132,6 +136,7 @@ def _scores(lines: pd.DataFrame, run: Mapping[str, Any], folder: Path) -> pd.Dat
     return rows.assign(
         judge=_shown(run["config"]["judge"]),
         corpus=_shown(run["config"]["corpus"]["source"]),
+        most=run["config"]["n"],
         figure=figure.strip() if colon else "",
         point=point.strip(),
         decoding=rows.task.map(run.get("decoding") or {}),

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from diffusion_lm.control.control import CONTROLS
 from diffusion_lm.evaluation.scores import METRICS
-from diffusion_lm.report.data import Found
+from diffusion_lm.report.data import YARDSTICK, Found
 from diffusion_lm.report.paper import TABLE_2
 from diffusion_lm.report.tables import percent
 
@@ -182,7 +182,7 @@ def ablations(found: Found) -> list[Chart]:
         shown = [metric for metric in ABLATED if rows[metric].notna().any()]
         figure, grid = panels([f"{name}: {METRICS[metric].head}" for metric in shown], 2.5, styles(rows.task))
         for axes, metric in zip(grid, shown, strict=False):
-            human = found.references[found.references.task == ABLATED[metric]].merge(rows[["judge", "corpus"]])
+            human = found.references[found.references.task == ABLATED[metric]].merge(rows[YARDSTICK])
             _points(axes, rows, metric, [] if human.empty else [human[metric].iloc[0]])
         caption = (
             f"{name[:1].upper()}{name[1:]}: each point is a run and all else is equal. The dashed line is human text, for words "

@@ -12,7 +12,7 @@ import pandas as pd
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS
 from diffusion_lm.evaluation.scores import METRICS, REFERENCES
-from diffusion_lm.report.data import FREE, Found
+from diffusion_lm.report.data import FREE, YARDSTICK, Found
 from diffusion_lm.report.paper import MEASURES, TABLE_2, TABLE_4, TABLE_5, TABLE_7, Pair
 
 DASH = "–"
@@ -142,7 +142,7 @@ def free_text(found: Found) -> str:
     """Free text beside human text and the judge's own."""
     rows, references = found.measured[found.measured.task == FREE], found.references
     if len(rows):
-        references = references[references.judge.isin(rows.judge)]
+        references = references.merge(rows[YARDSTICK].drop_duplicates())
     named = references.assign(system=references.task.map(REFERENCES))
     return figures(pd.concat([named, rows]) if len(rows) else named, {"system": "text"})
 

@@ -108,6 +108,16 @@ def test_free_text_stands_beside_human_text_without_columns_that_nobody_measured
     assert rows[-1]["MAUVE"] == "0.900" and "outside nats" not in rows[-1] and rows[-1]["vs human"] == "+0.100"
 
 
+def test_human_text_is_that_of_the_same_yardstick(runs: Any) -> None:
+    folders = [runs.evaluation(f"n{n}", runs.text("ours", "unconditional"), config={"n": n}) for n in (300, 100)]
+    other = runs.evaluation("judged", *runs.obeying("ours", "pos", 1.0), config={"judge": "runs/other"})
+    rows = rows_of(tables.free_text(read([folders[0], other])))
+    assert len(rows) == 4 and "judged by" not in rows[0]
+    found = read([*folders, folders[1], other])
+    assert len(found.references) == 9 and len(found.lines) == 12
+    assert len(rows_of(tables.free_text(found))) == 4
+
+
 def test_ablations_are_rows(runs: Any) -> None:
     folder = runs.evaluation("a", runs.text("steps: 20", "unconditional"), config={"label": "steps: 20"})
     (row,) = rows_of(tables.ablations(read([folder])))
