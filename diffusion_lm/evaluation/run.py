@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from functools import cached_property
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 from accelerate import PartialState
+from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation import scores
@@ -21,7 +22,7 @@ from diffusion_lm.evaluation.metrics import normalise_space, scores_of_gaps
 from diffusion_lm.evaluation.outside import outside_figures
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
-from diffusion_lm.evaluation.systems import Human, JudgeSamples, Model, System, human_texts, reservoir, target_seed
+from diffusion_lm.evaluation.systems import Model, System, human, human_texts, judge_samples, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import EvaluateConfig, find_tasks
 from diffusion_lm.evaluation.writer import Writer
 from diffusion_lm.generation.pipeline import DiffusionLM
@@ -96,13 +97,15 @@ class Evaluation:
         self.lm = DiffusionLM.from_pretrained(config.model, self.processes.device)
         self.judge.to(self.lm.device)
         self.who = config.label or (config.model if writer is None else writer.name)
-        human, self.left_out = human_texts(self.corpus, self.judge, config.n, target_seed(config.seed, "human", ""))
-        tokenizer = self.lm.tokenizer
-        known = [tokenizer.decode(tokenizer.encode_sentence(text)) for text in human]
+        texts, self.left_out = human_texts(self.corpus, self.judge, config.n, target_seed(config.seed, "human", ""))
+        known = [self.lm.tokenizer.decode(self.lm.tokenizer.encode_sentence(text)) for text in texts]
         self.models = [Model(self.lm, task, config, self.who, writer) for task in tasks]
-        self.systems: list[System] = [
-            Human("human", human), Human("human in vocabulary", known), JudgeSamples(self.judge, config.n), *self.models,
-        ]  # fmt: skip
+        self.systems = [
+            human("human", texts),
+            human("human in vocabulary", known),
+            judge_samples(self.judge, config.n),
+            *(model.system for model in self.models),
+        ]
         if any(model.references() for model in self.models):
             require(*ENCODER)
 
@@ -151,9 +154,10 @@ class Evaluation:
             done = set(frame.loc[frame["task"] == system.task, ["target", "index"]].itertuples(index=False, name=None))
             missing = [t for t in system.targets if not all((t, i) in done for i in range(system.samples))]
             share = missing[self.processes.process_index :: self.processes.num_processes]
-            with _bar(console, system.task, system.work * len(share)) as tick:
+            hidden = console is None or not console.is_terminal
+            with tqdm(total=system.work * len(share), desc=system.task, disable=hidden, leave=False) as bar:
                 for target in share:
-                    for record in self._written(system, target, tick):
+                    for record in self._written(system, target, bar.update):
                         if (target, record["index"]) not in done:
                             with explain_full_disk(path):
                                 append_line(path, record)
@@ -183,15 +187,15 @@ class Evaluation:
     def record(self, frame: pd.DataFrame) -> dict[str, Any]:
         """What run.json holds, beside what an earlier call measured of other tasks."""
         config = self.config
-        human = frame[frame["task"] == "human"]
+        people = frame[frame["task"] == "human"]
         record: dict[str, Any] = {
             "system": self.who,
             "config": asdict(config),
             "hash": self.digest,
             "decoding": {model.task: model.decoding for model in self.models if model.decoding},
-            "human_nats": float(human["nats"].sum() / human["tokens"].sum()),
+            "human_nats": float(people["nats"].sum() / people["tokens"].sum()),
             "left_out": self.left_out,
-            "targets": {model.task: {"of": model.of, "tried": len(model.targets)} for model in self.models},
+            "targets": {model.task: {"of": model.of, "tried": len(model.asked)} for model in self.models},
             "originals": {},
             "outside": {},
             "references": {},
@@ -257,17 +261,6 @@ def _cut(path: Path) -> None:
     if not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
-
-
-@contextmanager
-def _bar(console: Console | None, label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal; what it gives is called once a step of a batch."""
-    from rich.progress import Progress
-
-    hidden = console is None or not console.is_terminal or total == 0
-    with Progress(console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
 
 
 def _remarks(rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:

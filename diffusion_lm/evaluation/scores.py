@@ -264,9 +264,7 @@ def table(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
     finished = frame[frame["task"].isin([*REFERENCES, *context.targets])]
     rows = pd.DataFrame([_row(rows, context) for _, rows in finished.groupby(["system", "task"], sort=False)])
     order = {task: place for place, task in enumerate(REFERENCES)}
-    return rows.iloc[np.argsort([order.get(task, len(order)) for task in rows["task"]], kind="stable")].reset_index(
-        drop=True
-    )
+    return rows.sort_values("task", key=lambda t: t.map(order).fillna(len(order)), kind="stable", ignore_index=True)
 
 
 def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:

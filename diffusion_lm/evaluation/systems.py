@@ -6,8 +6,8 @@ import hashlib
 import math
 import random
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
 from typing import Any, TypeVar, final
@@ -32,44 +32,29 @@ Record = dict[str, Any]
 Tick = Callable[[], None]
 
 
-class System(ABC):
-    """A source of texts.
-
-    Attributes:
-        task: the task in the results; of free text that is no model's, who wrote.
-        who: who wrote.
-        targets: names of the targets, [""] where nothing is asked for.
-        of: number of targets that there are; more than `targets` has if only some are tried.
-        samples: texts for each target.
-        settings: what the texts depend on beyond the evaluation's own settings.
-        work: how many calls of `tick` a target takes.
-    """
+@dataclass(frozen=True)
+class System:
+    """A source of texts."""
 
     task: str
+    """The task in the results; of free text that is no model's, who wrote."""
     who: str
+    """Who wrote."""
     samples: int
+    """Texts for each target."""
+    write: Callable[[str, int, Tick], list[Record]]
+    """(name of a target, seed, tick) to its texts, with what is known of each; the same seed gives the same texts."""
     targets: Sequence[str] = ("",)
-    of: int = 1
-    settings: Mapping[str, str]
+    """Names of the targets, empty where nothing is asked for."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the texts depend on beyond the evaluation's own settings."""
     work: int = 1
-
-    @abstractmethod
-    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:
-        """The texts for a target, with what is known of each; the same seed gives the same texts."""
+    """How many calls of `tick` a target takes."""
 
 
-@final
-class Human(System):
+def human(task: str, texts: Sequence[str]) -> System:
     """What people wrote."""
-
-    who = "human"
-    settings: Mapping[str, str] = {}
-
-    def __init__(self, task: str, texts: Sequence[str]) -> None:
-        self.task, self.texts, self.samples = task, texts, len(texts)
-
-    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
-        return [{"text": text} for text in self.texts]
+    return System(task, "human", len(texts), lambda target, seed, tick: [{"text": text} for text in texts])
 
 
 def human_texts(corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> tuple[list[str], int]:
@@ -84,25 +69,19 @@ def human_texts(corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> tuple[list
     return texts, len(drawn) - len(texts)
 
 
-@final
-class JudgeSamples(System):
+def judge_samples(judge: JudgeLM, n: int) -> System:
     """The judge as an autoregressive baseline, sampled at temperature 1."""
 
-    task = who = "judge"
-    settings: Mapping[str, str] = {}
-
-    def __init__(self, judge: JudgeLM, n: int) -> None:
-        self.judge, self.samples = judge, n
-
-    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
+    def write(target: str, seed: int, tick: Tick) -> list[Record]:
         started = time.perf_counter()
-        generator = torch.Generator(self.judge.embedding.weight.device).manual_seed(seed)
-        ids: list[list[int]] = []
-        while len(ids) < self.samples:
-            ids += self.judge.sample(min(JUDGE_BATCH, self.samples - len(ids)), generator)
-        texts = [self.judge.tokenizer.decode(sentence) for sentence in ids]
+        generator = torch.Generator(judge.embedding.weight.device).manual_seed(seed)
+        sizes = [JUDGE_BATCH] * (n // JUDGE_BATCH) + [n % JUDGE_BATCH] * bool(n % JUDGE_BATCH)
+        ids = [sentence for size in sizes for sentence in judge.sample(size, generator)]
+        texts = [judge.tokenizer.decode(sentence) for sentence in ids]
         # One pass a word and one for END; the longest sentence of a batch decides.
-        return _costing(texts, time.perf_counter() - started, max(len(sentence) for sentence in ids) - 1)
+        return _costing(texts, time.perf_counter() - started, max(map(len, ids)) - 1)
+
+    return System("judge", "judge", n, write)
 
 
 def _costing(texts: Sequence[str], seconds: float, passes: int | None) -> list[Record]:
@@ -110,39 +89,40 @@ def _costing(texts: Sequence[str], seconds: float, passes: int | None) -> list[R
 
 
 @final
-class Model(System):
+class Model:
     """The model on a task, or a writer in its place; every control is compiled before the first text is written.
 
     Attributes:
         asked: the target of each control, by the name of what is asked.
+        of: number of targets that there are; more than `asked` has if only some are tried.
         decoding: how texts are drawn; empty for a writer.
+        system: what it is to an evaluation.
     """
 
     def __init__(
         self, lm: DiffusionLM, task: Task, config: EvaluateConfig, who: str, writer: Writer | None = None
     ) -> None:
-        self.lm, self.config, self.writer, self.task, self.who = lm, config, writer, task.name, who
+        self.lm, self.config, self.writer, self.task, self.kinds = lm, config, writer, task.name, task.controls
         if writer is not None:
             writer.check(task.name)
         targets = task.targets(lm, config.targets.get(task.name))
-        self.of, self.targets = len(targets), spread(list(targets), config.limit_targets)
-        self.asked = {name: targets[name] for name in self.targets}
-        self.kinds = kinds = task.controls
+        self.of = len(targets)
+        self.asked = {name: targets[name] for name in spread(list(targets), config.limit_targets)}
         self.controls = {
-            name: {part: kinds[part].of_target(target, config) for part, target in asked.items()}
+            name: {part: self.kinds[part].of_target(target, config) for part, target in asked.items()}
             for name, asked in self.asked.items()
         }
-        assets = {asset for kind in kinds.values() for asset in kind.assets(config) if lm.has(asset)}
-        self.settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
-        self.settings["targets"] = settings_hash(list(targets))
-        self.samples = config.samples_per_target if kinds else config.n
         self._given = config.decoding(task.name if task.name in PAPER else COMPOSITION)
-        fitted = [self._fitted(name) for name in self.targets]
-        self.work = int(fitted[0].steps or 1) * math.ceil(self.samples / config.batch_size)
-        self.decoding = "; ".join(dict.fromkeys(map(str, fitted)))
+        fitted = [self._fitted(name) for name in self.asked]
+        self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
+        assets = {asset for kind in self.kinds.values() for asset in kind.assets(config) if lm.has(asset)}
+        settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
+        settings["targets"] = settings_hash(list(targets))
+        samples = config.samples_per_target if self.kinds else config.n
+        work = int(fitted[0].steps or 1) * math.ceil(samples / config.batch_size)
         if writer is not None:
-            self.settings = {**self.settings, **writer.settings}
-            self.samples, self.work, self.decoding = writer.samples(self.samples), 1, ""
+            samples, work, settings = writer.samples(samples), 1, settings | writer.settings
+        self.system = System(task.name, who, samples, self.write, list(self.asked), settings, work)
 
     def whole(self, target: str) -> Control | None:
         """All that is asked of a text; None for free text."""
@@ -158,11 +138,12 @@ class Model(System):
         programs = compiled(self.lm, 1, self.whole(target), torch.Generator().manual_seed(0)).programs
         return self._given.fitted(programs, self.lm.denoiser.predicts_words)
 
-    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:  # noqa: D102
+    def write(self, target: str, seed: int, tick: Tick) -> list[Record]:
+        """The texts for a target, with their scores and costs."""
         started = time.perf_counter()
         if self.writer is None:
             generation = self.lm.generate(
-                self.samples,
+                self.system.samples,
                 self.whole(target),
                 **vars(self._given),
                 seed=seed,
@@ -171,10 +152,12 @@ class Model(System):
             )
             texts, passes = Written(generation.texts, generation.network_evaluations)
         else:
-            texts, passes = self.writer.write(self.asked[target], self.samples, seed)
+            texts, passes = self.writer.write(self.asked[target], self.system.samples, seed)
             tick()
-        if len(texts) != self.samples:
-            raise UserError(f"{self.who} wrote {len(texts)} texts for {target!r}, not the {self.samples} asked for.")
+        if len(texts) != self.system.samples:
+            raise UserError(
+                f"{self.system.who} wrote {len(texts)} texts for {target!r}, not the {self.system.samples} asked for."
+            )
         seconds = time.perf_counter() - started
         records = _costing(texts, seconds, passes)
         for record, scores in zip(records, self.scores(target, texts), strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from diffusion_lm.annotate.tagger import check_words
 from diffusion_lm.common import UserError, number
@@ -99,44 +98,28 @@ class Task:
         """
         if not self.controls:
             return {"": {}}
-        if path is None and len(self.controls) > 1:
-            raise UserError(
-                f"The task {self.name} needs a file of targets, --targets.{self.name} FILE; {self._lines()}."
-            )
-        if path is None:
-            found = [({name: target}, "") for name, kind in self.controls.items() for target in kind.targets(host)]
-        else:
-            found = read_records(path, self._read, self._lines())
-        rows, places = [asked for asked, _ in found], [f"{where} of {path}" for _, where in found]
-        columns = {name: self._prepared(name, [row[name] for row in rows], host, places) for name in self.controls}
+        lines = " and ".join(kind.example for kind in self.controls.values())
         out: dict[str, Asked] = {}
-        for place, *targets in zip(places, *columns.values(), strict=True):
-            asked = dict(zip(columns, targets, strict=True))
+
+        def ask(targets: Mapping[str, Target]) -> None:
+            check_words([target.words for target in targets.values()])
+            asked = {name: self.controls[name].prepared([target], host)[0] for name, target in targets.items()}
             if name_of(asked) in out:
-                raise UserError(f"{place} repeats the target {name_of(asked)}.")
+                raise UserError(f"it repeats the target {name_of(asked)!r}")
             out[name_of(asked)] = asked
+
+        if path is not None:
+            read_records(
+                path, lambda record, row: ask({n: k.target(record, row) for n, k in self.controls.items()}), lines
+            )
+        elif len(self.controls) > 1:
+            raise UserError(
+                f"The task {self.name} needs a file of targets, --targets.{self.name} FILE; a line is {lines}."
+            )
+        else:
+            for target in self.controls[self.name].targets(host):
+                ask({self.name: target})
         return out
-
-    def _lines(self) -> str:
-        return " and ".join(kind.example for kind in self.controls.values())
-
-    def _read(self, record: Any, row: int) -> tuple[dict[str, Target], str]:
-        asked = {name: kind.target(record, row) for name, kind in self.controls.items()}
-        check_words([target.words for target in asked.values()])
-        return asked, f"Line {row}"
-
-    def _prepared(self, name: str, targets: Sequence[Target], host: Host, places: Sequence[str]) -> list[Target]:
-        """The targets as the model can be asked for them, all at once; one by one to find the line of a bad one."""
-        prepared = self.controls[name].prepared
-        try:
-            return prepared(targets, host)
-        except UserError:
-            for target, place in zip(targets, places, strict=True):
-                try:
-                    prepared([target], host)
-                except UserError as error:
-                    raise UserError(f"{place} is no target ({error}).") from None
-            raise
 
 
 def find_tasks(names: Sequence[str]) -> list[Task]:
