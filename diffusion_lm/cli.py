@@ -39,7 +39,7 @@ COMMANDS = {
     "annotate": Command("annotate.labels:AnnotateConfig", "give the sentences of a corpus their tags and trees"),
     "train-parser": Command("training.parser:ParserTrainConfig", "train the parser that finds the trees of sentences"),
     "train-judge": Command("commands:TrainJudgeConfig", "train the judge that measures fluency"),
-    "train-baseline": Command("commands:baselines", "NAME: train an autoregressive model to compare with"),
+    "train-baseline": Command("baselines:BASELINES", "NAME: train an autoregressive model to compare with"),
     "generate": Command("commands:generate_config", "write sentences, free or held to controls"),
     "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
     "report": Command(

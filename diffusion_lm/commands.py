@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import reduce
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +40,7 @@ from diffusion_lm.training.parser import ParserTrainConfig, train_parser
 from diffusion_lm.training.trainer import train
 
 if TYPE_CHECKING:
+    from diffusion_lm.baselines import Baseline
     from diffusion_lm.evaluation.targets import MakeTargetsConfig
     from diffusion_lm.evaluation.tasks import EvaluateConfig
     from diffusion_lm.report.page import ReportConfig
@@ -260,13 +261,10 @@ run_train = train
 
 def run_evaluate(config: EvaluateConfig) -> None:
     """Measure a model and print the table."""
+    from diffusion_lm.baselines import open_baseline
     from diffusion_lm.evaluation.run import evaluate
 
-    writer = None
-    if config.baseline:
-        from diffusion_lm.baselines.load import open_baseline
-
-        writer = open_baseline(config.baseline, config.baseline_beams)
+    writer = open_baseline(config.baseline, config.baseline_beams) if config.baseline else None
     console = Console()
     if not console.is_terminal:  # a file has no edge at which the table would have to be cut
         console = Console(width=max(console.width, WIDTH))
@@ -300,31 +298,9 @@ def run_train_control(config: Any, kind: type[Asset]) -> None:
     say(f"{asset.summary()}\nIt is in {folder}.")
 
 
-class Baseline(NamedTuple):
-    """A kind of model to compare with."""
-
-    about: str
-    Config: type
-    train: Callable[[Any, Callable[[Progress], None]], object]
-
-
-def baselines() -> dict[str, Baseline]:
-    """The kinds by name."""
-    from diffusion_lm.baselines.fine_tuned import FineTuneConfig, fine_tune
-    from diffusion_lm.baselines.fudge import FudgeConfig, train_fudge
-    from diffusion_lm.baselines.pplm import PplmConfig, train_pplm
-
-    return {
-        "ft": Baseline("fine-tune an autoregressive language model to one control", FineTuneConfig, fine_tune),
-        "fudge": Baseline("train discriminators that reweight a model's next words (FUDGE)", FudgeConfig, train_fudge),
-        "pplm": Baseline("train the attribute model that a model's activations follow (PPLM)", PplmConfig, train_pplm),
-    }
-
-
-def run_train_baseline(config: Any, kind: Baseline) -> None:
+def run_train_baseline(config: Any, kind: type[Baseline]) -> None:
     """Train an autoregressive model to compare with."""
-    kind.train(config, say_progress)
-    say(f"The model is in {getattr(config, 'folder', config.out)}.")
+    say(f"The {kind.Model.kind.name} is in {kind.train(config, say_progress)}.")
 
 
 def run_train_judge(config: TrainJudgeConfig) -> None:

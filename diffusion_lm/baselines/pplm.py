@@ -1,35 +1,23 @@
-"""PPLM as a writer: before each word the language model's memory follows an attribute's gradient (Dathathri et al. 2020)."""
+"""PPLM: before each word the language model's memory follows an attribute's gradient (Dathathri et al. 2020)."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffusion_lm.baselines.common import (
-    BaselineTrainConfig,
-    Report,
-    Softmaxes,
-    Wanted,
-    asked_of,
-    fit,
-    load_baseline,
-    save_baseline,
-)
-from diffusion_lm.baselines.questions import SaidFields
-from diffusion_lm.common import UserError
-from diffusion_lm.evaluation.scores import weights_hash
-from diffusion_lm.evaluation.systems import Writer, Written
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM, Past, padded, sample
+from diffusion_lm.baselines.common import Baseline, BaselineLM, BaselineTrainConfig, Lesson
+from diffusion_lm.baselines.questions import SaidFields, Wanted
+from diffusion_lm.common import Settings, UserError, number
+from diffusion_lm.control.attribute import known_values, said_fields
+from diffusion_lm.control.control import Target
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, Past, padded
+from diffusion_lm.store import Kind
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.tokenizer import Tokenizer
-
-KIND = "language model with an attribute model"
 
 
 @dataclass(frozen=True)
@@ -42,127 +30,92 @@ class AttributeLMConfig:
     """The values of each field that texts say."""
 
 
-class AttributeLM(nn.Module):
+class AttributeLM(BaselineLM):
     """A frozen language model, and for each field p(value or none | mean of the last hidden states)."""
 
+    kind = Kind("language model with an attribute model", "diffusion-lm train-baseline pplm")
+    Config = AttributeLMConfig
+    config: AttributeLMConfig
+
     def __init__(self, config: AttributeLMConfig, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self.config = config
-        self.lm = JudgeLM(config.lm, tokenizer).requires_grad_(False)
-        self.questions = SaidFields(config.fields)
-        self.head = Softmaxes(config.lm.width, self.questions.sizes)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write both models into `folder`, made if need be."""
-        save_baseline(folder, KIND, dataclasses.asdict(self.config), self, self.lm.tokenizer)
-
-    @staticmethod
-    def from_pretrained(folder: str | Path) -> AttributeLM:
-        """Load what `save_pretrained` wrote, in evaluation mode.
-
-        Raises:
-            UserError: the folder is missing, holds something else, or is damaged.
-        """
-
-        def build(config: dict[str, Any], tokenizer: Tokenizer) -> AttributeLM:
-            return AttributeLM(AttributeLMConfig(JudgeConfig(**config["lm"]), config["fields"]), tokenizer)
-
-        return load_baseline(folder, KIND, build, "train-baseline pplm")
+        super().__init__(config, tokenizer)
+        self.lm.requires_grad_(False)
+        self.said = SaidFields(config.lm.width, config.fields)
 
 
 @dataclass(frozen=True)
 class PplmConfig(BaselineTrainConfig):
     """How the attribute model is trained; the language model that it reads stays as it is."""
 
-    epochs: float = 2.0
+    epochs: float = number(2.0, above=0)
     """Passes over the training sentences."""
-    lr: float = 1e-2
+    lr: float = number(1e-2, above=0)
     """Highest learning rate, after the warm-up; it then falls along half a cosine to zero."""
-    out: str = "runs/pplm"
-    """Folder of the result, which holds the language model too."""
-
-
-def train_pplm(config: PplmConfig, progress: Report | None = None) -> AttributeLM:
-    """Train the attribute model, save it with its language model and return both in evaluation mode.
-
-    Raises:
-        UserError: the judge or the corpus cannot be used, or its texts have no fields.
-    """
-    torch.manual_seed(config.seed)
-    judge = JudgeLM.from_pretrained(config.judge)
-    read = [
-        (each, judge.tokenizer.encode_sentence(each.text)) for each in open_corpus(config.corpus).documents("train")
-    ]
-    read = [(document, ids) for document, ids in read if len(ids) <= judge.config.max_length]
-    fields = SaidFields.names(document for document, _ in read)
-    if not fields:
-        raise UserError("No text of the corpus says a value of a field; PPLM needs a corpus with fields.")
-    model = AttributeLM(AttributeLMConfig(judge.config, fields), judge.tokenizer)
-    model.lm.load_state_dict(judge.state_dict())
-    classes = torch.tensor([model.questions.classes(document) for document, _ in read])
-
-    def loss(rows: list[int]) -> Tensor:
-        """Of whole sentences; END is never read."""
-        ids = padded([read[i][1][:-1] for i in rows], -1)
-        real = (ids >= 0)[..., None]
-        with torch.no_grad():
-            hidden = model.lm.eval().hidden(ids.clamp(min=0))
-        return model.head.nll((hidden * real).sum(1) / real.sum(1), classes[rows])
-
-    fit(model, [len(ids) for _, ids in read], loss, config, progress)
-    model.save_pretrained(config.out)
-    return model
 
 
 @dataclass(frozen=True)
-class Ascent:
+class Ascent(Settings):
     """How far the memory moves before a word (Diffusion-LM paper, Table 6; the fusion is PPLM's for its discriminators)."""
 
-    updates: int = 30
+    updates: int = number(30, least=0)
     """Steps of gradient ascent before each word."""
-    step: float = 0.04
+    step: float = number(0.04, above=0)
     """Length of a step in the memory of one block and one sentence."""
-    kl: float = 0.01
+    kl: float = number(0.01, least=0)
     """Weight of KL(perturbed || unperturbed) of the next word."""
-    fusion: float = 0.95
+    fusion: float = number(0.95, least=0, most=1)
     """Share of the perturbed model in the geometric mean with the unperturbed one."""
 
 
-class Pplm(Writer):
+class Pplm(Baseline, name="pplm"):
     """The next word is drawn of p_perturbed^fusion p^(1 - fusion), of the whole vocabulary; attributes alone.
 
     Args:
-        folder: what train-baseline pplm made.
+        model: language model and attribute model.
         ascent: the steps before each word.
     """
 
+    about = "train what an autoregressive model's activations follow (PPLM), to compare with"
     name = "PPLM"
+    Config = PplmConfig
+    Model = AttributeLM
 
-    def __init__(self, folder: str | Path, ascent: Ascent | None = None) -> None:
-        self.model = AttributeLM.from_pretrained(folder)
-        self.ascent = ascent or Ascent()
-        self.settings = {"baseline": weights_hash(self.model), "pplm": json.dumps(asdict(self.ascent))}
+    def __init__(self, model: AttributeLM, ascent: Ascent | None = None) -> None:
+        super().__init__(model)
+        self.model, self.ascent = model, ascent or Ascent()
+        self.settings["pplm"] = json.dumps(asdict(self.ascent))
+        # A word takes a pass over the prefix, and in every update one over the last word and one over the next.
+        self.passes = 2 * self.ascent.updates + 2
 
-    def check(self, task: str) -> None:
-        """See that the task is the attribute.
+    @classmethod
+    def lesson(cls, config: PplmConfig, judge: JudgeLM) -> Lesson:
+        """The attribute model on the states of whole sentences; END is never read."""
+        documents = open_corpus(config.corpus).documents("train")
+        read = [(said_fields(each), judge.tokenizer.encode_sentence(each.text)) for each in documents]
+        read = [(said, ids) for said, ids in read if len(ids) <= judge.config.max_length]
+        fields = known_values([said for said, _ in read], 1)
+        if not fields:
+            raise UserError("No text of the corpus says a value of a field; PPLM needs a corpus with fields.")
+        model = AttributeLM(AttributeLMConfig(judge.config, fields), judge.tokenizer)
+        model.lm.load_state_dict(judge.state_dict())
+        classes = torch.tensor([model.said.classes(said) for said, _ in read])
 
-        Raises:
-            UserError: if it is not.
-        """
+        def loss(rows: list[int]) -> Tensor:
+            ids = padded([read[i][1][:-1] for i in rows], -1)
+            real = (ids >= 0)[..., None]
+            with torch.no_grad():
+                hidden = model.lm.eval().hidden(ids.clamp(min=0))
+            return model.said.nll((hidden * real).sum(1) / real.sum(1), classes[rows])
+
+        return Lesson(model, [len(ids) for _, ids in read], loss)
+
+    def check(self, task: str) -> None:  # noqa: D102
         if task != "attribute":
             raise UserError(f"PPLM's attribute model knows fields and their values, and nothing of {task}.")
 
-    def write(self, target: Any, n: int, seed: int) -> Written:  # noqa: D102
-        lm = self.model.lm
-        wanted = self.model.questions.of_target(asked_of(target)["attribute"])
-
-        def next_word(ids: Tensor) -> Tensor:
-            return fused(self.model, ids, wanted, self.ascent)
-
-        sentences = sample(next_word, lm.ends, n, torch.Generator().manual_seed(seed))
-        # A word takes a pass over the prefix, and in every update one over the last word and one over the next.
-        words = max(map(len, sentences)) - 1
-        return Written([lm.tokenizer.decode(ids) for ids in sentences], words * (2 * self.ascent.updates + 2))
+    def next_word(self, asked: Mapping[str, Target]) -> NextWord:  # noqa: D102
+        (wanted,) = self.model.said.of_target(asked["attribute"].value)
+        return lambda ids: fused(self.model, ids, wanted, self.ascent)
 
 
 def fused(model: AttributeLM, ids: Tensor, wanted: Wanted, ascent: Ascent) -> Tensor:
@@ -216,7 +169,7 @@ def perturbed(model: AttributeLM, prefix: Prefix, wanted: Wanted, ascent: Ascent
             log_p, mean = prefix.read(past)
             ratio = torch.where(possible, log_p - before, 0.0)
             kl = (log_p.exp() * ratio).sum(-1)
-            score = model.head.log_p(mean, wanted) - ascent.kl * kl
+            score = model.said.log_p(mean, wanted) - ascent.kl * kl
             gradients = torch.autograd.grad(score.sum(), past)
         past = [each.detach() + ascent.step * _unit(g) for each, g in zip(past, gradients, strict=True)]
     return past

@@ -1,19 +1,21 @@
-"""What FUDGE's discriminators are asked about a sentence, as classes of softmaxes: one small class a control."""
+"""What discriminators are asked about a sentence, as classes of softmaxes: one small class a control."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree
-from diffusion_lm.baselines.common import Sentence, Wanted
+from diffusion_lm.annotate.labels import Annotation
+from diffusion_lm.annotate.trees import Leaf, Span, leaves_of, read_tree, spans_of_leaves
 from diffusion_lm.common import UserError
-from diffusion_lm.text.fields import Document, says
+from diffusion_lm.control.attribute import said_fields
+from diffusion_lm.text.fields import Document
 
 OTHER, ENDED = 0, 1
 """Classes of what was too rare to have its own, and of all places after the last word."""
@@ -22,165 +24,151 @@ AHEAD = 4
 MOST = 150
 """Classes of one kind of symbol; the rarer ones are `OTHER`."""
 
+Symbols = list[tuple[str, ...]]
+"""Of each word of a sentence: one symbol of each kind."""
+Wanted = Sequence[tuple[int, int]]
+"""The number of a softmax and a class of it, for each fact that is wanted."""
 
-class Known(NamedTuple):
-    """A sentence and the leaves of its tree, which is read once since that takes longest."""
 
-    sentence: Sentence
-    leaves: list[Leaf]
+def of_leaves(leaves: Iterable[Leaf]) -> Symbols:
+    """Each leaf's tag, the labels that open before it and those that close after it."""
+    return [(leaf.tag or "", " ".join(leaf.opens), " ".join(leaf.closes)) for leaf in leaves]
+
+
+READ: dict[str, Callable[[str], Symbols]] = {
+    "pos": lambda value: [(tag,) for tag in value.split()],
+    "tree": lambda value: of_leaves(leaves_of(read_tree(value))),
+}
+"""From a target to the symbols that it stands for, by the name of its control."""
+
+
+class Sentence(NamedTuple):
+    """A sentence, and what is known of it."""
+
+    said: dict[str, str]
+    """The fields whose value it says."""
+    ids: list[int]
+    """START words END."""
+    symbols: dict[str, Symbols]
+    """By the name of the control that speaks of them."""
+    spans: list[Span]
+    """The constituents."""
 
     @staticmethod
-    def of(sentence: Sentence) -> Known:
-        """Read the tree."""
-        return Known(sentence, leaves_of(read_tree(sentence.labels.tree)))
+    def of(document: Document, labels: Annotation, ids: list[int]) -> Sentence:
+        """Read the tree once, since that takes longest."""
+        leaves = leaves_of(read_tree(labels.tree))
+        symbols: dict[str, Symbols] = {"pos": [(tag,) for tag in labels.pos], "tree": of_leaves(leaves)}
+        return Sentence(said_fields(document), ids, symbols, spans_of_leaves(leaves))
 
 
-class Questions(ABC):
-    """S questions about a sentence, asked at each of its words and at END."""
+class Questions(nn.Module, ABC):
+    """S questions about a sentence, asked at each of its words and at END: S softmaxes, each linear in a state.
 
-    sizes: list[int]
-    """Classes of each."""
+    Args:
+        width: H.
+        sizes: classes of each.
+    """
+
+    def __init__(self, width: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = list(sizes)
+        self.linear = nn.Linear(width, sum(sizes))
 
     @abstractmethod
-    def of_sentence(self, known: Known) -> Tensor:
+    def of_sentence(self, sentence: Sentence) -> Tensor:
         """The right classes at each of the n words and at END, [n + 1, S]."""
 
     @abstractmethod
-    def of_target(self, target: Any, place: int) -> Wanted:
-        """The classes that a target wants at word `place`, counted from 0.
+    def of_target(self, value: str) -> list[Wanted]:
+        """The classes that a target wants at each word; the last of them from there on.
 
         Raises:
             UserError: if no sentence of the corpus could fulfil the target.
         """
 
-    def words(self, target: Any) -> int | None:
-        """The number of words that a target fixes; None where it fixes none."""
-        return None
+    def nll(self, states: Tensor, classes: Tensor) -> Tensor:
+        """Mean -log p of the classes [N, S] at states [N, H], over both, in nats, []."""
+        pairs = zip(self._logits(states), classes.long().T, strict=True)
+        return torch.stack([F.cross_entropy(logits, right) for logits, right in pairs]).mean()
+
+    def log_p(self, states: Tensor, wanted: Wanted) -> Tensor:
+        """Sum of the log-probabilities of the wanted classes, [...], at states [..., H]."""
+        logits = self._logits(states)
+        return torch.stack([logits[number].log_softmax(-1)[..., right] for number, right in wanted]).sum(0)
+
+    def _logits(self, states: Tensor) -> tuple[Tensor, ...]:
+        return self.linear(states).float().split(self.sizes, -1)
 
 
 @final
 class SaidFields(Questions):
     """Which value of each field the whole text says; class 0: none."""
 
-    def __init__(self, fields: dict[str, list[str]]) -> None:
+    def __init__(self, width: int, fields: dict[str, list[str]]) -> None:
+        super().__init__(width, [len(values) + 1 for values in fields.values()])
         self.fields = fields
-        self.sizes = [len(values) + 1 for values in fields.values()]
 
-    @staticmethod
-    def names(documents: Iterable[Document]) -> dict[str, list[str]]:
-        """The values that are said, by field."""
-        fields: dict[str, set[str]] = {}
-        for document in documents:
-            for name, value in document.fields.items():
-                if says(document.text, value):
-                    fields.setdefault(name, set()).add(value)
-        return {name: sorted(values) for name, values in sorted(fields.items())}
+    def classes(self, said: Mapping[str, str]) -> list[int]:
+        """The class of each field of a text that says so."""
+        return [values.index(said[name]) + 1 if name in said else 0 for name, values in self.fields.items()]
 
-    def classes(self, document: Document) -> list[int]:
-        """The class of each field."""
-        said = document.fields
-        return [
-            values.index(said[name]) + 1 if name in said and says(document.text, said[name]) else 0
-            for name, values in self.fields.items()
-        ]
+    def of_sentence(self, sentence: Sentence) -> Tensor:  # noqa: D102
+        return torch.tensor([self.classes(sentence.said)]).expand(len(sentence.ids) - 1, -1)
 
-    def of_sentence(self, known: Known) -> Tensor:  # noqa: D102
-        row = self.classes(known.sentence.document)
-        return torch.tensor([row]).expand(len(known.sentence.ids) - 1, -1)
-
-    def of_target(self, target: Any, place: int = 0) -> Wanted:  # noqa: D102
-        if target.value not in self.fields.get(target.field, ()):
-            raise UserError(f"No text that the baseline was trained on says {target}.")
-        return [(list(self.fields).index(target.field), self.fields[target.field].index(target.value) + 1)]
+    def of_target(self, value: str) -> list[Wanted]:  # noqa: D102
+        name, _, said = value.partition("=")
+        if said not in self.fields.get(name, ()):
+            raise UserError(f"No text that the baseline was trained on says {value}.")
+        return [[(list(self.fields).index(name), self.fields[name].index(said) + 1)]]
 
 
 @final
 class WordsToCome(Questions):
     """How many tokens follow, END counted: 0 at END itself."""
 
-    def __init__(self, max_length: int) -> None:
-        self.sizes = [max_length]
+    def __init__(self, width: int, max_length: int) -> None:
+        super().__init__(width, [max_length])
 
-    def of_sentence(self, known: Known) -> Tensor:  # noqa: D102
-        return torch.arange(len(known.sentence.ids) - 2, -1, -1)[:, None]
+    def of_sentence(self, sentence: Sentence) -> Tensor:  # noqa: D102
+        return torch.arange(len(sentence.ids) - 2, -1, -1)[:, None]
 
-    def of_target(self, target: Any, place: int) -> Wanted:
+    def of_target(self, value: str) -> list[Wanted]:
         """Past the wanted length, END is wanted at once."""
-        if target + 2 > self.sizes[0]:
-            raise UserError(f"The baseline writes at most {self.sizes[0] - 2} words, not {target}.")
-        return [(0, max(target - place, 0))]
+        if int(value) + 2 > self.sizes[0]:
+            raise UserError(f"The baseline writes at most {self.sizes[0] - 2} words, not {value}.")
+        return [[(0, left)] for left in range(int(value), -1, -1)]
 
 
+@final
 class SymbolsAhead(Questions):
-    """The symbols of a word and of the next three; after the last word, that it is over."""
+    """The symbols of a word and of the next three; after the last word, that it is over.
 
-    def __init__(self, names: Sequence[Sequence[str]]) -> None:
-        self.index = [{name: i + 2 for i, name in enumerate(kind)} for kind in names]
-        self.sizes = [len(kind) + 2 for kind in names] * AHEAD
+    Args:
+        width: H.
+        task: the control that speaks of them.
+        names: the symbols of each kind that have a class.
+    """
+
+    def __init__(self, width: int, task: str, names: Sequence[Sequence[str]]) -> None:
+        super().__init__(width, [len(kind) + 2 for kind in names] * AHEAD)
+        self.task, self.index = task, [{name: i + 2 for i, name in enumerate(kind)} for kind in names]
 
     @staticmethod
-    @abstractmethod
-    def of_known(known: Known) -> list[tuple[str, ...]]:
-        """The symbols of each word of a sentence, one of each kind."""
+    def names(found: Sequence[Symbols]) -> list[list[str]]:
+        """The most frequent symbols of each kind in some sentences."""
+        kinds = range(len(found[0][0]))
+        counts = [Counter(word[kind] for symbols in found for word in symbols) for kind in kinds]
+        return [[name for name, _ in count.most_common(MOST)] for count in counts]
 
-    @staticmethod
-    @abstractmethod
-    def read(text: str) -> list[tuple[str, ...]]:
-        """The symbols that a target's text stands for."""
-
-    @classmethod
-    def names(cls, found: Iterable[Known]) -> list[list[str]]:
-        """The most frequent symbols of each kind."""
-        kinds: list[Counter[str]] = []
-        for known in found:
-            columns = list(zip(*cls.of_known(known), strict=True))
-            kinds = kinds or [Counter() for _ in columns]
-            for kind, column in zip(kinds, columns, strict=True):
-                kind.update(column)
-        return [[name for name, _ in kind.most_common(MOST)] for kind in kinds]
-
-    def classes(self, symbols: Sequence[tuple[str, ...]]) -> Tensor:
+    def classes(self, symbols: Symbols) -> Tensor:
         """The classes at each of n words and at END, [n + 1, S]."""
         rows = [[index.get(name, OTHER) for index, name in zip(self.index, row, strict=True)] for row in symbols]
         rows += [[ENDED] * len(self.index)] * AHEAD
         return torch.tensor(rows).unfold(0, AHEAD, 1).transpose(1, 2).flatten(1)
 
-    def of_sentence(self, known: Known) -> Tensor:  # noqa: D102
-        return self.classes(self.of_known(known))
+    def of_sentence(self, sentence: Sentence) -> Tensor:  # noqa: D102
+        return self.classes(sentence.symbols[self.task])
 
-    def of_target(self, target: Any, place: int) -> Wanted:  # noqa: D102
-        classes = self.classes(self.read(target.value))
-        return list(enumerate(classes[min(place, len(classes) - 1)].tolist()))
-
-    def words(self, target: Any) -> int:  # noqa: D102
-        return len(self.read(target.value))
-
-
-@final
-class TagsAhead(SymbolsAhead):
-    """Universal tags."""
-
-    @staticmethod
-    def of_known(known: Known) -> list[tuple[str, ...]]:  # noqa: D102
-        return [(tag,) for tag in known.sentence.labels.pos]
-
-    @staticmethod
-    def read(text: str) -> list[tuple[str, ...]]:  # noqa: D102
-        return [(tag,) for tag in text.split()]
-
-
-@final
-class LeavesAhead(SymbolsAhead):
-    """Of a tree, each leaf's tag, the labels that open before it and those that close after it."""
-
-    @staticmethod
-    def of_known(known: Known) -> list[tuple[str, ...]]:  # noqa: D102
-        return [_symbols(leaf) for leaf in known.leaves]
-
-    @staticmethod
-    def read(text: str) -> list[tuple[str, ...]]:  # noqa: D102
-        return [_symbols(leaf) for leaf in leaves_of(read_tree(text))]
-
-
-def _symbols(leaf: Leaf) -> tuple[str, ...]:
-    return leaf.tag or "", " ".join(leaf.opens), " ".join(leaf.closes)
+    def of_target(self, value: str) -> list[Wanted]:  # noqa: D102
+        return [list(enumerate(row)) for row in self.classes(READ[self.task](value)).tolist()]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.annotate.labels import Annotation
-from diffusion_lm.baselines.common import BaselineTrainConfig, fit
+from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, padded
+from diffusion_lm.text.batches import token_batches
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
@@ -70,11 +71,13 @@ def learned(corpus: Corpus, judge: JudgeLM, tmp_path_factory: pytest.TempPathFac
     learned = deepcopy(judge)
     rows = [judge.tokenizer.encode_sentence(document.text) for document, _ in corpus]
 
-    def loss(numbers: list[int]) -> Tensor:
-        ids = padded([rows[i % len(rows)] for i in numbers], -1)
+    def loss(numbers: Tensor) -> Tensor:
+        ids = padded([rows[i % len(rows)] for i in numbers.tolist()], -1)
         return learned.nll(ids.clamp(min=0), ids >= 0).sum(1).mean()
 
-    fit(learned, [len(row) for row in rows * 4], loss, BaselineTrainConfig(epochs=60, lr=2e-2, warmup=5))
+    lengths, order = torch.tensor([len(row) for row in rows * 4]), torch.Generator().manual_seed(0)
+    rates = OptimizerConfig(lr=2e-2, warmup=5, weight_decay=0.01, beta2=0.98, ema=0)
+    fit(learned, lambda: token_batches(lengths, 4096, order), loss, Limits(epochs=60), rates)
     folder = tmp_path_factory.mktemp("learned")
     learned.save_pretrained(folder)
     return str(folder)

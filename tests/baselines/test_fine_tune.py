@@ -9,20 +9,14 @@ import torch
 from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.baselines.fine_tuned import (
     PADDING,
-    PROMPTS,
-    Example,
     FineTuneConfig,
     FineTuned,
     PromptedConfig,
     PromptedLM,
-    Symbol,
-    fine_tune,
     product,
-    prompted,
 )
 from diffusion_lm.common import UserError
-from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
-from diffusion_lm.evaluation.tasks import Composed
+from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, sample
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import split_words
@@ -37,16 +31,16 @@ DOCUMENT = Document(TEXT, {"name": "The Mill", "price": "cheap", "food": "Thai"}
 @pytest.mark.parametrize(
     ("task", "target", "options"),
     [
-        ("attribute", AttributeTarget("price", "cheap"), ["name=The Mill@0", "price=cheap@0"]),
-        ("pos", SentenceTarget(1, "DET PROPN AUX ADJ PUNCT"), ["DET@0 PROPN@1 AUX@2 ADJ@3 PUNCT@4"]),
+        ("attribute", "price=cheap", ["name=The Mill@0", "price=cheap@0"]),
+        ("pos", "DET PROPN AUX ADJ PUNCT", ["DET@0 PROPN@1 AUX@2 ADJ@3 PUNCT@4"]),
         (
             "tree",
-            SentenceTarget(1, TREE),
+            TREE,
             ["(S@0 (NP@0 DT@0 NNP@1 )@1 (VP@2 VBZ@2 (ADJP@3 JJ@3 )@3 )@3 .@4 )@4"],
         ),
         (
             "span",
-            SentenceTarget(1, "1:2:NP"),
+            "1:2:NP",
             [
                 "S begins@0 S ends@4",
                 "NP begins@0 NP ends@1",
@@ -54,13 +48,14 @@ DOCUMENT = Document(TEXT, {"name": "The Mill", "price": "cheap", "food": "Thai"}
                 "ADJP begins@3 ADJP ends@3",
             ],
         ),
-        ("length", 5, ["end@5"]),
+        ("length", "5", ["end@5"]),
     ],
 )
 def test_a_target_has_the_prompt_of_the_sentences_that_fulfil_it(task, target, options):
-    found = PROMPTS[task].options(DOCUMENT, LABELS)
+    control = CONTROLS[task]
+    found = [control.prompt(value) for value in control.fulfilled(DOCUMENT, LABELS)]
     assert [" ".join(f"{text}@{place}" for text, place in prompt) for prompt in found] == options
-    assert PROMPTS[task].of_target(target) in found
+    assert control.prompt(target) in found
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +84,7 @@ def model(shape, tokenizer):
 
 def test_words_read_the_prompt_and_the_words_before_them_alone(model):
     ids = torch.tensor([model.lm.tokenizer.encode_sentence(TEXT)])
-    four, five = (model.encode([[Symbol("end", place)]]) for place in (4, 5))
+    four, five = (model.encode([[("end", place)]]) for place in (4, 5))
     logits = model.logits(four, ids)
     changed = ids.clone()
     changed[0, 3] = ids[0, 4]
@@ -98,15 +93,15 @@ def test_words_read_the_prompt_and_the_words_before_them_alone(model):
 
 
 def test_prompts_are_padded_on_the_right(model):
-    prompts = model.encode([[Symbol("end", 4)], [Symbol("end", 1), Symbol("end", 2)]])
+    prompts = model.encode([[("end", 4)], [("end", 1), ("end", 2)]])
     assert prompts.tolist() == [[[1, 4], [0, 0]], [[1, 1], [1, 2]]]
 
 
 def test_an_unseen_symbol_is_refused(model):
-    with pytest.raises(UserError, match="never seen the symbol 'begin'"):
-        model.encode([[Symbol("begin")]])
-    with pytest.raises(UserError, match="at most 8 words, but the target speaks of word 10"):
-        model.encode([[Symbol("end", 9)]])
+    with pytest.raises(UserError, match="'begin'"):
+        model.encode([[("begin", 0)]])
+    with pytest.raises(UserError, match=r"8.*10"):
+        model.encode([[("end", 9)]])
 
 
 def test_it_loads_as_it_was_saved(model, tmp_path):
@@ -114,24 +109,24 @@ def test_it_loads_as_it_was_saved(model, tmp_path):
     again = PromptedLM.from_pretrained(tmp_path)
     assert asdict(again.config) == asdict(model.config)
     ids = torch.tensor([[0, 4, 5]])
-    prompt = model.encode([[Symbol("end", 3)]])
+    prompt = model.encode([[("end", 3)]])
     torch.testing.assert_close(again.logits(prompt, ids), model.logits(prompt, ids))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match="holds no fine-tuned language model"):
+    with pytest.raises(UserError, match="fine-tuned language model"):
         PromptedLM.from_pretrained(tmp_path)
 
 
 def test_a_place_starts_as_the_position_that_predicts_its_word(shape, tokenizer):
     judge = JudgeLM(shape, tokenizer)
     ids = tokenizer.encode_sentence(TEXT)
-    model = prompted(judge, "length", [Example(PROMPTS["length"].options(DOCUMENT, LABELS), ids)])
+    model = PromptedLM.of(judge, "length", {"end"})
     torch.testing.assert_close(model.places.weight, judge.positions.weight)
     # END is read nowhere and predicted at the place that the prompt names.
-    ((_, place),) = model.encode([PROMPTS["length"].of_target(5)])[0].tolist()
+    ((_, place),) = model.encode([CONTROLS["length"].prompt("5")])[0].tolist()
     assert ids[place + 1] == tokenizer.end_id
 
 
-COMPOSED = Composed(SentenceTarget(1, "DET PROPN"), AttributeTarget("price", "cheap"))
+COMPOSED = {"pos": Target("DET PROPN", 1), "attribute": Target("price=cheap")}
 
 
 @pytest.fixture
@@ -150,24 +145,24 @@ def test_a_product_of_experts_is_their_geometric_mean():
 
 
 def test_experts_stand_for_the_controls_of_the_task(experts):
-    writer = FineTuned(experts)
+    writer = FineTuned.open(experts)
     assert writer.name == "FT-PoE, sampled"
     writer.check("pos+attribute")
-    assert writer.write(COMPOSED, 3, 1).texts != FineTuned(experts[:1]).write(COMPOSED, 3, 1).texts
+    assert writer.write(COMPOSED, 3, 1).texts != FineTuned.open(experts[:1]).write(COMPOSED, 3, 1).texts
     assert writer.write(COMPOSED, 3, 1) == writer.write(COMPOSED, 3, 1)
     for task in ("pos", "tree+attribute"):
-        with pytest.raises(UserError, match=r"fine-tuned to pos\+attribute, not to"):
+        with pytest.raises(UserError, match=r"pos\+attribute"):
             writer.check(task)
-    with pytest.raises(UserError, match="for the same control"):
-        FineTuned([experts[0], experts[0]])
+    with pytest.raises(UserError, match="same control"):
+        FineTuned.open([experts[0], experts[0]])
 
 
 def test_experts_share_their_words(experts, tmp_path):
     other = build_word_tokenizer(["Other words."], 1)
     shape = JudgeConfig(other.vocab_size, width=8, layers=1, heads=1, max_length=10)
     prompted_lm("attribute", ["price=cheap"], shape, other).save_pretrained(tmp_path / "other")
-    with pytest.raises(UserError, match="not the same words"):
-        FineTuned([experts[0], tmp_path / "other"])
+    with pytest.raises(UserError, match="same words"):
+        FineTuned.open([experts[0], tmp_path / "other"])
 
 
 def test_training_learns_what_the_prompts_say(labelled, judge, tmp_path):
@@ -175,10 +170,10 @@ def test_training_learns_what_the_prompts_say(labelled, judge, tmp_path):
     rates = {"epochs": 12, "batch_tokens": 64, "lr": 3e-2, "warmup": 5}
     config = FineTuneConfig(judge=str(tmp_path / "judge"), task="length", out=str(tmp_path / "ft"), **rates)
     seen = []
-    fine_tune(config, seen.append)
+    folder = FineTuned.train(config, seen.append)
     assert seen[-1].fraction == 1 and seen[-1].loss < seen[0].loss / 3
     for length in (4, 5):
-        texts = FineTuned([config.folder]).write(length, 20, 0).texts
+        texts = FineTuned.open([folder]).write({"length": Target(str(length))}, 20, 0).texts
         assert sum(len(split_words(text)) == length for text in texts) >= 12
 
 

@@ -6,30 +6,11 @@ import pytest
 import torch
 
 from diffusion_lm.annotate.trees import Span
-from diffusion_lm.baselines.common import Sentence, Softmaxes
-from diffusion_lm.baselines.fudge import (
-    WEIGHTS,
-    Discriminator,
-    Fudge,
-    FudgeConfig,
-    SpanHead,
-    corrupted,
-    reweighted,
-    train_fudge,
-)
-from diffusion_lm.baselines.questions import (
-    ENDED,
-    OTHER,
-    Known,
-    LeavesAhead,
-    SaidFields,
-    TagsAhead,
-    WordsToCome,
-)
+from diffusion_lm.baselines.fudge import WEIGHTS, Discriminator, Fudge, SpanHead, corrupted, reweighted
+from diffusion_lm.baselines.questions import ENDED, OTHER, SaidFields, Sentence, SymbolsAhead, WordsToCome
 from diffusion_lm.common import UserError
+from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.evaluation.scores import weights_hash
-from diffusion_lm.evaluation.targets import AttributeTarget, SentenceTarget
-from diffusion_lm.evaluation.tasks import Composed
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.spacing import split_words
 
@@ -37,53 +18,46 @@ from diffusion_lm.text.spacing import split_words
 @pytest.fixture
 def data(corpus, judge):
     """The first sentence is: The Mill is cheap."""
-    return [Known.of(Sentence(*each, judge.tokenizer.encode_sentence(each[0].text))) for each in corpus]
+    return [Sentence.of(*each, judge.tokenizer.encode_sentence(each[0].text)) for each in corpus]
 
 
-def test_a_sentence_fulfils_the_target_that_is_made_of_it(data):
+def test_a_sentence_fulfils_the_target_that_is_made_of_it(data, corpus, judge):
     """At every word, and at END, its own classes are those that the target wants."""
-    known = data[0]
-    tree, tags = known.sentence.labels.tree, " ".join(known.sentence.labels.pos)
-    asked = [
-        (
-            SaidFields(SaidFields.names(each.sentence.document for each in data)),
-            AttributeTarget("price", "cheap"),
-        ),
-        (WordsToCome(12), 5),
-        (TagsAhead(TagsAhead.names(data)), SentenceTarget(1, tags)),
-        (LeavesAhead(LeavesAhead.names(data)), SentenceTarget(1, tree)),
-    ]
-    for questions, target in asked:
-        right = questions.of_sentence(known)
+    sentence, model = data[0], Discriminator.of(judge, data)
+    assert set(model.questions) == {"attribute", "length", "pos", "tree"}
+    for task, questions in model.questions.items():
+        right = questions.of_sentence(sentence)
         assert right.shape == (6, len(questions.sizes))
         assert (right < torch.tensor(questions.sizes)).all()
-        for place in range(6):
-            wanted = questions.of_target(target, place)
-            assert all(right[place, number] == value for number, value in wanted)
+        for value in CONTROLS[task].fulfilled(*corpus[0]):
+            wanted = questions.of_target(value)
+            for place in range(6):
+                assert all(right[place, n] == c for n, c in wanted[min(place, len(wanted) - 1)])
 
 
 def test_what_is_not_said_is_none_and_what_is_rare_is_other(data):
-    fields = SaidFields(SaidFields.names(each.sentence.document for each in data))
-    assert fields.fields == {"name": ["Aromi", "The Mill"], "price": ["cheap", "dear"]}
-    tags = TagsAhead([["DET"]])
+    fields = SaidFields(4, {"name": ["Aromi"], "price": ["cheap", "dear"]})
+    assert data[0].said == {"name": "The Mill", "price": "cheap"}
+    assert fields.classes({"price": "cheap"}) == [0, 1]
+    tags = SymbolsAhead(4, "pos", [["DET"]])
     assert tags.classes([("DET",), ("X",)]).tolist() == [
         [2, OTHER, ENDED, ENDED],
         [OTHER, ENDED, ENDED, ENDED],
         [ENDED] * 4,
     ]
-    with pytest.raises(UserError, match="says food=Thai"):
-        fields.of_target(AttributeTarget("food", "Thai"))
+    with pytest.raises(UserError, match="food=Thai"):
+        fields.of_target("food=Thai")
 
 
 def test_past_the_wanted_length_the_end_is_wanted_at_once():
-    lengths = WordsToCome(12)
-    assert [lengths.of_target(3, place)[0][1] for place in range(6)] == [3, 2, 1, 0, 0, 0]
-    with pytest.raises(UserError, match="at most 10 words, not 11"):
-        lengths.of_target(11, 0)
+    lengths = WordsToCome(4, 12)
+    assert lengths.of_target("3") == [[(0, 3)], [(0, 2)], [(0, 1)], [(0, 0)]]
+    with pytest.raises(UserError, match=r"10.*11"):
+        lengths.of_target("11")
 
 
 def test_softmaxes_beside_each_other_are_softmaxes():
-    head, states = Softmaxes(5, [2, 3]), torch.randn(4, 5)
+    head, states = SaidFields(5, {"a": ["x"], "b": ["y", "z"]}), torch.randn(4, 5)
     each = [[head.log_p(states, [(s, c)]) for c in range(size)] for s, size in enumerate((2, 3))]
     for log_p in each:
         torch.testing.assert_close(torch.stack(log_p).exp().sum(0), torch.ones(4))
@@ -138,7 +112,7 @@ def trained(labelled, learned, tmp_path_factory):
     seen = []
     rates = {"epochs": 25, "batch_tokens": 64, "lr": 2e-2, "warmup": 5}
     out = str(tmp_path_factory.mktemp("fudge"))
-    train_fudge(FudgeConfig(judge=learned, out=out, **rates), seen.append)
+    Fudge.train(Fudge.Config(judge=learned, out=out, **rates), seen.append)
     return out, [report.loss for report in seen]
 
 
@@ -150,43 +124,39 @@ def test_training_leaves_the_language_model_alone(trained, learned):
 
 
 TAGS = "PROPN AUX ADJ PUNCT"
-CHEAP = AttributeTarget("price", "cheap")
 
 
 @pytest.mark.parametrize(
-    ("target", "fulfilled"),
+    ("asked", "fulfilled"),
     [
-        (CHEAP, lambda words: "cheap" in words),
-        (5, lambda words: len(words) == 5),
-        (SentenceTarget(1, TAGS), lambda words: words[0] == "Aromi" and len(words) == 4),
+        ({"attribute": "price=cheap"}, lambda words: "cheap" in words),
+        ({"length": "5"}, lambda words: len(words) == 5),
+        ({"pos": TAGS}, lambda words: words[0] == "Aromi" and len(words) == 4),
         (
-            SentenceTarget(1, "(S (NP (NNP _)) (VP (VBZ _) (ADJP (JJ _))) (. _))"),
+            {"tree": "(S (NP (NNP _)) (VP (VBZ _) (ADJP (JJ _))) (. _))"},
             lambda words: words[0] == "Aromi" and len(words) == 4,
         ),
-        (SentenceTarget(1, "1:2:NP"), lambda words: words[0] == "The"),
-        (
-            Composed(SentenceTarget(1, TAGS), CHEAP),
-            lambda words: words[0] == "Aromi" and "cheap" in words,
-        ),
+        ({"span": "1:2:NP"}, lambda words: words[0] == "The"),
+        ({"pos": TAGS, "attribute": "price=cheap"}, lambda words: words[0] == "Aromi" and "cheap" in words),
     ],
     ids=["attribute", "length", "pos", "tree", "span", "pos+attribute"],
 )
-def test_what_is_asked_for_is_written(trained, target, fulfilled):
+def test_what_is_asked_for_is_written(trained, asked, fulfilled):
     """The language model writes a sentence that fulfils it every fourth or second time."""
-    writer, free = Fudge(trained[0]), Fudge(trained[0], dict.fromkeys(WEIGHTS, 0.0), after=200)
-    held, drifting = ([split_words(t) for t in w.write(target, 40, 0).texts] for w in (writer, free))
+    model, asked = Discriminator.from_pretrained(trained[0]), {task: Target(value) for task, value in asked.items()}
+    writer, free = Fudge(model), Fudge(model, dict.fromkeys(WEIGHTS, 0.0), after=200)
+    held, drifting = ([split_words(t) for t in w.write(asked, 40, 0).texts] for w in (writer, free))
     assert sum(map(fulfilled, held)) >= 34 > 30 > sum(map(fulfilled, drifting)) > 3
-    assert writer.write(target, 2, 1) == writer.write(target, 2, 1)
+    assert writer.write(asked, 2, 1) == writer.write(asked, 2, 1)
 
 
 def test_impossible_requests_are_refused(trained, learned):
-    writer = Fudge(trained[0])
+    writer = Fudge.open([trained[0]])
     writer.check("tree+attribute")
-    with pytest.raises(UserError, match="no discriminator for unconditional"):
+    with pytest.raises(UserError, match="unconditional"):
         writer.check("unconditional")
-    with pytest.raises(UserError, match="No text that the baseline was trained on says price=free"):
-        writer.write(AttributeTarget("price", "free"), 1, 0)
-    with pytest.raises(UserError, match="constituent QP"):
-        writer.write(SentenceTarget(1, "1:2:QP"), 1, 0)
-    with pytest.raises(UserError, match="holds no language model with future discriminators"):
-        Fudge(learned)
+    for task, value, named in (("attribute", "price=free", "price=free"), ("span", "1:2:QP", "QP")):
+        with pytest.raises(UserError, match=named):
+            writer.write({task: Target(value)}, 1, 0)
+    with pytest.raises(UserError, match="future discriminators"):
+        Fudge.open([learned])

@@ -12,11 +12,10 @@ from diffusion_lm.baselines.pplm import (
     Prefix,
     fused,
     perturbed,
-    train_pplm,
 )
 from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Target
 from diffusion_lm.evaluation.scores import weights_hash
-from diffusion_lm.evaluation.targets import AttributeTarget
 from diffusion_lm.model.causal import JudgeLM
 
 IDS = torch.tensor([[0, 4, 5, 6], [0, 7, 7, 4], [0, 6, 8, 9]])
@@ -40,7 +39,7 @@ def test_without_updates_it_is_the_language_model(model):
 def test_updates_raise_the_attribute_and_longer_ones_more(model):
     prefix = Prefix(model.lm, IDS)
     found = [
-        model.head.log_p(prefix.read(perturbed(model, prefix, CHEAP, Ascent(updates=n)))[1], CHEAP) for n in (0, 3, 30)
+        model.said.log_p(prefix.read(perturbed(model, prefix, CHEAP, Ascent(updates=n)))[1], CHEAP) for n in (0, 3, 30)
     ]
     assert (found[0] < found[1]).all() and (found[1] < found[2]).all()
 
@@ -48,8 +47,8 @@ def test_updates_raise_the_attribute_and_longer_ones_more(model):
 def test_an_attribute_that_is_a_word_makes_this_word_likelier(model):
     """Its classifier reads the states as the output layer does."""
     with torch.no_grad():
-        model.head.linear.weight[1] = model.lm.embedding.weight[7]
-        model.head.linear.weight[[0, 2]] = 0
+        model.said.linear.weight[1] = model.lm.embedding.weight[7]
+        model.said.linear.weight[[0, 2]] = 0
     before, after = (fused(model, IDS, CHEAP, Ascent(updates=n)).softmax(-1)[:, 7] for n in (0, 30))
     assert (after > before).all()
 
@@ -90,7 +89,7 @@ def trained(corpus, learned, tmp_path_factory):
     rates = {"epochs": 150, "lr": 0.3, "warmup": 5}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("diffusion_lm.baselines.pplm.open_corpus", lambda config: Corpus())
-        train_pplm(PplmConfig(judge=learned, out=out, **rates))
+        Pplm.train(PplmConfig(judge=learned, out=out, **rates))
     return out
 
 
@@ -99,16 +98,16 @@ def test_training_leaves_the_language_model_alone_and_knows_the_sentences(traine
     assert weights_hash(model.lm) == weights_hash(judge)
     for document, _ in corpus:
         ids = torch.tensor([judge.tokenizer.encode_sentence(document.text)[:-1]])
-        wanted = model.questions.of_target(AttributeTarget("price", document.fields["price"]))
-        assert model.head.log_p(judge.hidden(ids).mean(1), wanted).exp() > 0.6
+        (wanted,) = model.said.of_target(f"price={document.fields['price']}")
+        assert model.said.log_p(judge.hidden(ids).mean(1), wanted).exp() > 0.6
 
 
 def test_it_writes_again_what_it_wrote_and_refuses_what_it_does_not_know(trained):
-    writer = Pplm(trained, Ascent(updates=2))
+    writer = Pplm(AttributeLM.from_pretrained(trained), Ascent(updates=2))
     writer.check("attribute")
-    cheap = AttributeTarget("price", "cheap")
+    cheap = {"attribute": Target("price=cheap")}
     assert writer.write(cheap, 2, 1) == writer.write(cheap, 2, 1)
-    with pytest.raises(UserError, match="nothing of pos"):
+    with pytest.raises(UserError, match="pos"):
         writer.check("pos")
-    with pytest.raises(UserError, match="says price=free"):
-        writer.write(AttributeTarget("price", "free"), 1, 0)
+    with pytest.raises(UserError, match="price=free"):
+        writer.write({"attribute": Target("price=free")}, 1, 0)

@@ -2,7 +2,9 @@
 
 import torch
 
-from diffusion_lm.baselines.fine_tuned import FineTuned, PromptedConfig, PromptedLM
+from diffusion_lm.baselines.common import open_baseline
+from diffusion_lm.baselines.fine_tuned import PromptedConfig, PromptedLM
+from diffusion_lm.control.control import Target
 from diffusion_lm.evaluation.run import evaluate
 from diffusion_lm.evaluation.systems import Writer, Written
 from diffusion_lm.evaluation.tasks import EvaluateConfig
@@ -10,21 +12,27 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 
 
-def config(tmp_path, **values):
+def config(tmp_path):
     torch.manual_seed(0)
     tokenizer = DiffusionLM.from_pretrained("e2e-small", "cpu").tokenizer
     shape = JudgeConfig(tokenizer.vocab_size, width=16, layers=1, heads=2, max_length=60)
     JudgeLM(shape, tokenizer).save_pretrained(tmp_path / "judge")
     PromptedLM(PromptedConfig("length", ["", "end"], shape), tokenizer).save_pretrained(tmp_path / "ft")
+    (tmp_path / "lengths.jsonl").write_text('{"length": 5}\n{"length": 6}\n', encoding="utf-8")
     return EvaluateConfig(
         judge=str(tmp_path / "judge"),
         tasks=["length"],
-        lengths=(5, 6),
+        targets={"length": str(tmp_path / "lengths.jsonl")},
         n=4,
         samples_per_target=3,
         out=str(tmp_path / "out"),
-        **values,
     )
+
+
+def row_of(table, who):
+    """The system, its success and how many texts it wrote."""
+    (row,) = table[table["system"] == who].to_dict("records")
+    return row["task"], row["success"], row["n"]
 
 
 class Copyist(Writer):
@@ -32,17 +40,19 @@ class Copyist(Writer):
 
     name, settings = "copyist", {"version": "1"}
 
-    def write(self, target, n, seed):
-        return Written([" ".join(["pub"] * target)] * n)
+    def write(self, asked, n, seed):
+        return Written([" ".join(["pub"] * int(asked["length"].value))] * n)
 
 
 def test_a_foreign_method_is_scored_as_the_model_is(tmp_path):
-    row = evaluate(config(tmp_path), writer=Copyist())[-1]
-    assert (row.name, row.success, row.n) == ("copyist: length (2 targets x 3)", 1.0, 6)
+    assert row_of(evaluate(config(tmp_path), writer=Copyist()), "copyist") == ("length", 1.0, 6)
 
 
 def test_a_fine_tuned_model_samples_or_searches(tmp_path):
-    row = evaluate(config(tmp_path, baseline=[str(tmp_path / "ft")]))[-1]
-    assert row.name == "FT, sampled: length (2 targets x 3)" and row.n == 6
-    assert FineTuned([tmp_path / "ft"]).write(5, 3, 1) == FineTuned([tmp_path / "ft"]).write(5, 3, 1)
-    assert len(FineTuned([tmp_path / "ft"], beams=2).write(5, 3, 1).texts) == 1
+    found = config(tmp_path)
+    sampled, searched = (open_baseline([tmp_path / "ft"], beams) for beams in (None, 2))
+    task, _, n = row_of(evaluate(found, writer=sampled), "FT, sampled")
+    assert (task, n) == ("length", 6)
+    asked = {"length": Target("5")}
+    assert sampled.write(asked, 3, 1) == sampled.write(asked, 3, 1)
+    assert len(searched.write(asked, 3, 1).texts) == 1
