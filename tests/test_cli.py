@@ -330,8 +330,10 @@ def test_flags_of_a_class_that_is_made_at_run_time() -> None:
         ("info ./nowhere", "'./nowhere'"),
         ("info here there", "'there'"),
         ("report --out here", "runs"),
-        ("evaluate --lengths [1,2,3]", "lengths must be a list such as [1, 2], not ['1', '2', '3']."),
-        ("evaluate --lengths [a:b,{]", "lengths must be"),
+        ("evaluate --tasks [a:b,{]", "[a:b,{]"),
+        ("evaluate --targets FILE", "targets must be"),
+        ("evaluate --targets.pos", "--targets.pos needs"),
+        ("evaluate --lengths [1,2]", "lengths"),
         ("evaluate --tasks [{a:1}]", "tasks must be text"),
     ],
 )

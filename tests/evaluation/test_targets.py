@@ -15,7 +15,8 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.control.span import read_span
 from diffusion_lm.evaluation.targets import MakeTargetsConfig, make_targets, read_records, read_sentences
-from diffusion_lm.evaluation.tasks import Asked, find_tasks, name_of
+from diffusion_lm.evaluation.tasks import Asked, EvaluateConfig, find_tasks, name_of
+from diffusion_lm.flags import read as read_flags
 from diffusion_lm.text.spacing import words_of
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
@@ -148,6 +149,13 @@ def test_a_bad_line_is_named(tmp_path: Path, task: str, line: str, odd: str) -> 
     }
     with pytest.raises(UserError, match=f"Line 2 of .* is no target.*{odd}"):
         read(task, write(tmp_path, good, line))
+
+
+def test_files_of_targets_come_by_flags_and_from_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "options.yaml"
+    path.write_text("targets:\n  pos: a\n  pos+attribute: b\n")
+    config, _ = read_flags(EvaluateConfig, ["--config", str(path), "--targets.pos", "c", "--targets.tree=d"])
+    assert config.targets == {"pos": "c", "pos+attribute": "b", "tree": "d"}
 
 
 def test_a_bad_entry_is_named_and_so_is_a_target_that_stands_there_twice(tmp_path: Path) -> None:
