@@ -38,6 +38,11 @@ class Length(Control, name="length"):
     example = '{"length": 12}'
     words: int
 
+    def __post_init__(self) -> None:
+        """Refuse what is no whole number."""
+        if not isinstance(self.words, int):
+            raise UserError(f"A length is a whole number of words, not {self.words!r}.")
+
     @classmethod
     def of_text(cls, text: str, ways: object) -> Control:  # noqa: D102
         try:

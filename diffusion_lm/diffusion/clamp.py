@@ -40,9 +40,10 @@ class Clamp(ABC):
         """Refuse numbers that cannot be meant.
 
         Raises:
-            UserError: if a temperature is not above 0 and finite.
+            UserError: if a temperature is not above 0 and finite, or a time not from 0 to 1.
         """
         check_range("temperature", getattr(self, "temperature", 1.0), above=0)
+        check_range("from_time", self.from_time, least=0, most=1)
 
     @abstractmethod
     def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -137,7 +137,10 @@ def compiled(
     lm: Model, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
 ) -> Asked:
     """The programs of n sentences; a control that stands for many of them is compiled once."""
-    controls = [control] * n if control is None or isinstance(control, Control) else list(control)
+    controls: list[Any] = list(control) if isinstance(control, list | tuple) else [control] * n
+    for each in controls:
+        if not isinstance(each, Control | None):
+            raise UserError(f"{each!r} is no control; give one such as Length(9), a list of them, or None.")
     if len(controls) != n:
         raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
     canvas = Canvas(lm.max_words)
@@ -145,7 +148,6 @@ def compiled(
     groups = [FREE] * n
     for number, rows in enumerate(_rows_of([[] if c is None else [c] for c in controls]).values()):
         wanted = controls[rows[0]]
-        assert wanted is not None
         for row, program in zip(rows, wanted.compile(lm, [canvas] * len(rows), generator), strict=True):
             programs[row], groups[row] = program, number
     return Asked(programs, groups)
@@ -353,6 +355,8 @@ def generate(
     for name, value in (("n", n), ("batch_size", batch_size), ("steps", decoding.steps)):
         if value is not None:
             check_range(name, value, least=1)
+            if value != int(value):
+                raise UserError(f"{name} must be a whole number, not {value}.")
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)

@@ -172,10 +172,32 @@ def test_a_model_is_asked_what_fits_it(lm):
 
 
 @pytest.mark.parametrize("clamp", [SoftClamp, SampledClamp])
-@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), 0.0, -1.0])
-def test_a_temperature_is_above_0_and_finite(clamp, temperature):
-    with pytest.raises(UserError, match=f"temperature .* not {temperature}"):
-        clamp(temperature=temperature)
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_temperature_is_above_0_and_a_time_from_0_to_1(clamp, number):
+    with pytest.raises(UserError, match=f"temperature .* not {number}"):
+        clamp(temperature=number)
+    with pytest.raises(UserError, match=f"from_time .* not {number or 2.0}"):
+        clamp(from_time=number or 2.0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"n": 0}, "0"),
+        ({"n": 2.5}, "2.5"),
+        ({"steps": 1.5}, "1.5"),
+        ({"seed": -1}, "-1"),
+        ({"batch_size": 0}, "0"),
+        ({"control": "food"}, "'food'"),
+        ({"control": [Length]}, "Length"),
+    ],
+)
+def test_what_is_no_number_or_no_control_is_refused(lm, asked, named):
+    with pytest.raises(UserError, match=named):
+        lm.generate(**{"n": 1, "steps": 1, **asked})
+    for words in (5.5, "12"):
+        with pytest.raises(UserError, match=f"{words}"):
+            Length(words)
 
 
 # -- the model ------------------------------------------------------------------------------------------------------
