@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.control.latent import CENTRES, LatentTrainConfig
 from diffusion_lm.control.syntax import SyntaxModel, SyntaxTrainConfig
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.text.corpus import CorpusConfig
 
 
 def main() -> None:

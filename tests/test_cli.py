@@ -179,7 +179,6 @@ def test_flags_of_lists_and_bools_and_with_dashes() -> None:
     assert read(TrainConfig, "--model.output-prior").model.output_prior
     # A list that is given replaces the default, as any other flag does.
     assert read(EvaluateConfig, "--tasks", "length", "--tasks", "attribute").tasks == ["length", "attribute"]
-    assert read(EvaluateConfig, "--lengths", "[5, 9]").lengths == (5, 9)
 
 
 def test_a_template_is_taken_as_it_is() -> None:
@@ -198,7 +197,7 @@ def test_verbose_is_no_part_of_the_config() -> None:
         TrainConfig(model=ModelConfig(width=96, heads=3), run=RunConfig(out="a: b", batch_sentences=64)),
         TrainJudgeConfig(judge=JudgeTrainConfig(minutes=1.5, out=None)),
         GenerateConfig(attribute=["food=£20-25", "name=null"], infill="___ 'x'", trace=3, json=True),
-        EvaluateConfig(tasks=["length"], lengths=(3, 5), judge="j"),
+        EvaluateConfig(tasks=["length"], targets={"length": "t"}, judge="j"),
         LatentTrainConfig(out="o", lr=1e-3),
     ],
     ids=lambda config: type(config).__name__,
