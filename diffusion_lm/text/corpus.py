@@ -208,7 +208,7 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         UserError: If the source is missing or is nothing that a reader understands.
     """
     name = config.source.strip()
-    for kind, reader in READERS.items():
+    for kind, reader in reversed(READERS.items()):
         sources = reader(name, config)
         if sources is not None:
             return Corpus(name, sources, kind, config.long)
@@ -440,12 +440,12 @@ def _load(name: str) -> dict[str, Dataset]:
 
 
 READERS: dict[str, Callable[[str, CorpusConfig], dict[str, Source] | None]] = {
-    "ToyCorpus": toy,
-    "HfCorpus": hf,
-    "E2ECorpus": e2e,
     "LinesCorpus": lines,
+    "E2ECorpus": e2e,
+    "HfCorpus": hf,
+    "ToyCorpus": toy,
 }
-"""What reads a source, or gives None for one of another kind; asked in this order. A new corpus is a function here.
+"""What reads a source, or gives None for one of another kind; the last is asked first. A new corpus is a function here.
 
 The names stand in fingerprints, by which checkpoints know their corpus.
 """
