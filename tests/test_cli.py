@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -28,7 +29,7 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.settings import SamplingConfig
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
-from diffusion_lm.text.toy import sample_toy
+from diffusion_lm.text.toy import toy_documents
 from diffusion_lm.training.judge import JudgeTrainConfig
 from diffusion_lm.training.lm import RUN_FILE, RunConfig, TrainConfig, save_settings
 
@@ -60,7 +61,7 @@ def _log_level() -> Iterator[None]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An untrained model and classifier of the toy corpus: it writes nonsense, but it writes."""
     torch.manual_seed(0)
-    tokenizer = build_word_tokenizer((document.text for document in sample_toy(300, 0)), min_count=1)
+    tokenizer = build_word_tokenizer((document.text for document in islice(toy_documents(0), 300)), min_count=1)
     shape = ModelConfig(width=16, layers=1, heads=2, embedding_dim=4, max_length=24)
     lengths = torch.zeros(25)
     lengths[8:12] = 1

@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import logging
-import random
 import re
 import zipfile
 import zlib
@@ -84,22 +83,19 @@ class Corpus:
     Where there is no development split, it gets 2 % of the training rows, and so does the test split if that is
     missing too. A hash of the text decides, so the division is the same everywhere, does not depend on the order of
     the rows, and sends equal texts to the same split.
-
-    Attributes:
-        name: The source, for messages.
-        sources: Where the splits come from.
-        kind: What made the sources, see `READERS`.
-        long: What is to become of documents that do not fit, see `CorpusConfig`.
-        left_out: Words of the training documents that are passed over.
-        unreadable: Number of rows left out of each split, known once the split has been streamed to its end.
     """
 
     name: str
+    """The source, for messages."""
     sources: Mapping[str, Source]
     kind: str = ""
+    """What made the sources, see `READERS`."""
     long: Literal["split", "leave_out"] = "split"
+    """What is to become of documents that do not fit, see `CorpusConfig`."""
     left_out: frozenset[tuple[str, ...]] = frozenset()
+    """Words of the training documents that are passed over."""
     unreadable: dict[str, int] = field(default_factory=dict)
+    """Number of rows left out of each split, known once the split has been streamed to its end."""
 
     @property
     def held_out(self) -> tuple[str, ...]:
@@ -114,8 +110,7 @@ class Corpus:
 
     def home(self, text: str) -> str:
         """The split ("train" or one of `held_out`) to which a text of the training source belongs."""
-        digest = hashlib.blake2b(text.encode(), digest_size=4).digest()
-        slot = int.from_bytes(digest, "big") * 50 >> 32
+        slot = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") * 50 >> 32
         return self.held_out[slot] if slot < len(self.held_out) else "train"
 
     def without(self, sentences: Iterable[Sequence[str]]) -> Corpus:
@@ -123,27 +118,21 @@ class Corpus:
 
         A judge of fluency must not have read the sentences that it will hold others against.
         """
-        left_out = frozenset(tuple(map(normal, words)) for words in sentences)
-        return replace(self, left_out=left_out, unreadable={})
+        return replace(self, left_out=frozenset(tuple(map(normal, words)) for words in sentences), unreadable={})
 
     def documents(self, split: str) -> Iterator[Document]:
-        """Stream the documents of a split in the order of the source, holding one in memory at a time.
+        """Stream the documents of a split in the order of the source.
 
         Rows that cannot be read are counted in `unreadable` and logged, the first of them with its reason.
 
         Raises:
-            UserError: At once if the corpus has no such split; while streaming if a file turns out to be
-                unusable or if the whole split holds no readable document.
+            UserError: At once if there is no such split; while streaming if a file or all of its rows are unusable.
         """
         self._source(split)
         return self._stream(split)
 
     def fingerprint(self, split: str) -> str:
-        """A hash of the split's source: equal for equal content, wherever the files lie.
-
-        Raises:
-            UserError: If the corpus has no such split.
-        """
+        """A hash of the split's source: equal for equal content, wherever the files lie."""
         described = [self.kind, split, self._source(split).content(), *self.held_out]
         if split == "train":
             described += sorted(" ".join(words) for words in self.left_out)
@@ -167,12 +156,11 @@ class Corpus:
                     unreadable += 1
                     first = first or f"line {line}: {error}"
                 continue
-            if from_train and self.home(document.text) != split:
-                continue
-            if split == "train" and self.left_out and tuple(words_of(document.text)) in self.left_out:
-                continue
-            read += 1
-            yield document
+            elsewhere = from_train and self.home(document.text) != split
+            left_out = split == "train" and self.left_out and tuple(words_of(document.text)) in self.left_out
+            if not elsewhere and not left_out:
+                read += 1
+                yield document
         if unreadable and split not in self.unreadable:
             logger.warning(
                 "%d of the %d rows of %s (%s) cannot be read and are left out; the first is %s",
@@ -209,13 +197,9 @@ def open_corpus(config: CorpusConfig) -> Corpus:
     """
     name = config.source.strip()
     for kind, reader in reversed(READERS.items()):
-        sources = reader(name, config)
-        if sources is not None:
+        if (sources := reader(name, config)) is not None:
             return Corpus(name, sources, kind, config.long)
     raise UserError(f"{name} has neither E2E's trainset.csv and devset.csv nor train.txt and valid.txt.")
-
-
-# Files
 
 
 File = Path | zipfile.Path
@@ -256,10 +240,8 @@ def files_of(source: str) -> dict[str, File]:
     """
     path = Path(source).expanduser()
     if not source or not path.exists():
-        raise UserError(
-            f"The corpus {source!r} does not exist; "
-            "give 'toy', a folder, a .zip or .txt file, or 'hf:' and the name of a dataset."
-        )
+        kinds = "'toy', a folder, a .zip or .txt file, or 'hf:' and the name of a dataset"
+        raise UserError(f"The corpus {source!r} does not exist; give {kinds}.")
     if path.is_dir():
         return {file.name: file for file in path.iterdir() if file.is_file()}
     if path.suffix.lower() == ".txt":
@@ -280,17 +262,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
-# One function a corpus
-
-
 def toy(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     """The grammar: 4000 sentences to train on, 400 to develop on, 400 to test on."""
     if source != "toy":
         return None
 
     def rows(split: str) -> Rows:
-        seed = SPLITS.index(split)
-        return enumerate(islice(toy_documents(random.Random(seed)), SIZES[split]), start=1)
+        return enumerate(islice(toy_documents(seed=SPLITS.index(split)), SIZES[split]), start=1)
 
     content = hashlib.blake2b(DESCRIPTION.encode()).hexdigest()
     return {split: Source(partial(rows, split), lambda: content) for split in SPLITS}
@@ -350,9 +328,7 @@ _FIELD = re.compile(r"\s*(?P<name>[^\[\],]+?)\s*\[(?P<value>[^\[\]]*)\]\s*(?P<ne
 
 
 def parse_meaning(text: str) -> dict[str, str]:
-    """Parse `name[Aromi], eatType[pub]` to `{"name": "Aromi", "Type": "pub"}`.
-
-    E2E's own names of fields are made canonical (`diffusion_lm.text.fields.FIELDS`); other names are kept.
+    """Parse `name[Aromi], eatType[pub]` to `{"name": "Aromi", "Type": "pub"}`: with canonical names of E2E's fields.
 
     Raises:
         Unreadable: If the text is not of that form, a value is empty, or a field is given twice.
@@ -391,8 +367,8 @@ _FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parqu
 def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     """One text column of a dataset, memory-mapped by the `datasets` library.
 
-    It is named as on the hub, or by the path of a `save_to_disk` folder or of data files: one json, jsonl, csv,
-    parquet or txt file, or a folder of them. A split named validation, valid or dev is "dev".
+    It is named as on the hub, or by the path of a `save_to_disk` folder, of one json, jsonl, csv, parquet or txt file,
+    or of a folder of them. A split named validation, valid or dev is "dev".
 
     Raises:
         UserError: If the dataset cannot be loaded, has no training split, or lacks the column.
@@ -408,11 +384,9 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
         return f"{column} {dataset.num_rows} {dataset._fingerprint}"
 
     for split, dataset in loaded.items():
-        if column not in dataset.column_names:
-            found = _listed(dataset.column_names)
-            raise UserError(
-                f"The {split} split of {source} has no column {column!r}; set text_column to one of {found}."
-            )
+        if column not in (names := dataset.column_names):
+            missing = f"The {split} split of {source} has no column {column!r}"
+            raise UserError(f"{missing}; set text_column to one of {_listed(names)}.")
     return {split: Source(partial(rows, data), partial(content, data)) for split, data in loaded.items()}
 
 
@@ -428,8 +402,7 @@ def _load(name: str) -> dict[str, Dataset]:
             loaded = datasets.load_dataset(_FORMATS[path.suffix.lower()], data_files=str(path))
         else:
             loaded = datasets.load_dataset(name)
-    # The library raises whatever its file formats, its HTTP client and its hub client raise.
-    except Exception as error:
+    except Exception as error:  # whatever the library's file formats, HTTP client and hub client raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"The dataset {name!r} cannot be loaded: {reason}") from error
     splits = {"train": loaded} if isinstance(loaded, datasets.Dataset) else dict(loaded)
@@ -446,6 +419,4 @@ READERS: dict[str, Callable[[str, CorpusConfig], dict[str, Source] | None]] = {
     "ToyCorpus": toy,
 }
 """What reads a source, or gives None for one of another kind; the last is asked first. A new corpus is a function here.
-
-The names stand in fingerprints, by which checkpoints know their corpus.
-"""
+The names stand in fingerprints, by which checkpoints know their corpus."""

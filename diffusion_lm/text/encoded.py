@@ -32,31 +32,21 @@ _ARRAYS = {"ids": "i", "offsets": "q", "rows": "q"}
 
 @dataclass(frozen=True)
 class EncodedMeta:
-    """What was encoded, and what became of every row.
-
-    Attributes:
-        corpus: Fingerprint of the split's source; `tokenizer`: that of the tokenizer.
-        max_length: Longest sentence kept, in tokens, START and END included.
-        documents: Number of sentences kept; `tokens`: of their tokens; `unknown`: how many of these are UNK.
-        long: What was done with documents longer than `max_length`, see `CorpusConfig`.
-        split_up: Number of them that were split into sentences that fit; `too_long`: of those left out.
-        empty: Number of documents left out because the tokenizer finds no token in them.
-        unreadable: Number of rows of the source that held no document.
-    """
+    """What was encoded, and what became of every row."""
 
     format: int
     split: str
-    corpus: str
-    tokenizer: str
-    max_length: int
-    documents: int = 0
-    tokens: int = 0
-    unknown: int = 0
-    long: str = "split"
-    split_up: int = 0
-    too_long: int = 0
-    empty: int = 0
-    unreadable: int = 0
+    corpus: str  # the fingerprint of the split's source
+    tokenizer: str  # its fingerprint
+    max_length: int  # of a sentence, in tokens, START and END included
+    documents: int = 0  # sentences kept
+    tokens: int = 0  # of all sentences
+    unknown: int = 0  # tokens that are UNK
+    long: str = "split"  # what was done with documents longer than `max_length`, see `CorpusConfig`
+    split_up: int = 0  # documents split into sentences that fit
+    too_long: int = 0  # documents left out
+    empty: int = 0  # documents left out because the tokenizer finds no token in them
+    unreadable: int = 0  # rows of the source that held no document
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +54,18 @@ class EncodedCorpus:
     """The sentences of a split as one flat array of token ids, memory-mapped from files of bare numbers.
 
     Sentence i is `ids[offsets[i]:offsets[i + 1]]`: START words END.
-
-    Attributes:
-        ids: Token ids, int32 [N].
-        offsets: Where each sentence begins, and at the end N, int64 [documents + 1].
-        rows: Position of each sentence's document in `corpus.documents(split)`, from 0, int64 [documents].
-            Documents that were left out make it jump; the parts of one that was split share it.
-        meta: Counts and keys.
     """
 
     ids: torch.Tensor
+    """Token ids, int32 [N]."""
     offsets: torch.Tensor
+    """Where each sentence begins, and at the end N, int64 [documents + 1]."""
     rows: torch.Tensor
+    """Position of each sentence's document in `corpus.documents(split)`, from 0, int64 [documents]; those left out make
+    it jump, and the parts of one that was split share it."""
     meta: EncodedMeta
 
     def __len__(self) -> int:
-        """Number of sentences."""
         return self.rows.numel()
 
     @property
@@ -92,7 +78,7 @@ class EncodedCorpus:
         return torch.bincount(self.lengths, minlength=self.meta.max_length + 1)
 
     def to(self, device: torch.device | str) -> EncodedCorpus:
-        """The same corpus with its tensors on a device, read into memory unless they are there already."""
+        """The same corpus with its tensors on a device, read into memory."""
         return replace(self, ids=self.ids.to(device), offsets=self.offsets.to(device), rows=self.rows.to(device))
 
     @classmethod
@@ -122,17 +108,10 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Encode a split as START words END, or map the files of an earlier call for the same content.
 
-    Documents are streamed, so memory does not grow with the corpus. Those longer than `max_length` tokens
-    (START and END included) are split or left out, as `corpus.long` says, counted and logged; they are not
-    cut, which would teach the model sentences without an end.
-
-    Args:
-        corpus: Where the documents come from.
-        split: Which of its splits.
-        tokenizer: Gives the ids of the words, without START and END.
-        max_length: Longest sentence to keep, in tokens.
-        cache_dir: Folder for the files; each set lies in a folder named after the hash of what it depends on,
-            which appears complete or not at all.
+    Documents are streamed, so memory does not grow with the corpus. Those longer than `max_length` tokens (START and END
+    included) are split or left out, as `corpus.long` says, counted and logged; they are not cut, which would teach the
+    model sentences without an end. The files lie in a folder of `cache_dir` named after the hash of what they depend on,
+    which appears complete or not at all.
 
     Raises:
         UserError: If `max_length` leaves no room for a word or no document, or the corpus cannot be read.
@@ -161,7 +140,6 @@ def encode_corpus(
 
 
 def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write the files to a folder of their own."""
     count: Counter[str] = Counter()
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
@@ -173,8 +151,7 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
         for row, document in enumerate(corpus.documents(key.split)):
             bare = not (document.fields or document.tags or document.tree)
             parts = list(sentences_that_fit(document.text, tokenizer, key.max_length, bare and corpus.long == "split"))
-            if len(parts) > 1:
-                count["split_up"] += 1
+            count["split_up"] += len(parts) > 1
             for words in parts:
                 if not 0 < len(words) <= key.max_length - 2:
                     count["too_long" if words else "empty"] += 1
@@ -204,10 +181,10 @@ def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: 
     cuts = [match.end() for match in _SENTENCE_END.finditer(text)] or [i for i, c in enumerate(text) if c == " "]
     if len(words) + 2 <= max_length or not split or not cuts:
         yield words
-        return
-    cut = min(cuts, key=lambda i: abs(2 * i - len(text)))
-    for part in (text[:cut].strip(), text[cut:].strip()):
-        yield from sentences_that_fit(part, tokenizer, max_length)
+    else:
+        cut = min(cuts, key=lambda i: abs(2 * i - len(text)))
+        for part in (text[:cut].strip(), text[cut:].strip()):
+            yield from sentences_that_fit(part, tokenizer, max_length)
 
 
 def _reported(encoded: EncodedCorpus, name: str) -> EncodedCorpus:

@@ -15,27 +15,20 @@ FIELDS = ("name", "Type", "area", "customer rating", "near", "family friendly", 
 
 @dataclass(frozen=True)
 class Document:
-    """One text of a corpus and its gold annotation, as far as the corpus has any.
-
-    Attributes:
-        text: The text, with every run of white space made one space and none at either end.
-        fields: Values by canonical field name (see `FIELDS`); a field that is not given is absent.
-        tags: One universal part-of-speech tag (UPOS) a word, or None.
-        tree: A bracketed constituency tree in the Penn Treebank's notation, or None.
-    """
+    """One text of a corpus, in its normal form, and its gold annotation, as far as the corpus has any."""
 
     text: str
     fields: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Values by canonical field name (see `FIELDS`); a field that is not given is absent."""
     tags: tuple[str, ...] | None = None
+    """One universal part-of-speech tag (UPOS) a word."""
     tree: str | None = None
+    """A constituency tree in the Penn Treebank's brackets."""
 
 
 ALIASES = {
-    "eattype": "Type",
-    "pricerange": "price",
-    "customerrating": "customer rating",
-    "familyfriendly": "family friendly",
-}
+    "eattype": "Type", "pricerange": "price", "customerrating": "customer rating", "familyfriendly": "family friendly"
+}  # fmt: skip
 """E2E's own names of fields whose canonical name is another, in lower case."""
 
 

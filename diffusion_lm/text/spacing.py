@@ -33,8 +33,6 @@ _PLAIN = re.compile(_WORD)
 _LEANS_LEFT = re.compile(rf"[.,;:!?%)\]]|{_CLITIC}")
 _LEANS_RIGHT = frozenset("£$€([")
 _LEANS_BOTH = frozenset("-/")
-
-
 _TYPOGRAPHIC = str.maketrans({**dict.fromkeys("‘’ʼ", "'"), **dict.fromkeys("“”„", '"'), "\u200b": " ", "\ufeff": None})
 
 
@@ -51,11 +49,8 @@ def _is_word(piece: str) -> bool:
 
 def _usual(mark: str) -> tuple[bool, bool]:
     """Whether a mark touches the word before it and the word after it when it stands as usual."""
-    if mark in _LEANS_BOTH:
-        return True, True
-    if mark in _LEANS_RIGHT:
-        return False, True
-    return bool(_LEANS_LEFT.fullmatch(mark)), False
+    both = mark in _LEANS_BOTH
+    return both or bool(_LEANS_LEFT.fullmatch(mark)), both or mark in _LEANS_RIGHT
 
 
 def split_words(text: str) -> list[str]:
@@ -73,14 +68,13 @@ def split_words(text: str) -> list[str]:
             left = pieces[i - 1][2] == start
         if i + 1 < len(pieces) and _is_word(pieces[i + 1][0]):
             right = pieces[i + 1][1] == end
-        out.append(piece if (left, right) == usual else _marked(piece, left, right))
+        if (left, right) == usual:
+            out.append(piece)
+        elif not left and not right:
+            out.append(JOINER * 2 + piece)
+        else:
+            out.append(JOINER * left + piece + JOINER * right)
     return out
-
-
-def _marked(mark: str, left: bool, right: bool) -> str:
-    if not left and not right:
-        return JOINER * 2 + mark
-    return (JOINER if left else "") + mark + (JOINER if right else "")
 
 
 def bare(word: str) -> str:
@@ -98,13 +92,12 @@ def _touches(word: str) -> tuple[bool, bool]:
 
 def join_words(words: list[str]) -> str:
     """Put words and marks together again: the inverse of `split_words`, with white space normalised."""
-    text = ""
-    previous_right = True
+    text, leans_right = "", True
     for word in words:
         left, right = _touches(word)
-        glue = left or (previous_right and _is_word(word))
-        text += bare(word) if glue or not text else " " + bare(word)
-        previous_right = right
+        glue = left or not text or (leans_right and _is_word(word))
+        text += bare(word) if glue else " " + bare(word)
+        leans_right = right
     return text
 
 

@@ -72,7 +72,7 @@ class Tokenizer(ABC):
         return token
 
     def id(self, token: str) -> int | None:
-        """The id of this token, None if there is none."""
+        """The id of this token, if there is one."""
         return self.backend.token_to_id(token)
 
     @cached_property
@@ -114,11 +114,8 @@ class WordTokenizer(Tokenizer):
 
     def _id(self, word: str) -> int:
         # A known mark in a spacing that the corpus never shows falls back to its usual spacing.
-        for form in (word, bare(word)):
-            i = self.id(form)
-            if i is not None and form not in SPECIALS:
-                return i
-        return self.unk_id
+        ids = (self.id(form) for form in (word, bare(word)) if form not in SPECIALS)
+        return next((i for i in ids if i is not None), self.unk_id)
 
     def encode(self, text: str) -> list[int]:  # noqa: D102
         return [self._id(word) for word in split_words(text)]
@@ -171,25 +168,18 @@ def build_bpe_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> BytePai
     Raises:
         UserError: if the 256 bytes and the special tokens do not fit in.
     """
-    least = 256 + len(SPECIALS)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    least = len(alphabet) + len(SPECIALS)
     if vocab_size < least:
         raise UserError(f"A byte-level vocabulary needs at least {least} tokens, not {vocab_size}.")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(texts, trainer)
-    return BytePairTokenizer(_without_special_merges(backend))
-
-
-def _without_special_merges(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The tokenizer without merges that spell a special token: "EN" + "D" would give a text END's id."""
+    # No merge may spell a special token: "EN" + "D" would give a text END's id.
     settings = json.loads(backend.to_str())
-    merges = settings["model"]["merges"]
-    settings["model"]["merges"] = [pair for pair in merges if "".join(pair) not in SPECIALS]
-    return tokenizers.Tokenizer.from_str(json.dumps(settings))
+    settings["model"]["merges"] = [pair for pair in settings["model"]["merges"] if "".join(pair) not in SPECIALS]
+    return BytePairTokenizer(tokenizers.Tokenizer.from_str(json.dumps(settings)))

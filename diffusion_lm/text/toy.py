@@ -1,7 +1,7 @@
 """A small grammar of restaurant sentences whose fields, part-of-speech tags and trees are known.
 
-It stands in for E2E in tests and in the quick start: small enough for a model that trains in a minute, and
-with gold annotation for every control.
+It stands in for E2E in tests and in the quick start: small enough for a model that trains in a minute, and with gold
+annotation for every control.
 """
 
 from __future__ import annotations
@@ -9,25 +9,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
-from itertools import islice
 
 from diffusion_lm.text.fields import Document
 
 # A value of a field is written as it is parsed: a constituent, or the words that a rule wraps in one.
 _VALUES: dict[str, tuple[str, ...]] = {
     "name": (
-        "(NP (NNP Juniper))",
-        "(NP (NNP Pavo))",
-        "(NP (NNP Marlowe))",
-        "(NP (NNP Saffron) (NNP Gate))",
-        "(NP (NNP Ninth) (NNP Bell))",
-        "(NP (DT The) (NNP Copper) (NNP Kettle))",
-        "(NP (DT The) (NNP Quiet) (NNP Heron))",
+        "(NP (NNP Juniper))", "(NP (NNP Pavo))", "(NP (NNP Marlowe))", "(NP (NNP Saffron) (NNP Gate))",
+        "(NP (NNP Ninth) (NNP Bell))", "(NP (DT The) (NNP Copper) (NNP Kettle))", "(NP (DT The) (NNP Quiet) (NNP Heron))",
     ),
     "near": (
-        "(NP (NNP Opal) (NNP Cinema))",
-        "(NP (NNP Willow) (NNP Bridge))",
-        "(NP (NNP Tern) (NNP Theatre))",
+        "(NP (NNP Opal) (NNP Cinema))", "(NP (NNP Willow) (NNP Bridge))", "(NP (NNP Tern) (NNP Theatre))",
         "(NP (NNP Hotel) (NNP Lumen))",
     ),
     "Type": ("(NN cafe)", "(NN bar)", "(NN restaurant)", "(NN tavern)"),
@@ -36,7 +28,7 @@ _VALUES: dict[str, tuple[str, ...]] = {
     "price": ("(JJ cheap)", "(JJ moderate)", "(JJ steep)"),
     "customer rating": ("(JJ great)", "(JJ mixed)", "(JJ poor)"),
     "family friendly": ("(NNS families)", "(NNS adults)"),
-}
+}  # fmt: skip
 
 # <X> is replaced by a rule of X or by the value of the field X. The first number is the rule's weight.
 _RULES: dict[str, tuple[tuple[int, str], ...]] = {
@@ -100,21 +92,13 @@ DESCRIPTION = repr((_VALUES, _RULES, _UPOS, SIZES))
 """All that the sentences depend on."""
 
 
-def sample_toy(n: int, seed: int) -> list[Document]:
-    """Draw sentences of 5 to 20 words from the grammar.
+def toy_documents(seed: int) -> Iterator[Document]:
+    """Sentences of 5 to 20 words from the grammar, without end; the same seed gives the same.
 
-    Every document has its fields (each value stands verbatim in the text), one UPOS tag a word, and its tree.
-    Words are separated by spaces, save that a comma or full stop follows the word before it directly.
-
-    Args:
-        n: Number of sentences.
-        seed: The same seed gives the same sentences, and a larger `n` only adds to them.
+    Every document has its fields (each value stands verbatim in the text), one UPOS tag a word, and its tree. Words are
+    separated by spaces, save that a comma or full stop follows the word before it directly.
     """
-    return list(islice(toy_documents(random.Random(seed)), n))
-
-
-def toy_documents(rng: random.Random) -> Iterator[Document]:
-    """Sentences without end."""
+    rng = random.Random(seed)
     while True:
         tree, fields = _derive(rng)
         leaves = _LEAF.findall(tree)

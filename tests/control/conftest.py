@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from diffusion_lm.control.tables import count_tags
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
-from diffusion_lm.text.toy import sample_toy
+from diffusion_lm.text.toy import toy_documents
 
 
 def build(layout: str, folder: Path) -> DiffusionLM:
     torch.manual_seed(0)
-    documents = sample_toy(200, seed=0)
+    documents = list(islice(toy_documents(0), 200))
     tokenizer = build_word_tokenizer([document.text for document in documents], 1)
     lengths = torch.tensor([len(tokenizer.encode_sentence(document.text)) for document in documents])
     config = ModelConfig(width=32, layers=1, heads=2, max_length=32, layout=layout)  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """`annotate` and every `train-control` on a small corpus, through the command line, and what then can be steered."""
 
+from itertools import islice
+
 import pytest
 
 from diffusion_lm.annotate.trees import spans_of_leaves
@@ -8,7 +10,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control import Pos, Span, Tree
 from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.text.toy import sample_toy
+from diffusion_lm.text.toy import toy_documents
 
 SMALL = ["--steps", "2", "--width", "16", "--layers", "1", "--heads", "2", "--batch_tokens", "256"]
 
@@ -18,7 +20,7 @@ def place(lm, tmp_path_factory):
     """A folder with the tiny model and a small corpus in two splits."""
     folder = tmp_path_factory.mktemp("train_control")
     lm.save_pretrained(folder / "lm")
-    texts = [d.text for d in sample_toy(60, seed=2) if not lm.tokenizer.unknown_words(d.text)][:40]
+    texts = [d.text for d in islice(toy_documents(2), 60) if not lm.tokenizer.unknown_words(d.text)][:40]
     (folder / "corpus").mkdir()
     (folder / "corpus" / "train.txt").write_text("\n".join(texts[:20]))
     (folder / "corpus" / "valid.txt").write_text("\n".join(texts[20:]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 
 import pytest
 from hypothesis import assume, given
@@ -11,13 +12,11 @@ from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.spacing import normal, split_words
 from diffusion_lm.text.tokenizer import (
     SPECIALS,
-    BytePairTokenizer,
     Tokenizer,
-    WordTokenizer,
     build_bpe_tokenizer,
     build_word_tokenizer,
 )
-from diffusion_lm.text.toy import sample_toy
+from diffusion_lm.text.toy import toy_documents
 
 TEXTS = [
     "The Eagle is a family-friendly pub, near 'The Mill' (£20-25).",
@@ -29,26 +28,7 @@ WORD = build_word_tokenizer(TEXTS, min_count=1)
 BPE = build_bpe_tokenizer(TEXTS, vocab_size=330)
 BOTH = pytest.mark.parametrize("tokenizer", [WORD, BPE], ids=["word", "bpe"])
 
-KNOWN = st.sampled_from(
-    [
-        "The",
-        "Eagle",
-        "is",
-        "a",
-        "family",
-        "friendly",
-        "pub",
-        "near",
-        "Mill",
-        "it",
-        "does",
-        "cheap",
-        "20",
-        "25",
-        "fish",
-        "chips",
-    ]
-)
+KNOWN = st.sampled_from(split_words("The Eagle is a family friendly pub near Mill it does cheap 20 25 fish chips"))
 MARKS = st.sampled_from(["'", "-", ",", ".", "(", ")", "£", "&", "!", "n't", "'s"])
 
 
@@ -158,23 +138,15 @@ def test_fingerprints_differ():
     assert build_word_tokenizer(TEXTS, 1).fingerprint == WORD.fingerprint
 
 
-def test_what_cannot_be_loaded_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="is missing"):
-        Tokenizer.load(tmp_path)
-    WORD.save(tmp_path)
-    file = tmp_path / "tokenizer.json"
-    saved = json.loads(file.read_text())
-    file.write_text(file.read_text()[:100])
-    with pytest.raises(UserError, match="cannot be read as a tokenizer"):
-        Tokenizer.load(tmp_path)
-    saved["model"]["vocab"] |= {"START": 1, "END": 0}
-    file.write_text(json.dumps(saved))
-    with pytest.raises(UserError, match="foreign tokenizer"):
         Tokenizer.load(tmp_path)
 
 
 def _damaged(saved):
     vocab = saved["model"]["vocab"]
+    yield json.dumps(saved)[:100]
+    yield json.dumps(saved | {"model": saved["model"] | {"vocab": vocab | {"START": 1, "END": 0}}})
     yield '{"model":' * 100_000
     yield "[" * 100_000
     yield "\x80\x04}."  # a pickle
@@ -192,12 +164,8 @@ def test_damaged_files_are_refused(tmp_path):
             Tokenizer.load(tmp_path)
 
 
-def test_kinds():
-    assert isinstance(WORD, WordTokenizer) and isinstance(BPE, BytePairTokenizer)
-
-
 def test_toy_sentences_come_back():
-    texts = [document.text for document in sample_toy(200, seed=0)]
+    texts = [document.text for document in islice(toy_documents(0), 200)]
     tokenizer = build_word_tokenizer(texts, min_count=1)
     assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
 
