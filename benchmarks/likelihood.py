@@ -31,7 +31,7 @@ def main() -> None:
         step = max(1, len(dev) // flags.n)
         sentences = dev.ids.split(dev.lengths.tolist())[::step]
         texts = [lm.tokenizer.decode(ids.tolist()) for ids in sentences[: flags.n]]
-        exact = fluency(JudgeLM.from_pretrained(flags.judge), texts).nats_per_token
+        exact = fluency(JudgeLM.from_pretrained(flags.judge), texts)
         found.append(("judge", "the judge (autoregressive)", Likelihood(exact, 0.0, len(texts))))
     for name, system, figures in found:
         folder = Path(f"{flags.out}-{name}")

@@ -52,22 +52,17 @@ COMMANDS = {
 
 
 class Call(NamedTuple):
-    """A command that was chosen."""
+    """A command that was chosen, and the words that follow its name."""
 
     name: str
     about: str
-    config: type
+    config: type[Any]
     run: Callable[[Any], None]
     words: list[str]
-    """What follows the name."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command line and return the exit code: 0, 2 for bad input, 130 or 141 where somebody had enough.
-
-    Args:
-        words: the arguments; those of the process if not given.
-    """
+    """Run a command line, the process's own if none is given; 0, or 2 for bad input, 130 or 141 where somebody had enough."""
     try:
         try:
             _run(list(sys.argv[1:] if words is None else words))
@@ -91,29 +86,21 @@ def _run(words: list[str]) -> None:
     elif words[0] == "--version":
         print(f"diffusion-lm {__version__}")
     else:
-        _start(choose(words))
+        from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
 
-
-def _start(call: Call) -> None:
-    from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
-
-    if {"-h", "--help"} & set(call.words):
-        print(help_of(call.name, call.about, call.config))
-        return
-    config: Any
-    config, verbose = read(call.config, call.words)
-    logging.basicConfig(format="diffusion-lm: %(message)s")
-    logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.info("%s", config)
-    call.run(config)
+        call = choose(words)
+        if {"-h", "--help"} & set(call.words):
+            print(help_of(call.name, call.about, call.config))
+            return
+        config, verbose = read(call.config, call.words)
+        logging.basicConfig(format="diffusion-lm: %(message)s")
+        logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
+        logger.info("%s", config)
+        call.run(config)
 
 
 def choose(words: Sequence[str]) -> Call:
-    """The command that a line calls.
-
-    Raises:
-        UserError: if there is none of that name.
-    """
+    """The command that a line calls; a `UserError` if there is none of that name."""
     name, *words = words
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, n=1)

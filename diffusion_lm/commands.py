@@ -30,6 +30,7 @@ from diffusion_lm.flags import ALONE, HELP
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation, Step
 from diffusion_lm.generation.settings import SamplingConfig
+from diffusion_lm.store import CONFIG, WEIGHTS
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.text.spacing import words_of
@@ -128,14 +129,8 @@ def run_generate(config: WriteConfig) -> None:
     control, task = asked_of(config)
     lm = DiffusionLM.from_pretrained(config.model, config.device_or_none)
     with bar("denoising", "steps") as show:
-        generation = lm.generate(
-            config.n,
-            control,
-            **vars(config.decoding(task)),
-            seed=config.seed,
-            batch_size=config.batch_size,
-            callback=_watch(config, lm.tokenizer, show),
-        )
+        options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
+        generation = lm.generate(config.n, control, **options, callback=_watch(config, lm.tokenizer, show))
     parts = control.parts() if control is not None else []
     verdicts = {str(part): part.success(generation.texts) for part in parts}
     (_write_json if config.json else _write_text)(generation, verdicts)
@@ -163,9 +158,8 @@ def _watch(config: WriteConfig, tokenizer: Tokenizer, show: Callable[..., None])
         if step.index in spread(config.trace or 0, step.steps) and 0 in step.rows:
             # An END that is not yet at its place does not cut the words short.
             text = tokenizer.decode(i for i in step.ids[step.rows.index(0)].tolist() if i not in marks)
-            number = f"{step.index + 1:>{len(str(step.steps))}}"
-            out = sys.stderr if config.json else sys.stdout
-            tqdm.write(f"step {number}  t = {step.t:.3f}  {text}", file=out)
+            shown = f"step {step.index + 1:>{len(str(step.steps))}}  t = {step.t:.3f}  {text}"
+            tqdm.write(shown, file=sys.stderr if config.json else sys.stdout)
 
     return watch
 
@@ -179,8 +173,7 @@ def _write_json(generation: Generation, verdicts: Verdicts) -> None:
     for i, text in enumerate(generation.texts):
         controls = [{"control": name, "success": float(success[i])} for name, success in verdicts.items()]
         record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
-        record["seconds"] = round(generation.seconds, 3)
-        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        print(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False))
 
 
 def _write_text(generation: Generation, verdicts: Verdicts) -> None:
@@ -204,8 +197,7 @@ def _mark(name: str, success: float) -> Text:
 
 
 def _percent(success: float) -> str:
-    # Rounded down: what is not all of it is no 100 %.
-    return f"{math.floor(100 * success)} %"
+    return f"{math.floor(100 * success)} %"  # rounded down: what is not all of it is no 100 %
 
 
 def run_info(config: InfoConfig) -> None:
@@ -213,11 +205,14 @@ def run_info(config: InfoConfig) -> None:
     lm = DiffusionLM.from_pretrained(config.model, "cpu")
     assert lm.folder is not None
     card, (width, layers, heads) = lm.folder / "README.md", lm.config.shape
+    names = (CONFIG, WEIGHTS, "tokenizer.json", "README.md")  # the folder may hold others
+    files = [*(lm.folder / name for name in names), *(lm.folder / "controls").rglob("*")]
+    size = sum(file.stat().st_size for file in files if file.is_file())
     rows = {
         "folder": str(lm.folder),
         "model card": str(card) if card.exists() else "none",
         "parameters": f"{sum(parameter.numel() for parameter in lm.denoiser.parameters()):,}",
-        "size on disk": f"{_bytes(lm.folder) / 1e6:,.1f} MB with its controls",
+        "size on disk": f"{size / 1e6:,.1f} MB with its controls",
         "vocabulary": f"{lm.tokenizer.vocab_size:,} tokens",
         "shape": f"width {width}, {layers} layers, {heads} heads; latents of {lm.config.embedding_dim} numbers",
         "layout": f"{lm.config.layout}, 1 to {lm.max_words} words",
@@ -235,24 +230,12 @@ def run_info(config: InfoConfig) -> None:
     Console(highlight=False).print(grid)
 
 
-def _bytes(folder: Path) -> int:
-    """Size of a model's own files; its folder may hold others."""
-    names = ("config.json", "tokenizer.json", "model.safetensors", "README.md")
-    files = [*(folder / name for name in names), *(folder / "controls").rglob("*")]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
 def run_annotate(config: AnnotateConfig) -> None:
     """Label every sentence of a split once."""
-    texts = (document.text for document in open_corpus(config.corpus).documents(config.split))
-    words = map(words_of, texts)
+    documents = open_corpus(config.corpus).documents(config.split)
+    sentences = [words for document in documents if (words := words_of(document.text))]
     with bar("labelling", "sentences") as show:
-        labels = annotate(
-            [sentence for sentence in words if sentence],
-            config.out,
-            workers=config.workers,
-            progress=show,
-        )
+        labels = annotate(sentences, config.out, workers=config.workers, progress=show)
     say(f"Tags and trees of {len(labels):,} sentences are in {config.out}.")
 
 

@@ -6,8 +6,9 @@ import dataclasses
 import math
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import ge, gt, le, lt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,17 +36,8 @@ def check_range(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """See that a number is finite and within its range.
-
-    Raises:
-        UserError: if it is not; the message names the number, its range and the value.
-    """
-    bounds: list[tuple[str, float | None, Callable[[float, float], bool]]] = [
-        ("at least", least, lambda v, b: v >= b),
-        ("above", above, lambda v, b: v > b),
-        ("at most", most, lambda v, b: v <= b),
-        ("below", below, lambda v, b: v < b),
-    ]
+    """See that a number is finite and within its range; the `UserError` names the number, its range and the value."""
+    bounds = [("at least", least, ge), ("above", above, gt), ("at most", most, le), ("below", below, lt)]
     given = [(words, bound, fits) for words, bound, fits in bounds if bound is not None]
     if not math.isfinite(value) or not all(fits(value, bound) for _, bound, fits in given):
         wanted = " and ".join(f"{words} {bound:g}" for words, bound, _ in given) or "finite"
@@ -53,11 +45,7 @@ def check_range(
 
 
 def check_seed(seed: int) -> None:
-    """See that a random generator takes a seed.
-
-    Raises:
-        UserError: if it is negative or too large.
-    """
+    """See that a random generator takes a seed; a `UserError` if it is negative or too large."""
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed must be from 0 to {MOST_SEED}, not {seed}.")
 
@@ -111,28 +99,18 @@ def own_defaults() -> Iterator[None]:
                 torch.set_default_dtype(_Outside.dtype)
 
 
-def gpu_multiplies_bf16() -> bool:
-    """Whether there is a GPU that multiplies in bf16."""
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies in bf16 natively; elsewhere bf16 would be emulated and slow."""
     import torch
 
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Whether the CPU multiplies in bf16 natively."""
-    import torch
-
+    if device.type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     if not torch.backends.mkldnn.is_available():
         return False
     if platform.machine() in ("x86_64", "AMD64"):
         # oneDNN would also take bf16 on AVX-512 without bf16 instructions, and be slow.
         return bool(torch.cpu._is_avx512_bf16_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies in bf16; elsewhere bf16 would be emulated and slow."""
-    return gpu_multiplies_bf16() if device.type == "cuda" else cpu_multiplies_bf16()
 
 
 def autocast(device: torch.device) -> torch.autocast:

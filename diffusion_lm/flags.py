@@ -121,17 +121,13 @@ def _docstrings(config: type) -> dict[str, str]:
 
 
 def read(config: type[T], words: Sequence[str]) -> tuple[T, bool]:
-    """Read the flags of a command, and the files that its --config names.
-
-    Returns:
-        The config, and whether --verbose was given.
+    """The config that the flags of a command and the files of its --config make, and whether --verbose was given.
 
     Raises:
-        UserError: if a flag, a key or a value is none that the config has, or a file is unreadable.
+        UserError: a flag, a key or a value is none that the config has, or a file is unreadable.
     """
     keys = Keys({**OWN, **dict(keys_of(config))})
-    files: dict[str, Any] = {}
-    flags: dict[str, Any] = {}
+    files, flags = dict[str, Any](), dict[str, Any]()
     for name, text in _pairs(words, keys):
         if name == "config":
             files.update(_flat(_load(text), keys))
@@ -150,16 +146,14 @@ def read(config: type[T], words: Sequence[str]) -> tuple[T, bool]:
 def _build(config: type[T], default: Any, keys: Keys, values: Mapping[str, Any], prefix: str = "") -> T:
     given = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        name = prefix + field.name
-        key = keys[name]
+        name, key = prefix + field.name, keys[prefix + field.name]
         if name in values:
             given[field.name] = values[name]
-        elif key.named:
-            entries = {other: value for other, value in values.items() if other.startswith(f"{name}.")}
-            if entries:
-                given[field.name] = {other.removeprefix(f"{name}."): value for other, value in entries.items()}
-        elif key.group and any(other.startswith(f"{name}.") for other in values):
-            given[field.name] = _build(key.hint, key.default, keys, values, f"{name}.")
+        elif inner := [other for other in values if other.startswith(f"{name}.")]:
+            if key.named:
+                given[field.name] = {other.removeprefix(f"{name}."): values[other] for other in inner}
+            else:
+                given[field.name] = _build(key.hint, key.default, keys, values, f"{name}.")
     return config(**given) if default is MISSING else dataclasses.replace(default, **given)
 
 
@@ -268,11 +262,7 @@ def _items(text: str) -> list[Any]:
 
 
 def convert(name: str, hint: Any, value: Any) -> Any:
-    """What a word of a command line, or a value of a YAML file, means where a type hint stands.
-
-    Raises:
-        UserError: if it means nothing there; the message has the name and the value.
-    """
+    """What a word, or a value of a YAML file, means where a type hint stands; a `UserError` that names both if nothing."""
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     null = isinstance(value, _Null)
     if NoneType in kinds and (null or (value == "null" and str not in kinds)):
@@ -280,9 +270,8 @@ def convert(name: str, hint: Any, value: Any) -> Any:
     kind = next(kind for kind in kinds if kind is not NoneType)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (list, tuple) and not null:
-        items = [
-            str(item) if isinstance(item, str) else item for item in (value if isinstance(value, list) else [value])
-        ]
+        items = value if isinstance(value, list) else [value]
+        items = [str(item) if isinstance(item, str) else item for item in items]
         if origin is list or len(items) == len(arguments):
             return origin(convert(name, arguments[0], item) for item in items)
     elif isinstance(value, str) and not null:

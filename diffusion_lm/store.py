@@ -67,11 +67,7 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds.
-
-    Raises:
-        UserError: if it cannot be read, or is no JSON.
-    """
+    """What a file of JSON holds; a `UserError` if it cannot be read, or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -101,14 +97,7 @@ def save(
 ) -> None:
     """Write a folder aside and put it in its place: it then holds the new files, or what it held before.
 
-    Files that are not written anew stay.
-
-    Args:
-        folder: made if it is not there.
-        kind: what it is.
-        config: what `load` hands to `build`.
-        tensors: by name.
-        extra: writes what else belongs into the folder that it is given, such as a tokenizer.
+    Files that are not written anew stay. `extra` writes what else belongs into the folder that it is given.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written to.
@@ -143,16 +132,12 @@ T = TypeVar("T")
 def load(
     folder: str | Path, kind: Kind, build: Callable[[dict[str, Any], dict[str, Tensor]], T], lm: str | None = None
 ) -> T:
-    """Read what `save` wrote.
+    """Read what `save` wrote and build it of its config and tensors.
 
-    Args:
-        folder: where it is.
-        kind: what it has to be.
-        build: makes it of its config and its tensors.
-        lm: fingerprint of the language model that it has to belong to, which stands in its config as `lm`.
+    `lm` is the fingerprint of the language model that it has to belong to, which stands in its config.
 
     Raises:
-        UserError: if the folder is missing, damaged or foreign, or belongs to another language model.
+        UserError: the folder is missing, damaged or foreign, or belongs to another language model.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():

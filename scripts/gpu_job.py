@@ -56,7 +56,7 @@ def score(lm: DiffusionLM, config: TrainConfig, judge_folder: Path | None, n: in
                 "steps": steps,
                 "temperature": temperature,
                 "n": n,
-                "nats_per_token": fluency(judge, made.texts).nats_per_token if judge else None,
+                "nats_per_token": fluency(judge, made.texts) if judge else None,
                 "distinct_words": distinct(words, 1).count,
                 "distinct_bigrams": distinct(words, 2).ratio,
                 "self_bleu": self_bleu(words[:1000]),

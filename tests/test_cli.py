@@ -162,22 +162,14 @@ def test_a_later_file_beats_an_earlier_one(tmp_path: Path) -> None:
 
 
 def test_flags_of_lists_and_bools_and_with_dashes() -> None:
-    words = [
-        "--attribute",
-        "food=Fast food",
-        "--attribute=name=[x: 1",
-        "--batch-size",
-        "3",
-        "--json",
-        "--trace",
-    ]
+    words = ["--attribute", "food=Fast food", "--attribute=name=[x: 1", "--batch-size", "3", "--json", "--trace"]
     config = read(GenerateConfig, *words)
     assert config.attribute == ["food=Fast food", "name=[x: 1"]
     assert (config.batch_size, config.json, config.trace) == (3, True, 10)
     config = read(GenerateConfig, "--trace", "4", "--json", "false", "--attribute", "[a=b, c=d]")
     assert (config.trace, config.json, config.attribute) == (4, False, ["a=b", "c=d"])
     assert read(GenerateConfig, "--json", "-v").json
-    assert read(TrainConfig, "--model.output-prior").model.output_prior
+    assert not read(TrainConfig, "--model.self-conditioning", "no").model.self_conditioning
     # A list that is given replaces the default, as any other flag does.
     assert read(EvaluateConfig, "--tasks", "length", "--tasks", "attribute").tasks == ["length", "attribute"]
 
@@ -536,13 +528,7 @@ def test_info_says_what_a_model_is(model: str, capsys: pytest.CaptureFixture[str
     lm = DiffusionLM.from_pretrained(model)
     assert f"{sum(p.numel() for p in lm.denoiser.parameters()):,}" in said
     assert f"{lm.tokenizer.vocab_size:,} tokens" in said
-    for words in (
-        "README.md",
-        "exact, 1 to 22 words",
-        "cross_entropy",
-        "food: Italian, Japanese",
-        "area: riverside",
-    ):
+    for words in ("README.md", "exact, 1 to 22 words", "cross_entropy", "food: Italian, Japanese", "area: riverside"):
         assert words in said
 
     lm.save_pretrained(tmp_path)

@@ -28,20 +28,13 @@ def _probabilities(prediction: Prediction, temperature: float, dtype: torch.dtyp
 
 @dataclass(frozen=True, kw_only=True)
 class Clamp(ABC):
-    """(prediction, vectors [V, D], t [B]) to the prediction with another x0; what it says of words stays.
-
-    Attributes:
-        from_time: clamp where t <= from_time; 1 clamps at every step.
-    """
+    """(prediction, vectors [V, D], t [B]) to the prediction with another x0; what it says of words stays."""
 
     from_time: float = 1.0
+    """Clamp where t <= from_time; 1 clamps at every step."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be meant.
-
-        Raises:
-            UserError: if a temperature is not above 0 and finite, or a time not from 0 to 1.
-        """
+        """Refuse a temperature that is not above 0 and finite, or a time not from 0 to 1."""
         check_range("temperature", getattr(self, "temperature", 1.0), above=0)
         check_range("from_time", self.from_time, least=0, most=1)
 
@@ -112,10 +105,5 @@ def clamped(denoise: Denoise, clamp: Clamp, vectors: Tensor) -> Denoise:
     return lambda z, t: clamp(denoise(z, t), vectors, t)
 
 
-CLAMPS: dict[str, type[Clamp]] = {
-    "hard": HardClamp,
-    "soft": SoftClamp,
-    "sample": SampledClamp,
-    "off": NoClamp,
-}
+CLAMPS: dict[str, type[Clamp]] = {"hard": HardClamp, "soft": SoftClamp, "sample": SampledClamp, "off": NoClamp}
 """The clamps by name."""

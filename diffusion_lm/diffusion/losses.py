@@ -1,6 +1,6 @@
 """The training objectives, each a sum of named terms, [B] each, in nats or squared units a token.
 
-Paper section 4.1: L_e2e-simple(w) = E[ |mu_hat(x_T; x0)|^2 + sum_t |x0 - f(x_t, t)|^2 + |Emb(w) - f(x_1, 1)|^2 - log p(w | x0) ].
+L_e2e-simple(w) = E[ |mu_hat(x_T; x0)|^2 + sum_t |x0 - f(x_t, t)|^2 + |Emb(w) - f(x_1, 1)|^2 - log p(w | x0) ] (section 4.1).
 Every term is a mean over the positions that exist (mask); the bound and L_vlb are nats a token.
 """
 
@@ -77,10 +77,7 @@ class Simple(Objective):
     `x0`: |x0 - f(x_t, t)|^2 with x0 ~ N(Emb(w), sigma_0^2) (the target is the *noisy* x0); `embedding`: at the first step
     |Emb(w) - f(x_1, 1)|^2 instead; `rounding`: -log p(w | x0), of the noisy x0, so it never sees the network; `prior`:
     |sqrt(alpha_bar(1)) x0|^2, which keeps the embedding from growing. Squares are means over D. No gradient is stopped.
-
-    Args:
-        steps: T.
-        predicts_eps: the ablation of figure 4: `x0` and `embedding` are |eps - eps_hat|^2 instead.
+    With `predicts_eps` (the ablation of figure 4) `x0` and `embedding` are |eps - eps_hat|^2 instead.
     """
 
     def __init__(self, steps: int = 2000, *, predicts_eps: bool = False) -> None:
@@ -141,14 +138,7 @@ class VariationalBound(Objective):
         }
 
     def estimate(self, model: Model, ids: Tensor, mask: Tensor, first: int) -> Tensor:
-        """The bound of sentences [B, L], nats a token, [B], for evaluation: an estimate from one time each.
-
-        Args:
-            model: whose bound.
-            ids: [B, L].
-            mask: True at positions that exist, [B, L].
-            first: how many were estimated before.
-        """
+        """The bound of sentences [B, L], nats a token, [B], from one time each; `first` were estimated before."""
         u = spread_times(first, len(ids), ids.device)
         terms = self(model, ids, mask, u**3)
         # SNR'(t) is steepest at t = 0: t = u^3, dt = 3 u^2 du make the integrand flat, its mean steady.

@@ -13,15 +13,12 @@ from torch import Tensor
 
 
 class Prediction(NamedTuple):
-    """What a denoiser says of z_t.
-
-    Attributes:
-        x0: the predicted clean latents x0_hat, [B, L, D].
-        logits: of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none.
-    """
+    """What a denoiser says of z_t."""
 
     x0: Tensor
+    """The predicted clean latents x0_hat, [B, L, D]."""
     logits: Tensor | None = None
+    """Of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none."""
 
 
 Denoise = Callable[[Tensor, Tensor], Prediction]
@@ -62,10 +59,9 @@ def posterior(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor) -> 
     + sqrt(alpha) (1 - alpha_bar_s) / (1 - alpha_bar) z_t, variance = (1 - alpha_bar_s) (1 - alpha) / (1 - alpha_bar).
     """
     alpha = alpha_bar / alpha_bar_s
-    mean = (
-        alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0 + alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar) * z
-    )
-    return Gaussian(mean, ((1 - alpha_bar_s) * (1 - alpha) / (1 - alpha_bar)).sqrt())
+    of_x0 = alpha_bar_s.sqrt() * (1 - alpha) / (1 - alpha_bar)
+    of_z = alpha.sqrt() * (1 - alpha_bar_s) / (1 - alpha_bar)
+    return Gaussian(of_x0 * x0 + of_z * z, ((1 - alpha_bar_s) * (1 - alpha) / (1 - alpha_bar)).sqrt())
 
 
 def ddim(z: Tensor, x0: Tensor, alpha_bar: Tensor, alpha_bar_s: Tensor, eta: float) -> Gaussian:

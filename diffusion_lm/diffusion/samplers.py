@@ -13,7 +13,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import check_range
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction, ddim, posterior, renoise
 from diffusion_lm.diffusion.schedule import NoiseSchedule
 
@@ -66,17 +66,9 @@ class Sampler(ABC):
     ) -> Prediction:
         """Sample from z_1 with `steps` calls of the denoiser, at t = 1, ..., 1 / steps.
 
-        Args:
-            denoise: the contract, with whatever is wrapped around it.
-            schedule: the schedule of the denoiser.
-            z: where to start, z_1 ~ N(0, 1), [B, L, D].
-            steps: calls of the denoiser.
-            guide: moves each z_s, s > 0, before the denoiser sees it.
-            callback: sees every step.
-            generator: source of the noise.
-
-        Returns:
-            The last prediction. Its x0 is the sample: in every sampler the step to t = 0 lands on x0_hat.
+        `denoise` is the contract with whatever is wrapped around it; z is where to start, z_1 ~ N(0, 1), [B, L, D];
+        `guide` moves each z_s, s > 0, before the denoiser sees it. Returns the last prediction, whose x0 is the sample:
+        in every sampler the step to t = 0 lands on x0_hat.
         """
         # Noise levels are float64 scalars on the CPU: no digits lost, no wait for an accelerator.
         grid = schedule.grid(steps).double().cpu()
@@ -121,8 +113,7 @@ class DDIM(Sampler):
     eta: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise UserError(f"DDIM's eta is from 0 (no noise) to 1 (as much as DDPM), not {self.eta}.")
+        check_range("DDIM's eta", self.eta, least=0, most=1)
 
     @property
     def branches(self) -> bool:  # noqa: D102
@@ -136,8 +127,8 @@ class DDIM(Sampler):
 class DPMSolverPP2M(Sampler):
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): deterministic and of second order.
 
-    A step is DDIM's from a better x0: extrapolated to the middle of the step in lambda = log SNR / 2 along
-    the line through the last two predictions.
+    A step is DDIM's from a better x0: extrapolated to the middle of the step in lambda = log SNR / 2 along the line
+    through the last two predictions.
     """
 
     @property
@@ -154,10 +145,6 @@ class DPMSolverPP2M(Sampler):
         return ddim(now.z, x0, now.alpha_bar, alpha_bar_s, eta=0.0)
 
 
-SAMPLERS: dict[str, Callable[[], Sampler]] = {
-    "ddpm": Ancestral,
-    "renoise": Renoise,
-    "ddim": DDIM,
-    "dpm-solver++": DPMSolverPP2M,
-}
+SAMPLERS: dict[str, Callable[[], Sampler]]
 """The samplers by name."""
+SAMPLERS = {"ddpm": Ancestral, "renoise": Renoise, "ddim": DDIM, "dpm-solver++": DPMSolverPP2M}

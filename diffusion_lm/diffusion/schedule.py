@@ -1,7 +1,4 @@
-"""Noise schedules: continuous in t, invertible; t = 0 is clean, t = 1 is noise.
-
-Every class is abstract (`NoiseSchedule`) or final. The paper's grid of T = 2000 steps is `Sqrt().grid(2000)`.
-"""
+"""Noise schedules: continuous in t, invertible; t = 0 is clean, t = 1 is noise."""
 
 from __future__ import annotations
 
@@ -107,4 +104,4 @@ class Tan(NoiseSchedule):
 
 
 SCHEDULES: dict[str, type[NoiseSchedule]] = {"sqrt": Sqrt, "cosine": Cosine, "linear": Linear, "tan": Tan}
-"""The schedules by the name a config gives them; looked up once, at construction of a model."""
+"""The schedules by the name a config gives them."""

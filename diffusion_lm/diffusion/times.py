@@ -76,10 +76,8 @@ class ImportanceTimes(TimeSampler):
 
     @torch.no_grad()
     def update(self, t: Tensor, loss: Tensor) -> None:  # noqa: D102
-        bins = len(self.seen)
-        for i, value in zip(
-            (t.cpu() * bins).long().clamp(max=bins - 1).tolist(), loss.detach().cpu().tolist(), strict=True
-        ):
+        bins = (t.cpu() * len(self.seen)).long().clamp(max=len(self.seen) - 1)
+        for i, value in zip(bins.tolist(), loss.detach().cpu().tolist(), strict=True):
             old = self.second_moment[i] if self.seen[i] else value**2
             self.second_moment[i] = self.decay * old + (1 - self.decay) * value**2
             self.seen[i] += 1

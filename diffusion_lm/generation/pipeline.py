@@ -184,6 +184,8 @@ class DiffusionLM:
 
         def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> DiffusionLM:
             lengths = tensors.pop(LENGTHS)
+            if config["model"].pop("output_prior", False):  # files of older models say false
+                raise ValueError("it has an output prior, which is no longer known")
             denoiser = Denoiser(ModelConfig(**config["model"]), tokenizer.vocab_size)
             denoiser.load_state_dict({name: weight.float() for name, weight in tensors.items()})
             return DiffusionLM(denoiser, tokenizer, lengths, folder)

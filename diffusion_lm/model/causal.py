@@ -1,7 +1,7 @@
 """The judge: a small causal language model of human text that measures fluency (paper, section 6).
 
-The paper reads fluency as the perplexity of generated text under a fine-tuned GPT-2. The judge is that ruler.
-It is independent of the diffusion model, has its own tokenizer, and can sample as an autoregressive baseline.
+It takes the place of the paper's fine-tuned GPT-2. It is independent of the diffusion model, has its own tokenizer, and
+can sample as an autoregressive baseline.
 """
 
 from __future__ import annotations
@@ -39,11 +39,7 @@ class Ends:
 
 @torch.no_grad()
 def sample(
-    next_word: NextWord,
-    ends: Ends,
-    n: int,
-    generator: torch.Generator | None,
-    device: torch.device | None = None,
+    next_word: NextWord, ends: Ends, n: int, generator: torch.Generator | None, device: torch.device | None = None
 ) -> list[list[int]]:
     """Draw n sentences on a device, where the generator lives too; each is START words END."""
     done: list[list[int]] = [[] for _ in range(n)]
@@ -132,41 +128,35 @@ Past = list[Tensor]
 class JudgeLM(nn.Module):
     """A GPT-shape language model over START words END: p(words, END | START).
 
-    START and PAD have probability zero, so the probabilities of all sentences sum to one. Padding stands on
-    the right only; causal attention then needs no padding mask.
+    START and PAD have probability zero, so the probabilities of all sentences sum to one. Padding stands on the right
+    only; causal attention then needs no padding mask.
     """
 
     def __init__(self, config: JudgeConfig, tokenizer: Tokenizer) -> None:
         super().__init__()
         if tokenizer.vocab_size != config.vocab_size:
             raise UserError(f"The judge knows {config.vocab_size} words, but its tokenizer has {tokenizer.vocab_size}.")
-        self.config = config
-        self.tokenizer = tokenizer
+        self.config, self.tokenizer = config, tokenizer
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_length - 1, config.width)
         self.dropout = SequenceDropout(config.dropout)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, SequenceDropout(config.dropout), causal=True)
-            for _ in range(config.layers)
-        )
+        blocks = [Block(config.width, config.heads, self.dropout, causal=True) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(config.width)
         never = torch.zeros(config.vocab_size)
         never[[tokenizer.start_id, tokenizer.pad_id]] = -torch.inf
         self.never: Tensor
         self.register_buffer("never", never, persistent=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """GPT-2's initial weights: N(0, 0.02), residual projections divided by sqrt(2 layers)."""
+        # GPT-2's initial weights: residual projections are divided by sqrt(2 layers).
         for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 residual = name.endswith(("attention_out.weight", "down.weight"))
-                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02)
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config.layers) if residual else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
     def hidden(self, ids: Tensor) -> Tensor:
-        """Return the last hidden states [B, L, H] of `ids` [B, L]; END is never read, so L < max_length."""
+        """The last hidden states [B, L, H] of `ids` [B, L]; END is never read, so L < max_length."""
         if ids.shape[1] >= self.config.max_length:
             raise UserError(
                 f"A sentence has {ids.shape[1] + 1} tokens, START and END included, "
@@ -187,15 +177,13 @@ class JudgeLM(nn.Module):
         return self.norm(x), longer
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return next-word logits [..., V] of hidden states [..., H]; the output layer is the embedding."""
+        """Next-word logits [..., V] of hidden states [..., H]; the output layer is the embedding."""
         return F.linear(hidden, self.embedding.weight, self.never).float()
 
     def nll(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return -log p(ids[:, i + 1] | ids[:, : i + 1]) in nats, [B, L - 1]; 0 where the target is padding.
+        """-log p(ids[:, i + 1] | ids[:, : i + 1]) in nats, [B, L - 1]; 0 where the target is padding.
 
-        Args:
-            ids: [B, L] of START words END PAD ...
-            mask: [B, L] bool, True on START words END.
+        The ids, [B, L], are START words END PAD ...; the mask is True on START words END.
         """
         targets, real = ids[:, 1:], mask[:, 1:]
         logits = self.logits(self.hidden(ids[:, :-1])[real])
@@ -204,11 +192,7 @@ class JudgeLM(nn.Module):
 
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]], batch_tokens: int = 8192) -> tuple[Tensor, Tensor]:
-        """Score n whole sentences, each START words END, in evaluation mode.
-
-        Returns:
-            The nats [n] (float64) and the number of predicted tokens [n] (words and END).
-        """
+        """The nats [n] (float64) and the predicted tokens [n] (words and END) of n sentences, each START words END."""
         nats = torch.zeros(len(sequences), dtype=torch.float64)
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.long)
         if len(sequences) and lengths.min() < 2:
@@ -244,11 +228,7 @@ class JudgeLM(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> JudgeLM:
-        """Load a judge that `save_pretrained` wrote, in evaluation mode.
-
-        Raises:
-            UserError: the folder is missing, is not a judge's, or a file in it is damaged.
-        """
+        """Load a judge, in evaluation mode; a `UserError` if the folder is missing, damaged or not a judge's."""
 
         def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> JudgeLM:
             model = cls(JudgeConfig(**config), Tokenizer.load(folder))
@@ -258,31 +238,13 @@ class JudgeLM(nn.Module):
         return load(folder, KIND, build)
 
 
-@dataclass(frozen=True)
-class Fluency:
-    """How likely the judge finds a set of texts."""
-
-    nats_per_token: float
-    """Total nats over total predicted tokens, words and END counted: -log p / n."""
-    perplexity: float
-    """exp(nats_per_token)."""
-    tokens: int
-    """Predicted tokens in the set."""
-    unknown_share: float
-    """Share of the words that the judge's vocabulary lacks, in [0, 1]; the judge scores them all as UNK."""
-
-
-def fluency(judge: JudgeLM, texts: Sequence[str]) -> Fluency:
-    """Score texts with the judge's own tokenizer, in float32.
+def fluency(judge: JudgeLM, texts: Sequence[str]) -> float:
+    """Nats a token of texts, words and END counted, by the judge's own tokenizer and in float32.
 
     Raises:
         UserError: there is no text, or one is longer than the judge can read.
     """
     if not texts:
         raise UserError("Fluency needs at least one text.")
-    sequences = [judge.tokenizer.encode_sentence(text) for text in texts]
-    nats, counts = judge.score(sequences)
-    tokens = int(counts.sum())
-    mean = float(nats.sum()) / tokens
-    unknown = sum(sequence.count(judge.tokenizer.unk_id) for sequence in sequences)
-    return Fluency(mean, math.exp(mean), tokens, unknown / max(1, tokens - len(texts)))
+    nats, counts = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
+    return float(nats.sum() / counts.sum())

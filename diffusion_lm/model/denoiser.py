@@ -51,9 +51,6 @@ class ModelConfig(Settings):
     """Scale every word vector to length sqrt(D); the paper's objective leaves them free."""
     self_conditioning: bool = True
     """Show the denoiser its own last x0_hat (Chen et al. 2022)."""
-    output_prior: bool = False
-    """cross_entropy only: add log q(z_t | x0 = Emb(w)) to the logit of w, so that the network only has to
-    learn what the context says of a word (Gulrajani and Hashimoto 2023)."""
     schedule: Literal["sqrt", "cosine", "linear", "tan"] = "sqrt"
     """Noise schedule (paper: sqrt)."""
     norm: Literal["pre", "post"] = "pre"
@@ -72,12 +69,8 @@ class ModelConfig(Settings):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Width H, layers, heads."""
-        width, layers, heads = SIZES[self.size]
-        return (
-            width if self.width is None else self.width,
-            layers if self.layers is None else self.layers,
-            heads if self.heads is None else self.heads,
-        )
+        width, layers, heads = SIZES[self.size]  # the numbers that are given are at least 1
+        return self.width or width, self.layers or layers, self.heads or heads
 
     @property
     def canvas(self) -> int | None:
@@ -114,10 +107,6 @@ def expected(logits: Tensor, vectors: Tensor) -> Tensor:
         return logits.float().softmax(-1) @ vectors.float()
 
 
-def _mlp(width: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, out))
-
-
 class Head(nn.Module, ABC):
     """(hidden [B, L, H], z_t [B, L, D], alpha_bar [B, 1, 1], vectors [V, D]) to a Prediction."""
 
@@ -132,29 +121,19 @@ class Head(nn.Module, ABC):
 
 @final
 class LogitHead(Head):
-    """x0_hat = softmax(logits) E: a distribution over words at each position (Gulrajani and Hashimoto 2023).
+    """x0_hat = softmax(logits) E: a distribution over words at each position (Gulrajani and Hashimoto 2023)."""
 
-    With `prior`, log q(z_t | x0 = Emb(w)) = sqrt(alpha_bar) z.Emb(w) / (1 - alpha_bar) + const is added to the logit
-    of w (const: -alpha_bar |Emb(w)|^2 / (2 (1 - alpha_bar))), which is Bayes' rule if the network says p(w | context).
-    """
-
-    def __init__(self, width: int, vocab_size: int, clean_snr: float, *, prior: bool) -> None:
+    def __init__(self, width: int, vocab_size: int, clean_snr: float) -> None:
         super().__init__()
         self.clean_snr = clean_snr
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, vocab_size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.prior = prior
 
     def forward(self, hidden: Tensor, z: Tensor, alpha_bar: Tensor, vectors: Tensor) -> Prediction:  # noqa: D102
         logits = self.out(self.norm(hidden)).float()
-        with torch.autocast(z.device.type, enabled=False):
-            if self.prior:
-                precision = 1 / (1 - alpha_bar)
-                logits = logits + (alpha_bar.sqrt() * precision) * (z @ vectors.T)
-                logits = logits - (alpha_bar * precision / 2) * vectors.square().sum(-1)
-            return Prediction(expected(logits, vectors), logits)
+        return Prediction(expected(logits, vectors), logits)
 
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
         """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""
@@ -167,7 +146,7 @@ class _RoundingHead(Head):
 
     def __init__(self, width: int, dim: int, vocab_size: int) -> None:
         super().__init__()
-        self.out = _mlp(width, dim)
+        self.out = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, dim))
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     @abstractmethod
@@ -202,36 +181,22 @@ SELF_CONDITIONING_SHARE = 0.5
 
 
 class Denoiser(nn.Module):
-    """All that is trained: word embedding, transformer, head (paper section 4).
-
-    Args:
-        config: the shape.
-        vocab_size: V.
-    """
+    """All that is trained: word embedding, transformer, head (paper section 4)."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self.schedule = SCHEDULES[config.schedule]()
-        dim, width = config.embedding_dim, config.shape[0]
-        self.embedding = WordEmbedding(
-            vocab_size, dim, normalize=config.normalize_embeddings, learned=config.embeddings == "learned"
-        )
-        self.transformer = Transformer(
-            2 * dim if config.self_conditioning else dim,
-            config.shape,
-            config.max_length,
-            pre_norm=config.norm == "pre",
-            dropout=config.dropout,
-        )
-        self.head = self._build_head(config, width)
-
-    def _build_head(self, config: ModelConfig, width: int) -> Head:
+        dim, width, learned = config.embedding_dim, config.shape[0], config.embeddings == "learned"
+        self.embedding = WordEmbedding(vocab_size, dim, normalize=config.normalize_embeddings, learned=learned)
+        seen, pre_norm = 2 * dim if config.self_conditioning else dim, config.norm == "pre"
+        self.transformer = Transformer(seen, config.shape, config.max_length, pre_norm=pre_norm, dropout=config.dropout)
+        self.head: Head
         if config.objective == "cross_entropy":
             clean_snr = float(self.schedule.log_snr(torch.tensor(0.0, device="cpu")).exp())
-            return LogitHead(width, self.vocab_size, clean_snr, prior=config.output_prior)
-        head = X0Head if config.prediction == "x0" else EpsHead
-        return head(width, config.embedding_dim, self.vocab_size)
+            self.head = LogitHead(width, vocab_size, clean_snr)
+        else:
+            self.head = (X0Head if config.prediction == "x0" else EpsHead)(width, dim, vocab_size)
 
     def objective(self) -> Objective:
         """The training loss that the config names."""
@@ -260,13 +225,10 @@ class Denoiser(nn.Module):
         return self.head.rounding_logits(x0, self.embedding.vectors())
 
     def forward(self, z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None) -> Prediction:
-        """One pass of the network.
+        """One pass of the network on z_t [B, L, D] at t [B].
 
-        Args:
-            z: latents z_t, [B, L, D].
-            t: time, [B].
-            mask: True at positions that exist, [B, L], or None where all do.
-            previous: the last x0_hat of a self-conditioned model, [B, L, D]; None (zeros) at first.
+        The mask is True at positions that exist, [B, L]; None where all do. `previous` is the last x0_hat of a
+        self-conditioned model, [B, L, D]; None (zeros) at first.
         """
         latents = z
         if self.config.self_conditioning:

@@ -30,14 +30,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention and a feed-forward layer, each with a residual and a layer norm before or after it.
+    """Self-attention and a feed-forward layer, each with a residual, dropout and a layer norm before it or after the sum.
 
-    Args:
-        width: H.
-        heads: of the attention; they divide the width.
-        dropout: of each branch.
-        pre_norm: layer norm before the branches.
-        causal: a position sees itself and those before it.
+    `heads` divide the width H; in a causal block a position sees itself and those before it.
     """
 
     def __init__(
@@ -61,40 +56,26 @@ class Block(nn.Module):
         y = attend(q, seen[0], seen[1], mask)
         return self.attention_out(y.transpose(1, 2).reshape(b, length, width)), seen
 
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
-
     def forward(self, x: Tensor, mask: Tensor | None = None, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """States of more positions.
+        """States of more positions, [B, L, H], and the past with them.
 
-        Args:
-            x: [B, L, H].
-            mask: True where a key counts, [B, 1, 1, L]; None where all do.
-            past: keys and values of the positions before these, [2, B, heads, S, depth]; None where there are none.
-
-        Returns:
-            The states [B, L, H], and the past with these positions.
+        The mask is True where a key counts, [B, 1, 1, L]; None where all do. `past` has the keys and values of the
+        positions before these, [2, B, heads, S, depth]; None where there are none.
         """
         if self.pre_norm:
             y, seen = self._attend(self.norm1(x), mask, past)
             x = x + self.dropout(y)
-            return x + self.dropout(self._feed(self.norm2(x))), seen
+            return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x))))), seen
         y, seen = self._attend(x, mask, past)
         x = self.norm1(x + self.dropout(y))
-        return self.norm2(x + self.dropout(self._feed(x))), seen
+        return self.norm2(x + self.dropout(self.down(F.gelu(self.up(x))))), seen
 
 
 class Transformer(nn.Module):
     """Latents and time to hidden states; the paper's denoiser without its output layer (section 6.1, appendix B).
 
     Input Linear-Tanh-Linear, learned absolute positions, a time embedding added at every position, layer norm, blocks.
-
-    Args:
-        input_dim: width of what it sees at each position.
-        shape: width H, layers, heads.
-        max_length: most positions.
-        pre_norm: layer norm before each branch, or after the sum (paper, BERT).
-        dropout: probability.
+    The shape is width H, layers and heads.
     """
 
     def __init__(
@@ -124,16 +105,7 @@ class Transformer(nn.Module):
                 nn.init.normal_(last.weight, std=1 / math.sqrt(2 * layers * last.in_features))
 
     def forward(self, latents: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Hidden states of noised latents.
-
-        Args:
-            latents: what the network sees at each position, [B, L, input_dim].
-            t: time in [0, 1], [B].
-            mask: True at positions that exist, [B, L]; None where all do.
-
-        Returns:
-            [B, L, H].
-        """
+        """Latents [B, L, input_dim] and t [B] to hidden states [B, L, H]; the mask [B, L] is True at positions that exist."""
         position = self.position(torch.arange(latents.shape[1], device=latents.device))
         h = self.input(latents) + position + self.time(time_features(t))[:, None]
         h = self.dropout(self.norm(h))

@@ -24,16 +24,12 @@ KEEP = 2
 
 
 class Checkpoint(NamedTuple):
-    """The training state after a step."""
+    """The training state after a step: tokens seen, all that the weights depend on, and tensors by part and name."""
 
     step: int
-    """Optimiser steps taken."""
     tokens: int
-    """Tokens seen."""
     settings: dict[str, Any]
-    """All that the weights of the run depend on, by name."""
     parts: dict[str, dict[str, Tensor]]
-    """Tensors by part and name."""
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -66,11 +62,11 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `step-00001000/` under a folder so that it is there whole or not at all.
 
-    Of the others the newest `KEEP` - 1 stay. Those of later steps go too: a run takes up its newest intact
-    checkpoint, so they are damaged.
+    Of the others the newest `KEEP` - 1 stay. Those of later steps go too: a run takes up its newest intact checkpoint, so
+    they are damaged.
 
     Raises:
-        UserError: if the disk is full; earlier checkpoints stay, and no part of this one does.
+        UserError: the disk is full; earlier checkpoints stay, and no part of this one does.
     """
     final = folder / f"step-{checkpoint.step:08d}"
     for left_over in folder.glob(".step-*"):  # of a process that was killed

@@ -1,4 +1,4 @@
-"""Train the judge (diffusion_lm/model/causal.py) on an encoded corpus."""
+"""Train the judge (`diffusion_lm.model.causal`) on an encoded corpus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.encoded import EncodedCorpus
+from diffusion_lm.text.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from diffusion_lm.text.encoded import EncodedCorpus
-    from diffusion_lm.text.tokenizer import Tokenizer
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,6 @@ class JudgeTrainConfig(Settings):
     """Folder that always holds the best judge so far; None keeps it in memory only."""
 
 
-logger = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True)
 class JudgeProgress:
     """What `train_judge` reports after each evaluation."""
@@ -79,12 +76,7 @@ def train_judge(
 ) -> JudgeLM:
     """Train a judge and return it as it was at its best evaluation on dev, in evaluation mode.
 
-    Args:
-        encoded_train: sentences to learn, each START words END.
-        encoded_dev: sentences that choose the checkpoint; all of them are scored after every epoch.
-        tokenizer: the one both were encoded with; it is saved with the judge.
-        config: the shape and the schedule.
-        progress: called after every evaluation.
+    All of dev is scored after every epoch. Both splits were encoded with the tokenizer, which is saved with the judge.
 
     Raises:
         UserError: a split is empty, a sentence is longer than `max_length`, or the loss is not finite.
@@ -98,10 +90,8 @@ def train_judge(
     order = torch.Generator().manual_seed(config.seed)
     best_device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(best_device if config.device == "auto" else config.device)
-    shape = JudgeConfig(
-        tokenizer.vocab_size, config.width, config.layers, config.heads, config.max_length, config.dropout
-    )
-    model = JudgeLM(shape, tokenizer).to(device)
+    shape = (config.width, config.layers, config.heads, config.max_length, config.dropout)
+    model = JudgeLM(JudgeConfig(tokenizer.vocab_size, *shape), tokenizer).to(device)
     best_nats, best_weights = math.inf, dict[str, Tensor]()
 
     def loss(rows: Tensor) -> Tensor:
@@ -124,23 +114,16 @@ def train_judge(
         if progress is not None:
             progress(report)
 
-    fit(
-        model,
-        lambda: token_batches(encoded_train.lengths, config.batch_tokens, order),
-        loss,
-        Limits(epochs=config.epochs, minutes=config.minutes),
-        OptimizerConfig(lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, beta2=0.98, ema=0),
-        on_epoch=keep_the_best,
-    )
+    limits = Limits(epochs=config.epochs, minutes=config.minutes)
+    adam = OptimizerConfig(lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, beta2=0.98, ema=0)
+    batches = partial(token_batches, encoded_train.lengths, config.batch_tokens, order)
+    fit(model, batches, loss, limits, adam, on_epoch=keep_the_best)
     model.load_state_dict(best_weights)
     return model
 
 
 def corpus_nats(model: JudgeLM, encoded: EncodedCorpus) -> float:
-    """The nats a token, END counted, over all of a corpus, in the precision of training: for watching a training.
-
-    Reported figures come from `diffusion_lm.model.causal.fluency`, which is float32.
-    """
+    """The nats a token, END counted, over all of a corpus, in the precision of training: no figure to be reported."""
     with autocast(model.embedding.weight.device):
         nats, counts = model.score([ids.tolist() for ids in encoded.ids.split(encoded.lengths.tolist())])
     return float(nats.sum() / counts.sum())

@@ -7,13 +7,14 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import yaml
 
-from diffusion_lm.common import Settings, UserError, cpu_multiplies_bf16, gpu_multiplies_bf16, number
+from diffusion_lm.common import Settings, UserError, multiplies_bf16, number
 from diffusion_lm.fit import OptimizerConfig
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.store import write_whole
@@ -24,6 +25,11 @@ from diffusion_lm.text.tokenizer import Tokenizer, build_bpe_tokenizer, build_wo
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1  # to be raised when a tokenizer of the same settings comes out differently
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def hardware_precision(config: RunConfig) -> str:
     """'bf16' where asked for, or where `auto` finds that the hardware multiplies in bf16; else 'no'."""
     if config.precision != "auto":
         return config.precision
-    return "bf16" if (cpu_multiplies_bf16() if uses_cpu(config) else gpu_multiplies_bf16()) else "no"
+    return "bf16" if multiplies_bf16(torch.device("cpu" if uses_cpu(config) else "cuda")) else "no"
 
 
 @dataclass(frozen=True)
@@ -112,11 +118,6 @@ RUN_FILE = "run.yaml"
 def save_settings(folder: Path, config: DataclassInstance) -> None:
     """Write `run.yaml`; as a configuration file of the same command it starts the same run."""
     write_whole(folder / RUN_FILE, yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True))
-
-
-logger = logging.getLogger(__name__)
-
-_FORMAT = 1  # to be raised when a tokenizer of the same settings comes out differently
 
 
 class Data(NamedTuple):
@@ -154,10 +155,9 @@ def prepare(config: TrainConfig, folder: Path) -> Data:
     """Open the corpus, build the tokenizer and encode both splits, or take them from `folder`/cache.
 
     Raises:
-        UserError: if the corpus cannot be read or a split is empty.
+        UserError: the corpus cannot be read or a split is empty.
     """
-    corpus = open_corpus(config.corpus)
-    cache = folder / "cache"
+    corpus, cache = open_corpus(config.corpus), folder / "cache"
     tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache)
     train, dev = (encode_corpus(corpus, split, tokenizer, config.model.max_length, cache) for split in ("train", "dev"))
     return Data(tokenizer, train, dev)
@@ -167,16 +167,13 @@ def epoch_batches(lengths: torch.Tensor, config: RunConfig, canvas: int | None, 
     """The batches of an epoch, the same for the same seed and epoch: sentence numbers, one tensor a step."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.batch_sentences is not None:
-        order = torch.randperm(len(lengths), generator=generator)
-        return list(order.split(config.batch_sentences))
+        return list(torch.randperm(len(lengths), generator=generator).split(config.batch_sentences))
     return token_batches(torch.full_like(lengths, canvas) if canvas else lengths, config.batch_tokens, generator)
 
 
 def batches_from(lengths: torch.Tensor, config: RunConfig, canvas: int | None, step: int) -> Iterator[torch.Tensor]:
     """The batches of steps `step`, `step` + 1, ... without end, the same wherever a run is taken up."""
-    epoch = 0
-    while True:
+    for epoch in count():
         batches = epoch_batches(lengths, config, canvas, epoch)
         yield from batches[step:]
         step = max(0, step - len(batches))
-        epoch += 1

@@ -10,9 +10,10 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -51,19 +52,16 @@ from diffusion_lm.training.lm import (
 
 logger = logging.getLogger(__name__)
 
-METRICS = "metrics.jsonl"
-LEVELS = 10
-SENTENCES = 512
+METRICS, SAMPLED = "metrics.jsonl", "samples.jsonl"
+LEVELS, SENTENCES = 10, 512
 
 
 @torch.no_grad()
 def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
     """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
 
-    Returns:
-        `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, the mean of the loss in ten bands of
-        t, without bands that no sentence falls in; and `bound`, nats a token, an upper bound on -log p(w
-        given length).
+    `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, its mean in ten bands of t, without bands that no
+    sentence falls in; and `bound`, nats a token, an upper bound on -log p(w given length).
     """
     objective, bound = network.objective(), VariationalBound(steps=None)
     lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
@@ -76,25 +74,20 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
             ids, mask = gather(dev, chosen[batch], pad_id, canvas)
             u = spread_times(seen, len(ids), device)
             terms = objective(network, ids, mask, u)
-            loss = torch.stack(list(terms.values())).sum(0)
-            extra = {"loss": loss, "bound": bound.estimate(network, ids, mask, seen), "t": u}
-            for name, value in {**terms, **extra}.items():
+            terms["loss"] = torch.stack(list(terms.values())).sum(0)
+            for name, value in {**terms, "bound": bound.estimate(network, ids, mask, seen), "t": u}.items():
                 found[name].append(value.double().cpu())
             seen += len(ids)
     columns = {name: torch.cat(parts) for name, parts in found.items()}
     band = (columns.pop("t").float() * LEVELS).long()
-    by_level = {(i + 0.5) / LEVELS: columns["loss"][band == i] for i in range(LEVELS)}
-    return {name: column.mean().item() for name, column in columns.items()} | {
-        f"loss_t{t:.2f}": losses.mean().item() for t, losses in by_level.items() if len(losses)
-    }
+    for i in band.unique().tolist():
+        columns[f"loss_t{(i + 0.5) / LEVELS:.2f}"] = columns["loss"][band == i]
+    return {name: column.mean().item() for name, column in columns.items()}
 
 
 @contextmanager
 def stop_request() -> Iterator[list[int]]:
-    """Inside the `with` block the first signal is put into the list; a second one of the same kind acts as usual.
-
-    Python hears signals in its main thread alone, so elsewhere the list stays empty.
-    """
+    """Inside the `with` block the first signal is put into the list; a second one of the same kind acts as usual."""
     heard: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -102,7 +95,7 @@ def stop_request() -> Iterator[list[int]]:
         heard.append(number)
         signal.signal(number, previous[number])
 
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():  # the only one in which Python hears signals
         for number in (int(signal.SIGTERM), int(signal.SIGINT)):
             # None stands for a handler that was not set from Python.
             previous[number] = signal.signal(number, note) or signal.SIG_DFL
@@ -115,16 +108,14 @@ def stop_request() -> Iterator[list[int]]:
 
 def forget_after(path: Path, step: int) -> None:
     """Drop the lines of later steps from a file of records: a killed run has written what will be written again."""
-    if path.exists():
-        kept = [line for line in path.read_text(encoding="utf8").splitlines() if _step_of(line) <= step]
-        write_whole(path, "".join(f"{line}\n" for line in kept))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line that was cut when the process was killed
-        return math.inf
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf8").splitlines():
+        with suppress(ValueError, KeyError, TypeError):  # of a line that was cut when the process was killed
+            if json.loads(line)["step"] <= step:
+                kept.append(f"{line}\n")
+    write_whole(path, "".join(kept))
 
 
 def _board(folder: Path, step: int, *, enabled: bool) -> AbstractContextManager[Any]:
@@ -155,14 +146,11 @@ class LossModule(nn.Module):
 
 
 class StepReport(NamedTuple):
-    """What a step came to, over all processes."""
+    """Over all processes: the mean of each term of the loss, the norm of the gradient before clipping, positions seen."""
 
     terms: dict[str, float]
-    """Mean of each term of the loss over the batch."""
     norm: float
-    """The gradient's, before clipping."""
     tokens: int
-    """Positions seen."""
 
 
 class Trainer:
@@ -173,18 +161,13 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, data: Data, lm: DiffusionLM) -> None:
-        """Take up the newest intact checkpoint of `config.run.out`, if there is one.
-
-        Raises:
-            UserError: if the checkpoint belongs to a run with another model, data or schedule.
-        """
+        """Take up the newest intact checkpoint of `config.run.out`; a `UserError` if it is of a run with other settings."""
         run = config.run
         self.config, self.data, self.lm, self.network = config, data, lm, lm.denoiser
         self.folder = Path(run.out)
         self.accelerator = Accelerator(mixed_precision=hardware_precision(run), cpu=uses_cpu(run))
-        self.canvas = config.model.canvas
+        self.canvas, self.step, self.tokens = config.model.canvas, 0, 0
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
-        self.step, self.tokens = 0, 0
         self.board: Any = None
         optimizer = build_optimizer(lm.denoiser, config.optimizer)
         self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm.denoiser), optimizer)
@@ -208,8 +191,7 @@ class Trainer:
         found = checkpoint.step if checkpoint else 0
         if self._sums([found])[0] != found * self.accelerator.num_processes:
             raise UserError(
-                f"The processes find different checkpoints in {self.folder}; give --run.out a folder that "
-                "all machines share."
+                f"The processes find different checkpoints in {self.folder}; give --run.out a folder that all share."
             )
         if checkpoint is None:
             return
@@ -224,26 +206,23 @@ class Trainer:
     def _compare(self, saved: dict[str, Any]) -> None:
         """Refuse a checkpoint of a run with other settings."""
         here = json.loads(json.dumps(self._settings()))
-        changed = [
-            f"{name} ({saved.get(name)} there, {here.get(name)} here)"
-            for name in dict.fromkeys([*saved, *here])
-            if saved.get(name) != here.get(name)
-        ]
+        changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
         if changed:
+            told = ", ".join(f"{name} ({saved.get(name)} there, {here.get(name)} here)" for name in changed)
             raise UserError(
-                f"{self.folder} holds a run with other settings or another corpus: {', '.join(changed)}; give --run.out "
-                f"another folder, or continue it with its own {self.folder / RUN_FILE}."
+                f"{self.folder} holds a run with other settings or another corpus: {told}; give --run.out another "
+                f"folder, or continue it with its own {self.folder / RUN_FILE}."
             )
 
     def save(self) -> None:
         """Write a checkpoint for resuming, and the averaged weights as a model to generate with.
 
         Raises:
-            UserError: if the disk is full or a weight is not finite; what is on disk then stays as it was.
+            UserError: the disk is full or a weight is not finite; what is on disk then stays as it was.
         """
         ruined = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
         if ruined:
-            raise self._not_finite([ruined[0]], self.step)
+            raise _not_finite([ruined[0]], self.step)
         parts = {
             "model": self.network.state_dict(),
             "ema": self.ema.state(),
@@ -251,8 +230,7 @@ class Trainer:
             "times": self.times.state_dict(),
         }
         if self.accelerator.is_main_process:
-            checkpoint = Checkpoint(self.step, self.tokens, self._settings(), parts)
-            save_checkpoint(self.folder / "checkpoints", checkpoint)
+            save_checkpoint(self.folder / "checkpoints", Checkpoint(self.step, self.tokens, self._settings(), parts))
         self._export()
 
     def _export(self) -> None:
@@ -263,14 +241,11 @@ class Trainer:
     # -- training --------------------------------------------------------------------------------------------
 
     def fit(self, on_sample: OnSample | None = None) -> None:
-        """Train to the last step.
-
-        Args:
-            on_sample: called every `sample_every` steps, on the main process, with the averaged weights.
+        """Train to the last step; `on_sample` is called with the averaged weights in place, on the main process.
 
         Raises:
-            UserError: if a loss or gradient is not finite, the disk is full, or a signal asked to stop; in
-                each case the newest checkpoint is usable, and the same command continues from it.
+            UserError: a loss or gradient is not finite, the disk is full, or a signal asked to stop; in each case the
+                newest checkpoint is usable, and the same command continues from it.
         """
         run, main = self.config.run, self.accelerator.is_main_process
         if self.step == run.steps:
@@ -288,14 +263,12 @@ class Trainer:
                 report = self._train_step(next(batches))
                 self.step += 1
                 self.tokens += report.tokens
-                rate = (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
-                loss = sum(report.terms.values())
+                loss, rate = sum(report.terms.values()), (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
                 bar.set_postfix({"loss": f"{loss:.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False)
                 bar.update()
                 if main:
                     self._report(report, on_sample)
-                last = self.step == run.steps
-                stopping = self._sums([len(heard)])[0] > 0
+                last, stopping = self.step == run.steps, self._sums([len(heard)])[0] > 0
                 if last or stopping or time.monotonic() - saved > 60 * run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
@@ -322,8 +295,8 @@ class Trainer:
         """Record values of this step as a line, where what is not finite is null, and as points in TensorBoard."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         append_line(self.folder / METRICS, {"step": self.step, "split": split, "time": time.time(), **finite})
-        for name, value in values.items():
-            if self.board is not None:
+        if self.board is not None:
+            for name, value in values.items():
                 self.board.add_scalar(f"{split}/{name}", value, self.step)
 
     def _sums(self, values: Sequence[float]) -> Sequence[float]:
@@ -335,15 +308,15 @@ class Trainer:
 
     def _train_step(self, batch: Tensor) -> StepReport:
         """One optimiser step on the sentences of `batch`, which the processes share."""
-        run, accelerator = self.config.run, self.accelerator
+        run, config, accelerator = self.config.run, self.config.optimizer, self.accelerator
         torch.manual_seed(hash((run.seed, self.step, accelerator.process_index)) % 2**63)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, run.steps, self.config.optimizer)
+            group["lr"] = learning_rate(self.step, run.steps, config)
         terms, tokens = self._backward(batch)
-        norm = float(accelerator.clip_grad_norm_(self.loss.parameters(), self.config.optimizer.clip or math.inf))
+        norm = float(accelerator.clip_grad_norm_(self.loss.parameters(), config.clip or math.inf))
         bad = [name for name, value in {**terms, "gradient norm": norm}.items() if not math.isfinite(value)]
         if bad:
-            raise self._not_finite(bad, self.step + 1)
+            raise _not_finite(bad, self.step + 1)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update()
@@ -352,9 +325,8 @@ class Trainer:
     def _backward(self, batch: Tensor) -> tuple[dict[str, float], int]:
         """Gradients of the mean loss over all of `batch`; the mean of each term, and the positions seen.
 
-        Each process takes every world-th sentence, and each of its parts every accumulate-th of these.
-        Gradients are averaged over processes and summed over parts, so each part counts by its share of the
-        sentences.
+        Each process takes every world-th sentence, and each of its parts every accumulate-th of these. Gradients are
+        averaged over processes and summed over parts, so each part counts by its share of the sentences.
         """
         accelerator, world = self.accelerator, self.accelerator.num_processes
         own = batch[accelerator.process_index :: world]
@@ -379,12 +351,6 @@ class Trainer:
         *means, tokens_seen = self._sums([*terms.values(), tokens])
         return dict(zip(terms, means, strict=True)), int(tokens_seen)
 
-    def _not_finite(self, names: list[str], step: int) -> UserError:
-        return UserError(
-            f"Training stopped at step {step}: {' and '.join(names)} not finite; earlier checkpoints are "
-            "intact, and a lower --optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
-        )
-
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """Inside the `with` block the averaged weights are in place, without dropout and gradients."""
@@ -396,19 +362,26 @@ class Trainer:
             self.network.train()
 
 
+def _not_finite(names: list[str], step: int) -> UserError:
+    return UserError(
+        f"Training stopped at step {step}: {' and '.join(names)} not finite; earlier checkpoints are intact, and a lower "
+        "--optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
+    )
+
+
 SAMPLES, SAMPLE_STEPS = 4, 50
 
 
 def train(config: TrainConfig) -> None:
     """Train a language model, or take up the run that `config.run.out` holds.
 
-    The folder then holds `model` (for `DiffusionLM.from_pretrained`), `run.yaml`, `tokenizer.json`,
-    `metrics.jsonl`, `samples.jsonl`, TensorBoard events, and what resuming needs: `cache` and `checkpoints`.
-    Under `accelerate launch` or `torchrun` each process calls this, and they share every batch.
+    The folder then holds `model` (for `DiffusionLM.from_pretrained`), `run.yaml`, `tokenizer.json`, `metrics.jsonl`,
+    `samples.jsonl`, TensorBoard events, and what resuming needs: `cache` and `checkpoints`. Under `accelerate launch` or
+    `torchrun` each process calls this, and they share every batch.
 
     Raises:
-        UserError: if a setting or the corpus cannot be used, the folder holds another run, the loss is not
-            finite, the disk is full, or a signal asked to stop.
+        UserError: a setting or the corpus cannot be used, the folder holds another run, the loss is not finite, the disk
+            is full, or a signal asked to stop.
     """
     # The others wait while the main process encodes the corpus, however large it is.
     processes = PartialState(cpu=uses_cpu(config.run), timeout=timedelta(hours=2))
@@ -420,23 +393,17 @@ def train(config: TrainConfig) -> None:
         torch.manual_seed(config.run.seed)
         lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram())
         trainer = Trainer(config, data, lm)
-        if not processes.is_main_process:
-            trainer.fit()
-        else:
+        if processes.is_main_process:
             data.tokenizer.save(out)
             save_settings(out, config)
-            forget_after(out / "samples.jsonl", trainer.step)
-            trainer.fit(on_sample=_sample_into(out / "samples.jsonl", config.run.seed))
+            forget_after(out / SAMPLED, trainer.step)
+        trainer.fit(on_sample=partial(_sample, out / SAMPLED, config.run.seed))
     if processes.num_processes > 1:
         trainer.accelerator.end_training()
 
 
-def _sample_into(path: Path, seed: int) -> OnSample:
-    """What logs a few sentences and appends them to a file, always from the same noise."""
-
-    def sample(step: int, lm: DiffusionLM) -> None:
-        texts = lm.generate(SAMPLES, steps=SAMPLE_STEPS, seed=seed).texts
-        append_line(path, {"step": step, "seed": seed, "texts": texts})
-        logger.info("Samples after step %d:%s", step, "".join(f"\n  {text}" for text in texts))
-
-    return sample
+def _sample(path: Path, seed: int, step: int, lm: DiffusionLM) -> None:
+    """Log a few sentences and append them to a file, always from the same noise."""
+    texts = lm.generate(SAMPLES, steps=SAMPLE_STEPS, seed=seed).texts
+    append_line(path, {"step": step, "seed": seed, "texts": texts})
+    logger.info("Samples after step %d:%s", step, "".join(f"\n  {text}" for text in texts))

@@ -1,6 +1,8 @@
 """What cannot be asked is refused at once, by one sentence that names it."""
 
+import json
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -143,6 +145,15 @@ def test_a_broken_model_is_refused(copied, name, content):
         (copied / name).write_bytes(content)
     with pytest.raises(UserError, match=str(copied)):
         DiffusionLM.from_pretrained(copied)
+
+
+def test_the_output_prior_that_older_files_speak_of_has_to_be_off(copied):
+    config = json.loads((copied / "config.json").read_text())
+    for value in (False, True):
+        config["model"]["output_prior"] = value
+        (copied / "config.json").write_text(json.dumps(config))
+        with pytest.raises(UserError, match="output prior") if value else nullcontext():
+            DiffusionLM.from_pretrained(copied)
 
 
 def test_a_missing_model_is_refused(tmp_path):

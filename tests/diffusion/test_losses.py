@@ -8,14 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_lm.diffusion.losses import (
-    CrossEntropy,
-    Objective,
-    Simple,
-    VariationalBound,
-    cross_entropy,
-    token_mean,
-)
+from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound, cross_entropy, token_mean
 from diffusion_lm.diffusion.process import Prediction, posterior
 from diffusion_lm.diffusion.schedule import SCHEDULES, NoiseSchedule, Sqrt
 

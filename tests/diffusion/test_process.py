@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffusion_lm.diffusion.process import (
-    ddim,
-    diffuse,
-    eps_from_x0,
-    per_sentence,
-    posterior,
-    renoise,
-    x0_from_eps,
-)
+from diffusion_lm.diffusion.process import ddim, diffuse, eps_from_x0, per_sentence, posterior, renoise, x0_from_eps
 from diffusion_lm.diffusion.schedule import Sqrt
 
 LEVEL = st.floats(0.001, 0.999)

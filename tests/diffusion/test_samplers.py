@@ -9,14 +9,7 @@ from torch import Tensor
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
-from diffusion_lm.diffusion.samplers import (
-    DDIM,
-    SAMPLERS,
-    Ancestral,
-    DPMSolverPP2M,
-    Renoise,
-    Sampler,
-)
+from diffusion_lm.diffusion.samplers import DDIM, SAMPLERS, Ancestral, DPMSolverPP2M, Renoise, Sampler
 from diffusion_lm.diffusion.schedule import SCHEDULES, Linear, Sqrt, Tan
 
 EVERY = pytest.mark.parametrize("sampler", [s() for s in SAMPLERS.values()], ids=list(SAMPLERS))
@@ -141,7 +134,7 @@ def test_ddim_with_eta_one_is_ddpm_given_the_same_noise() -> None:
 
 
 def test_ddim_refuses_another_eta() -> None:
-    with pytest.raises(UserError, match="from 0"):
+    with pytest.raises(UserError, match=r"not 1\.5"):
         DDIM(1.5)
 
 
@@ -169,12 +162,7 @@ def test_gaussian_data_has_its_own_mean_and_variance(sampler: Sampler) -> None:
     at: list[Tensor] = []
     z = torch.randn(20_000, 1, 1, generator=seeded(1))
     result = sampler(
-        gaussian_denoiser(schedule),
-        schedule,
-        z,
-        200,
-        callback=lambda i, t, z, p: at.append(z),
-        generator=seeded(2),
+        gaussian_denoiser(schedule), schedule, z, 200, callback=lambda i, t, z, p: at.append(z), generator=seeded(2)
     )
     for i in (60, 120, 180):
         a = schedule.alpha_bar(torch.tensor(1 - i / 200)).item()

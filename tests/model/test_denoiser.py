@@ -16,13 +16,12 @@ EVERY_MODEL = pytest.mark.parametrize(
     "settings",
     [
         {},
-        {"output_prior": True},
         {"self_conditioning": False},
         {"objective": "simple", "normalize_embeddings": False, "norm": "post"},
         {"objective": "simple", "prediction": "eps", "normalize_embeddings": False},
         {"objective": "vlb", "normalize_embeddings": False},
     ],
-    ids=["words", "prior", "no-self-conditioning", "simple", "eps", "vlb"],
+    ids=["words", "no-self-conditioning", "simple", "eps", "vlb"],
 )
 
 

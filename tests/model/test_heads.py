@@ -21,40 +21,16 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return torch.randn(B, L, H), torch.randn(B, L, D), alpha_bar, torch.randn(V, D)
 
 
-def test_the_prior_of_a_network_that_says_nothing_is_bayes_rule() -> None:
-    # Vectors of different lengths, so that no term of log q(z_t | w) is the same for all words.
+def test_an_untrained_network_says_nothing() -> None:
     hidden, z, alpha_bar, vectors = inputs()
-    prediction = LogitHead(H, V, 99.0, prior=True)(hidden, z, alpha_bar, vectors)
-    mean, std = alpha_bar[..., None].sqrt() * vectors, (1 - alpha_bar[..., None]).sqrt()
-    log_q = torch.distributions.Normal(mean, std).log_prob(z[..., None, :]).sum(-1)
-    assert prediction.logits is not None
-    assert torch.allclose(prediction.logits.softmax(-1), log_q.softmax(-1), atol=1e-6)
-    assert torch.allclose(prediction.x0, log_q.softmax(-1) @ vectors, atol=1e-5)
-
-
-def test_with_the_prior_the_network_says_what_the_context_says_of_a_word() -> None:
-    hidden, z, alpha_bar, vectors = inputs()
-    head = LogitHead(H, V, 99.0, prior=True)
-    context = torch.randn(V)
-    nn.init.zeros_(head.out.weight)
-    head.out.bias.data = context
-    mean, std = alpha_bar[..., None].sqrt() * vectors, (1 - alpha_bar[..., None]).sqrt()
-    log_q = torch.distributions.Normal(mean, std).log_prob(z[..., None, :]).sum(-1)
-    logits = head(hidden, z, alpha_bar, vectors).logits
-    assert torch.allclose(logits.softmax(-1), (log_q + context).softmax(-1), atol=1e-6)
-
-
-def test_without_the_prior_an_untrained_network_says_nothing() -> None:
-    hidden, z, alpha_bar, vectors = inputs()
-    prediction = LogitHead(H, V, 99.0, prior=False)(hidden, z, alpha_bar, vectors)
+    prediction = LogitHead(H, V, 99.0)(hidden, z, alpha_bar, vectors)
     assert torch.equal(prediction.logits, torch.zeros(B, L, V))
     assert torch.allclose(prediction.x0, vectors.mean(0).expand(B, L, D), atol=1e-6)
 
 
-@pytest.mark.parametrize("prior", [True, False])
-def test_x0_of_words_is_their_average(prior: bool) -> None:
+def test_x0_of_words_is_their_average() -> None:
     hidden, z, alpha_bar, vectors = inputs()
-    x0, logits = randomized(LogitHead(H, V, 99.0, prior=prior))(hidden, z, alpha_bar, vectors)
+    x0, logits = randomized(LogitHead(H, V, 99.0))(hidden, z, alpha_bar, vectors)
     assert logits is not None
     assert torch.allclose(x0, logits.softmax(-1) @ vectors)
 
@@ -88,7 +64,7 @@ class Constant(nn.Module):
         return self.value
 
 
-@pytest.mark.parametrize("head", [LogitHead(H, V, 99.0, prior=True), X0Head(H, D, V), EpsHead(H, D, V)])
+@pytest.mark.parametrize("head", [LogitHead(H, V, 99.0), X0Head(H, D, V), EpsHead(H, D, V)])
 def test_predictions_are_float32_under_autocast(head: Head) -> None:
     hidden, z, alpha_bar, vectors = inputs()
     with torch.autocast("cpu", torch.bfloat16):

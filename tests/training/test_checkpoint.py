@@ -21,10 +21,7 @@ from diffusion_lm.training.checkpoint import (
 
 
 def make(step):
-    parts = {
-        "model": {"w": torch.full((64,), float(step))},
-        "optimizer": {"w/step": torch.tensor(float(step))},
-    }
+    parts = {"model": {"w": torch.full((64,), float(step))}, "optimizer": {"w/step": torch.tensor(float(step))}}
     return Checkpoint(step, 10 * step, {"run": 1}, parts)
 
 

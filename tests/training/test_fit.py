@@ -120,13 +120,7 @@ def test_the_averaged_weights_are_seen_after_a_pass_and_kept():
 def test_a_loss_that_is_not_finite_is_named_with_its_step():
     model = line()
     with pytest.raises(UserError, match="at step 3; take a lower lr"):
-        fit(
-            model,
-            points,
-            lambda batch: model.weight.sum() / (batch[0, 0] < 0.1),
-            Limits(epochs=1),
-            PLAIN,
-        )
+        fit(model, points, lambda batch: model.weight.sum() / (batch[0, 0] < 0.1), Limits(epochs=1), PLAIN)
 
 
 @pytest.mark.parametrize("limits", [{}, {"epochs": 0}, {"minutes": 0}, {"steps": -1}, {"epochs": math.nan}])

@@ -96,10 +96,7 @@ def test_fluency_is_total_nats_over_total_tokens(judge: JudgeLM) -> None:
     found = fluency(judge, ["a b c a", "b zebra"])
     nats, counts = judge.score([[t.start_id, 4, 5, 6, 4, t.end_id], [t.start_id, 5, t.unk_id, t.end_id]])
     assert counts.tolist() == [5, 3]
-    assert found.tokens == 8
-    assert found.nats_per_token == pytest.approx(nats.sum().item() / 8)
-    assert found.perplexity == pytest.approx(math.exp(nats.sum().item() / 8))
-    assert found.unknown_share == pytest.approx(1 / 6)
+    assert found == pytest.approx(nats.sum().item() / 8)
 
 
 def test_samples_follow_the_judge_s_probabilities(judge: JudgeLM) -> None:
@@ -164,7 +161,7 @@ def test_words_are_read_one_by_one_as_all_at_once(judge: JudgeLM) -> None:
 
 
 def test_the_longest_sentence_is_scored_and_a_longer_one_refused(judge: JudgeLM) -> None:
-    assert fluency(judge, ["a " * 10]).tokens == 11
+    assert fluency(judge, ["a " * 10]) > 0
     with pytest.raises(UserError, match=r"A sentence has 13 tokens.*at most 12"):
         fluency(judge, ["a " * 11])
     with pytest.raises(UserError, match="at least one text"):
@@ -196,15 +193,7 @@ def corpus(tokenizer: Tokenizer) -> tuple[EncodedCorpus, EncodedCorpus, Tokenize
     return encode(TEXTS * 16, tokenizer), encode(TEXTS * 2, tokenizer), tokenizer
 
 
-TINY = {
-    "width": 16,
-    "layers": 1,
-    "heads": 2,
-    "max_length": 12,
-    "dropout": 0.0,
-    "batch_tokens": 64,
-    "device": "cpu",
-}
+TINY = {"width": 16, "layers": 1, "heads": 2, "max_length": 12, "dropout": 0.0, "batch_tokens": 64, "device": "cpu"}
 
 
 def test_training_nears_the_entropy_and_keeps_the_best(
@@ -220,7 +209,7 @@ def test_training_nears_the_entropy_and_keeps_the_best(
     assert seen[-1].best_nats == min(report.dev_nats for report in seen)
     assert corpus_nats(judge, dev) == pytest.approx(seen[-1].best_nats)
     saved = fluency(JudgeLM.from_pretrained(tmp_path / "judge"), TEXTS)
-    assert saved.nats_per_token == pytest.approx(seen[-1].best_nats, abs=0.01)
+    assert saved == pytest.approx(seen[-1].best_nats, abs=0.01)
 
 
 def test_training_repeats_with_its_seed(corpus: tuple[EncodedCorpus, EncodedCorpus, Tokenizer]) -> None:

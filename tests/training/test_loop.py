@@ -53,14 +53,9 @@ def test_the_loss_falls_and_the_folder_holds_a_model(make_config, make_trainer):
     "settings",
     [
         {"model_layout": "padded", "model_objective": "vlb", "run_time_sampling": "importance"},
-        {
-            "model_layout": "padded",
-            "model_objective": "simple",
-            "model_embeddings": "random",
-            "optimizer_clip": 0.0,
-        },
+        {"model_layout": "padded", "model_objective": "simple", "model_embeddings": "random", "optimizer_clip": 0.0},
         {"model_objective": "simple", "model_prediction": "eps", "run_batch_sentences": 8},
-        {"model_self_conditioning": False, "model_output_prior": True, "run_precision": "bf16"},
+        {"model_self_conditioning": False, "run_precision": "bf16"},
     ],
 )
 def test_every_objective_and_layout_trains(make_config, make_trainer, settings):

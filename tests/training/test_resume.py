@@ -55,12 +55,7 @@ def steps_logged(config):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(make_config, make_trainer, saved_tensors, number):
-    hard = {
-        "model_dropout": 0.1,
-        "run_time_sampling": "importance",
-        "optimizer_weight_decay": 0.1,
-        "run_accumulate": 2,
-    }
+    hard = {"model_dropout": 0.1, "run_time_sampling": "importance", "optimizer_weight_decay": 0.1, "run_accumulate": 2}
     whole, stopped = make_config("whole", **hard), make_config("stopped", **hard)
     make_trainer(whole).fit()
     trainer = make_trainer(stopped)
@@ -140,12 +135,7 @@ def test_a_run_with_other_settings_is_refused(make_config, make_trainer):
 
 def test_what_leaves_the_weights_alone_may_change(make_config, make_trainer):
     make_trainer(make_config(run_steps=2)).fit()
-    settings = {
-        "run_log_every": 7,
-        "run_validate_every": 3,
-        "run_sample_every": 5,
-        "run_checkpoint_minutes": 1.0,
-    }
+    settings = {"run_log_every": 7, "run_validate_every": 3, "run_sample_every": 5, "run_checkpoint_minutes": 1.0}
     assert make_trainer(make_config(run_steps=2, **settings)).step == 2
 
 

@@ -29,10 +29,7 @@ def test_a_run_from_settings_to_model(make_config, make_trainer, saved_tensors, 
     assert Tokenizer.load(out).fingerprint == lm.tokenizer.fingerprint
 
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
-    assert [(sample["step"], sample["seed"], len(sample["texts"])) for sample in samples] == [
-        (3, 0, 4),
-        (4, 0, 4),
-    ]
+    assert [(sample["step"], sample["seed"], len(sample["texts"])) for sample in samples] == [(3, 0, 4), (4, 0, 4)]
     assert samples[-1]["texts"][0] in caplog.text
 
     # Seeded before anything is drawn, and samples draw from noise of their own.

@@ -39,11 +39,7 @@ def test_it_tells_the_loss_by_noise_level_and_the_bound(lm, data):
 
 def test_a_band_that_no_sentence_falls_in_is_left_out(lm, data):
     values = validate(lm, first(data.dev, 3), data.tokenizer.pad_id, None)
-    assert [name for name in values if name.startswith("loss_t")] == [
-        "loss_t0.05",
-        "loss_t0.25",
-        "loss_t0.65",
-    ]
+    assert [name for name in values if name.startswith("loss_t")] == ["loss_t0.05", "loss_t0.25", "loss_t0.65"]
 
 
 def test_on_a_canvas_padding_counts(lm, data):
