@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import torch
+from nltk.util import everygrams, ngrams
 from torch import Tensor
 
 from diffusion_lm.common import UserError
@@ -39,7 +41,7 @@ def distinct(sentences: Sequence[Words], n: int) -> Distinct:
     """Count the distinct n-grams (distinct-n of Li et al., 2016); none crosses two sentences."""
     if n < 1:
         raise UserError(f"n-grams have at least one word, not {n}.")
-    grams = [gram for words in sentences for gram in _ngrams(words, n)]
+    grams = [gram for words in sentences for gram in ngrams(words, n)]
     count = len(set(grams))
     return Distinct(count, count / max(1, len(grams)))
 
@@ -68,12 +70,8 @@ def self_bleu(sentences: Sequence[Words]) -> float:
     return sum(scores) / len(scores)
 
 
-def _ngrams(words: Words, n: int) -> list[Gram]:
-    return list(zip(*(words[i:] for i in range(n)), strict=False))
-
-
 def _counts(words: Words) -> Counter[Gram]:
-    return Counter(gram for n in range(1, ORDER + 1) for gram in _ngrams(words, n))
+    return Counter(everygrams(words, max_len=ORDER))
 
 
 def _bleu(own: Counter[Gram], most: dict[Gram, tuple[int, int]], length: int, lengths: Counter[int]) -> float:
@@ -90,15 +88,7 @@ def _bleu(own: Counter[Gram], most: dict[Gram, tuple[int, int]], length: int, le
     return float(BLEU.compute_bleu(correct, total, length, closest, "exp", effective_order=True).score)
 
 
-def normalise_space(text: str) -> str:
-    """The text with every run of white space as one space and none at the ends."""
-    return " ".join(text.split())
-
-
 # -- the text of least risk --------------------------------------------------------------------------------------------
-
-Utility = Callable[[str, str], float]
-"""(hypothesis, reference) -> how well the one stands for the other; more is better."""
 
 
 def sentence_bleu(hypothesis: str, reference: str) -> float:
@@ -114,10 +104,10 @@ def _mbr_bleu() -> Any:
     return BLEU(lowercase=True, smooth_method="add-k", smooth_value=1, effective_order=True)
 
 
-def choose(candidates: Sequence[str], utility: Utility = sentence_bleu) -> int:
+def choose(candidates: Sequence[str], utility: Callable[[str, str], float] = sentence_bleu) -> int:
     """The number of the candidate with the highest mean utility against all the others, the first of equals.
 
-    A candidate that stands there twice counts twice; a single one is chosen.
+    A candidate that stands there twice counts twice; `utility` is of (hypothesis, reference), more is better.
     """
     known = cache(utility)  # samples repeat each other, short ones often
     total = [sum(known(one, two) for j, two in enumerate(candidates) if j != i) for i, one in enumerate(candidates)]
@@ -137,12 +127,7 @@ DRAWS = 5
 def scores_of_gaps(
     texts: Sequence[Sequence[str]], references: References, token_vectors: TokenVectors
 ) -> dict[str, dict[str, float]]:
-    """Figures of what was written where people have written something too.
-
-    Args:
-        texts: of each target, as many of each.
-        references: of each target.
-        token_vectors: of the BERTScore.
+    """Figures of what was written where people have written something too, `texts` and `references` by target.
 
     Returns:
         mbr: of each target the text of least risk by sentence BLEU, as in the paper.
@@ -185,9 +170,8 @@ def bleu_4(hypotheses: Sequence[str], references: References) -> float:
     """Corpus BLEU-4 (Papineni et al. 2002) in lower case, 0 to 100; the number of references may vary."""
     from sacrebleu.metrics.bleu import BLEU
 
-    most = max(map(len, references))
     # sacrebleu takes None for a reference that is not there, though its types do not say so.
-    streams: Any = [[refs[i] if i < len(refs) else None for refs in references] for i in range(most)]
+    streams: Any = list(zip_longest(*references))
     return float(BLEU(lowercase=True).corpus_score(hypotheses, streams).score)
 
 
@@ -254,8 +238,7 @@ def remembered(token_vectors: TokenVectors) -> TokenVectors:
     known: dict[str, Tensor] = {}
 
     def vectors(texts: Sequence[str]) -> list[Tensor]:
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
             known.update(zip(new, token_vectors(new), strict=True))
         return [known[text] for text in texts]
 
@@ -265,11 +248,9 @@ def remembered(token_vectors: TokenVectors) -> TokenVectors:
 def bert_score(hypotheses: Sequence[str], references: References, token_vectors: TokenVectors) -> float:
     """Mean over the texts of the highest `matching` F1 with a reference, times 100."""
     vectors = remembered(token_vectors)
-    vectors([*hypotheses, *(text for refs in references for text in refs)])  # together, so in few batches
-    best = [
-        max(matching(*vectors([hypothesis, reference])) for reference in refs)
-        for hypothesis, refs in zip(hypotheses, references, strict=True)
-    ]
+    vectors([*hypotheses, *chain.from_iterable(references)])  # together, so in few batches
+    pairs = zip(hypotheses, references, strict=True)
+    best = [max(matching(*vectors([text, reference])) for reference in each) for text, each in pairs]
     return 100 * sum(best) / len(best)
 
 
@@ -306,8 +287,7 @@ class Likelihood(NamedTuple):
 @torch.no_grad()
 def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, seed: int = 0) -> Likelihood:
     """Bound the likelihood of `n` sentences at even distances, the mean over `draws` draws of time and noise."""
-    bound, canvas = VariationalBound(steps=None), lm.config.canvas
-    lengths = corpus.lengths.cpu()
+    bound, canvas, lengths = VariationalBound(steps=None), lm.config.canvas, corpus.lengths.cpu()
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // n))[:n]
     sizes = torch.full_like(lengths, canvas) if canvas else lengths
     nats, seen = 0.0, 0
@@ -319,8 +299,7 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
                 each = bound.estimate(lm.denoiser, ids, mask, seen)
                 nats += float((each * mask.sum(-1)).sum()) / draws
                 seen += len(ids)
-    tokens = int((lengths[chosen] - 1).sum())
-    of_length = 0.0
+    tokens, of_length = int((lengths[chosen] - 1).sum()), 0.0
     if canvas is None:
         p = lm.lengths.double() / lm.lengths.sum()
         of_length = float(-p[lengths[chosen]].clamp(min=UNSEEN).log().sum())

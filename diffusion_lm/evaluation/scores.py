@@ -49,18 +49,16 @@ def read_texts(folder: str | Path) -> pd.DataFrame:
     """The texts of an evaluation, with the columns of `COLUMNS`; what a killed process left of a last line is dropped.
 
     Raises:
-        UserError: if there are none, or a line is no text with its scores.
+        UserError: there are none, or a line is no text with its scores.
     """
     path = Path(folder) / TEXTS
     try:
-        data = path.read_bytes()
+        *lines, rest = path.read_bytes().decode("utf-8", errors="replace").split("\n")  # splitlines knows other ends
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); diffusion-lm evaluate writes it.") from None
-    whole = data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace")
-    if len(data) > data.rfind(b"\n") + 1:
+    if rest:
         logger.warning("The last line of %s was cut short and is dropped.", path)
-    # Not splitlines, which would also split at separators that JSON leaves inside a text.
-    records = [_record(line, f"Line {row} of {path}") for row, line in enumerate(whole.split("\n")[:-1], 1)]
+    records = [_record(line, f"Line {row} of {path}") for row, line in enumerate(lines, 1)]
     frame = pd.DataFrame(records, columns=list(COLUMNS))
     frame = frame.astype({"success": float, "nats": float, "seconds": float, "passes": float})
     return frame.drop_duplicates(["system", "task", "target", "index"], ignore_index=True)
@@ -69,8 +67,7 @@ def read_texts(folder: str | Path) -> pd.DataFrame:
 def _record(line: str, where: str) -> dict[str, Any]:
     try:
         values = json.loads(line)
-        wrong = [name for name, kinds in COLUMNS.items() if not isinstance(values.get(name), kinds)]
-        if wrong:
+        if wrong := [name for name, kinds in COLUMNS.items() if not isinstance(values.get(name), kinds)]:
             raise ValueError(f"its {wrong[0]} is missing or odd")
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{where} is no text of an evaluation ({error}).") from None
@@ -81,7 +78,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     """What run.json says of an evaluation.
 
     Raises:
-        UserError: if it is missing or damaged.
+        UserError: it is missing or damaged.
     """
     run = read_json(Path(folder) / RUN)
     if not isinstance(run, dict) or not {"system", "config", "hash", "human_nats", "targets"} <= run.keys():
@@ -97,7 +94,6 @@ class Context:
     """What figures depend on beside the texts of their row."""
 
     human_nats: float | None = None
-    """Nats a token of human text."""
     n: int = 1000
     """The most texts whose diversity is measured."""
     seed: int = 0
@@ -117,7 +113,7 @@ Measure = Callable[[pd.DataFrame, Context], Any]
 
 
 class Metric(NamedTuple):
-    """A figure of a row, and how it is printed."""
+    """A figure of the texts of a row, and how it is printed."""
 
     head: str
     form: str
@@ -270,7 +266,10 @@ def table(frame: pd.DataFrame, context: Context) -> pd.DataFrame:
 def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:
     system, task = rows["system"].iloc[0], rows["task"].iloc[0]
     of = context.targets.get(task, {}).get("of", 1)
-    row = {"system": system, "task": task, "name": row_name(rows, of), "targets": rows["target"].nunique(), "of": of}
+    tried = rows["target"].nunique()
+    some = "" if tried == of else f"only {tried} of "
+    name = REFERENCES.get(task, task) if of == 1 else f"{task} ({some}{of} targets x {len(rows) // tried})"
+    row = {"system": system, "task": task, "name": name, "targets": tried, "of": of}
     row |= {name: each.of(rows, context) for name, each in METRICS.items()}
     by_target = rows.groupby("target", sort=False)
     units = by_target if by_target.ngroups > 1 else rows.groupby("index")  # texts for one target are alike
@@ -285,23 +284,8 @@ def _row(rows: pd.DataFrame, context: Context) -> dict[str, Any]:
     return row
 
 
-def row_name(rows: pd.DataFrame, of: int) -> str:
-    """The task, and how many of its targets were tried."""
-    task, tried = rows["task"].iloc[0], rows["target"].nunique()
-    if of == 1:
-        return REFERENCES.get(task, task)
-    some = "" if tried == of else f"only {tried} of "
-    return f"{task} ({some}{of} targets x {len(rows) // tried})"
-
-
 def bootstrap(values: Any, weights: Any, seed: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; none for a single unit.
-
-    Args:
-        values: of each unit; a Series, or none at all.
-        weights: of each unit; None: all weigh 1.
-        seed: of the draws.
-    """
+    """The 95 % interval of sum(values) / sum(weights) when units are drawn anew with replacement; none for a single unit."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2 or np.isnan(values).any():
         return None, None
@@ -335,29 +319,26 @@ def print_table(console: Console, rows: pd.DataFrame, title: str) -> None:
 
 # -- what is to be said ------------------------------------------------------------------------------------------------
 
-WORST = 5
+WORST, LONGEST = 5, 60
+"""How many targets with the lowest success are named, and the most letters of each."""
 
 
 def notes(rows: pd.DataFrame, by_target: pd.DataFrame, context: Context) -> Iterator[str]:
-    """The remarks under the table.
-
-    Args:
-        rows: what `table` gives.
-        by_target: what `scores_by_target` gives.
-        context: of the table.
-    """
+    """The remarks under a `table`, of whose targets `scores_by_target` knows more."""
     yield (
         f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r}, where each word that the "
         f"model's vocabulary lacks counts as the one word UNK; {REFERENCES['human']!r} counts words as people wrote them."
     )
-    same = int(rows["n"].iloc[0])
-    for row in rows.to_dict("records"):
-        if (measured := min(row["n"], context.n)) != same:
-            yield f"{row['name']}: distinct counts and self-BLEU are of {measured:,} texts, not {same:,}: do not compare them."
-        elif measured != row["n"]:
-            yield f"{row['name']}: distinct counts and self-BLEU are of a random {measured:,} of its {row['n']:,} texts."
-        if not pd.isna(row["success"]):
-            yield _on_success(row, by_target[by_target["task"] == row["task"]])
+    if (rows["n"] > context.n).any():
+        yield f"Distinct counts and self-BLEU are of a random {context.n:,} texts of a row that has more."
+    measured = rows["n"].clip(upper=context.n)
+    if others := [f"{name}: {n:,}" for name, n in zip(rows["name"], measured, strict=True) if n != measured.iloc[0]]:
+        numbers = (
+            f"of {measured.iloc[0]:,} texts of {rows['name'].iloc[0]}, but of other numbers of {'; '.join(others)}"
+        )
+        yield f"Distinct counts and self-BLEU are {numbers}: do not compare them."
+    for row in rows.dropna(subset="success").to_dict("records"):
+        yield _on_success(row, by_target[by_target["task"] == row["task"]])
 
 
 def _on_success(row: Mapping[str, Any], scores: pd.DataFrame) -> str:
@@ -369,17 +350,16 @@ def _on_success(row: Mapping[str, Any], scores: pd.DataFrame) -> str:
     if row["targets"] < row["of"]:
         text += f"; only {row['targets']} of {row['of']} targets were tried"
     missed = scores[scores["success"] < 1].sort_values(["success", "target"])[:WORST]
-    if len(missed):
-        worst = zip(missed["target"], missed["success"], strict=True)
-        text += "; lowest: " + ", ".join(f"{target} {share:.0%}" for target, share in worst)
-    return f"{text}."
+    worst = zip(missed["target"], missed["success"], strict=True)
+    lowest = [f"{target:.{LONGEST}}{'…' if len(target) > LONGEST else ''} {share:.0%}" for target, share in worst]
+    return f"{text}; lowest: {', '.join(lowest)}." if lowest else f"{text}."
 
 
 # -- hashes ------------------------------------------------------------------------------------------------------------
 
 
 def settings_hash(values: Any) -> str:
-    """A hash of settings that JSON can hold; their order does not matter."""
+    """A hash of what JSON can hold; the order of settings does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 

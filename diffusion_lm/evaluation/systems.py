@@ -13,7 +13,6 @@ from operator import and_
 from typing import Any, TypeVar, final
 
 import torch
-from torch import Tensor
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import Control, Target
@@ -22,7 +21,7 @@ from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.tasks import EvaluateConfig, Task
 from diffusion_lm.evaluation.writer import Writer, Written
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.generation.sampling import Decoding, compiled
+from diffusion_lm.generation.sampling import compiled
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.corpus import Corpus
 
@@ -39,7 +38,6 @@ class System:
     task: str
     """The task in the results; of free text that is no model's, who wrote."""
     who: str
-    """Who wrote."""
     samples: int
     """Texts for each target."""
     write: Callable[[str, int, Tick], list[Record]]
@@ -63,9 +61,7 @@ def human_texts(corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> tuple[list
     limit = judge.config.max_length
     texts = [text for text in drawn if len(judge.tokenizer.encode_sentence(text)) <= limit]
     if not texts:
-        raise UserError(
-            f"The judge reads {limit - 2} words, fewer than any human sentence has; train one that reads more."
-        )
+        raise UserError(f"The judge reads {limit - 2} words, fewer than any human sentence; train one that reads more.")
     return texts, len(drawn) - len(texts)
 
 
@@ -99,9 +95,7 @@ class Model:
         system: what it is to an evaluation.
     """
 
-    def __init__(
-        self, lm: DiffusionLM, task: Task, config: EvaluateConfig, who: str, writer: Writer | None = None
-    ) -> None:
+    def __init__(self, lm: DiffusionLM, task: Task, config: EvaluateConfig, who: str, writer: Writer | None) -> None:
         self.lm, self.config, self.writer, self.task, self.kinds = lm, config, writer, task.name, task.controls
         if writer is not None:
             writer.check(task.name)
@@ -113,7 +107,8 @@ class Model:
             for name, asked in self.asked.items()
         }
         self._given = config.decoding(task.name if task.name in PAPER else COMPOSITION)
-        fitted = [self._fitted(name) for name in self.asked]
+        compiled_alone = (compiled(lm, 1, self.whole(name), torch.Generator().manual_seed(0)) for name in self.asked)
+        fitted = [self._given.fitted(each.programs, lm.denoiser.predicts_words) for each in compiled_alone]
         self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
         assets = {asset for kind in self.kinds.values() for asset in kind.assets(config) if lm.has(asset)}
         settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
@@ -129,48 +124,26 @@ class Model:
         parts = list(self.controls[target].values())
         return reduce(and_, parts) if parts else None
 
-    def _fitted(self, target: str) -> Decoding:
-        """How texts of a target are drawn.
-
-        Raises:
-            UserError: if the model cannot be held to it.
-        """
-        programs = compiled(self.lm, 1, self.whole(target), torch.Generator().manual_seed(0)).programs
-        return self._given.fitted(programs, self.lm.denoiser.predicts_words)
-
     def write(self, target: str, seed: int, tick: Tick) -> list[Record]:
         """The texts for a target, with their scores and costs."""
         started = time.perf_counter()
         if self.writer is None:
-            generation = self.lm.generate(
-                self.system.samples,
-                self.whole(target),
-                **vars(self._given),
-                seed=seed,
-                batch_size=self.config.batch_size,
-                callback=lambda step: tick(),
-            )
+            settings = {**vars(self._given), "seed": seed, "batch_size": self.config.batch_size}
+            control = self.whole(target)
+            generation = self.lm.generate(self.system.samples, control, **settings, callback=lambda step: tick())
             texts, passes = Written(generation.texts, generation.network_evaluations)
         else:
             texts, passes = self.writer.write(self.asked[target], self.system.samples, seed)
             tick()
-        if len(texts) != self.system.samples:
-            raise UserError(
-                f"{self.system.who} wrote {len(texts)} texts for {target!r}, not the {self.system.samples} asked for."
-            )
-        seconds = time.perf_counter() - started
-        records = _costing(texts, seconds, passes)
-        for record, scores in zip(records, self.scores(target, texts), strict=True):
-            record |= scores
-        return records
-
-    def success(self, target: str, texts: Sequence[str]) -> dict[str, Tensor]:
-        """How far each text does what each control asks, [B]."""
-        return {name: control.success(texts) for name, control in self.controls[target].items()}
+        wanted = self.system.samples
+        if len(texts) != wanted:
+            raise UserError(f"{self.system.who} wrote {len(texts)} texts for {target!r}, not the {wanted} asked for.")
+        records = _costing(texts, time.perf_counter() - started, passes)
+        return [record | scores for record, scores in zip(records, self.scores(target, texts), strict=True)]
 
     def scores(self, target: str, texts: Sequence[str]) -> list[Record]:
         """How far each text does what is asked: in all, by control where there are several, and as the paper counts it."""
-        parts = self.success(target, texts)
+        parts = {name: control.success(texts) for name, control in self.controls[target].items()}
         if not parts:
             return [{} for _ in texts]
         kinds, asked = self.kinds, self.asked[target]
@@ -187,17 +160,12 @@ class Model:
 
     def originals(self) -> dict[str, tuple[str, ...]]:
         """The words of the human sentence that each target was taken from, where they are known."""
-        words = {
-            name: max((t.words for t in asked.values()), key=len, default=()) for name, asked in self.asked.items()
-        }
+        words = {name: max((t.words for t in each.values()), key=len, default=()) for name, each in self.asked.items()}
         return {name: each for name, each in words.items() if each}
 
     def success_of_originals(self) -> float | None:
         """Mean success of those sentences; None where they are not known."""
-        found = [
-            float(torch.stack(list(self.success(name, [" ".join(words)]).values())).prod())
-            for name, words in self.originals().items()
-        ]
+        found = [self.scores(name, [" ".join(words)])[0]["success"] for name, words in self.originals().items()]
         return sum(found) / len(found) if found else None
 
     def references(self) -> dict[str, tuple[type[Control], Target]]:

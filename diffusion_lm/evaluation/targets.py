@@ -28,11 +28,11 @@ def read_records(path: str | Path, parse: Callable[[Any, int], T], example: str)
 
     Args:
         path: the file.
-        parse: from a record and its number to its target; raises ValueError where it is none.
+        parse: from a record and its number to its target; a ValueError says why it is none.
         example: a line as it should look, for errors.
 
     Raises:
-        UserError: if the file cannot be read or has no target, or a record is malformed; the message gives its number.
+        UserError: the file cannot be read or has no target, or a record is malformed; the message gives its number.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -75,11 +75,7 @@ def _check_text(record: Any) -> None:
 
 
 def read_sentences(path: str | Path) -> list[tuple[str, ...]]:
-    """The words of the sentences that the targets of a file were taken from.
-
-    Raises:
-        UserError: as `read_records` does, and if a target has no words.
-    """
+    """The words of the sentences that the targets of a file were taken from; a `UserError` if a target has none."""
 
     def sentence(record: Any, row: int) -> tuple[str, ...]:
         words = words_of_record(record) if isinstance(record, dict) else ()
@@ -104,16 +100,13 @@ class MakeTargetsConfig(Settings):
 
 
 def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
-    """Draw sentences, and write a file of what they fulfil for each control.
+    """Draw sentences, and write a file of what they fulfil for each control; the files by the name of their control.
 
     The files are of the same sentences in the same order; where a control says nothing of one, the next one takes its place,
     so that there are as many lines as are wanted or as there can be.
 
-    Returns:
-        The files by the name of their control.
-
     Raises:
-        UserError: if the labels cannot be used, have fewer different sentences than are wanted, or `out` cannot be written to.
+        UserError: the labels cannot be used, have fewer different sentences than are wanted, or `out` cannot be written to.
     """
     labels = list({tuple(label.words): label for label in read_annotations(config.labels)}.values())
     if len(labels) < config.n:
@@ -123,8 +116,7 @@ def make_targets(config: MakeTargetsConfig) -> dict[str, Path]:
     for name, kind in CONTROLS.items():
         rng, lines = random.Random(f"{config.seed} {name}"), []
         for label in labels:
-            record = kind.draw(Document(join_words(label.words)), label, rng)
-            if record is not None:
+            if (record := kind.draw(Document(join_words(label.words)), label, rng)) is not None:
                 lines.append(json.dumps({"words_": label.words, **record}, ensure_ascii=False) + "\n")
             if len(lines) == config.n:
                 break

@@ -87,14 +87,10 @@ class Task:
     controls: Mapping[str, type[Control]]
 
     def targets(self, host: Host, path: str | None) -> dict[str, Asked]:
-        """All that is asked, by its name and in the order of the file.
-
-        Args:
-            host: the model that is asked.
-            path: the file of targets; None for those that the control itself names.
+        """All that is asked, by its name: the targets of a file in its order, or without one those that the control names.
 
         Raises:
-            UserError: if the targets cannot be read, repeat each other, or the model cannot be asked for them.
+            UserError: the targets cannot be read, repeat each other, or the model cannot be asked for them.
         """
         if not self.controls:
             return {"": {}}
@@ -108,16 +104,13 @@ class Task:
                 raise UserError(f"it repeats the target {name_of(asked)!r}")
             out[name_of(asked)] = asked
 
+        kinds, flag = self.controls, f"--targets.{self.name} FILE"
         if path is not None:
-            read_records(
-                path, lambda record, row: ask({n: k.target(record, row) for n, k in self.controls.items()}), lines
-            )
-        elif len(self.controls) > 1:
-            raise UserError(
-                f"The task {self.name} needs a file of targets, --targets.{self.name} FILE; a line is {lines}."
-            )
+            read_records(path, lambda record, row: ask({n: k.target(record, row) for n, k in kinds.items()}), lines)
+        elif len(kinds) > 1:
+            raise UserError(f"The task {self.name} needs a file of targets, {flag}; a line is {lines}.")
         else:
-            for target in self.controls[self.name].targets(host):
+            for target in kinds[self.name].targets(host):
                 ask({self.name: target})
         return out
 
@@ -126,22 +119,16 @@ def find_tasks(names: Sequence[str]) -> list[Task]:
     """The tasks with these names, each once.
 
     Raises:
-        UserError: if there is no such task, or none is named.
+        UserError: there is no such task, or none is named.
     """
+    kinds = {name: kind for name, kind in CONTROLS.items() if kind.example}
+    known = ", ".join([FREE, *kinds])
     if not names:
-        raise UserError(f"No task is given; the tasks are {', '.join(task_names())}.")
+        raise UserError(f"No task is given; the tasks are {known}.")
     tasks = []
     for name in dict.fromkeys(names):
         parts = [] if name == FREE else name.split("+")
-        known = [part in task_names()[1:] for part in parts]
-        if not all(known) or len(set(parts)) < len(parts):
-            raise UserError(
-                f"There is no task {name!r}; the tasks are {', '.join(task_names())}, and several with a +."
-            )
-        tasks.append(Task(name, {part: CONTROLS[part] for part in parts}))
+        if not kinds.keys() >= set(parts) or len(set(parts)) < len(parts):
+            raise UserError(f"There is no task {name!r}; the tasks are {known}, and several with a +.")
+        tasks.append(Task(name, {part: kinds[part] for part in parts}))
     return tasks
-
-
-def task_names() -> list[str]:
-    """The tasks of one control, after free text."""
-    return [FREE, *(name for name, kind in CONTROLS.items() if kind.example)]

@@ -28,14 +28,7 @@ class Writer(ABC):
     settings: dict[str, str]
 
     def check(self, task: str) -> None:
-        """See that it can be asked for a task.
-
-        Args:
-            task: the name of a control, or names joined by "+".
-
-        Raises:
-            UserError: if it cannot.
-        """
+        """A `UserError` if it cannot be asked for a task, the name of a control or names joined by "+"."""
         return
 
     def samples(self, wanted: int) -> int:
@@ -44,10 +37,4 @@ class Writer(ABC):
 
     @abstractmethod
     def write(self, asked: Mapping[str, Target], n: int, seed: int) -> Written:
-        """N texts; the same seed gives the same texts.
-
-        Args:
-            asked: the target of each control that is asked for, by the control's name.
-            n: how many.
-            seed: of chance.
-        """
+        """N texts of which each control's target, by its name, is `asked`; the same seed gives the same texts."""

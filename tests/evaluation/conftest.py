@@ -16,12 +16,7 @@ from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 FIELDS = {"food": ["Thai", "Fast food"], "price": ["cheap", "£20-25"]}
-TRAIN = [
-    "Pavo serves Thai food.",
-    "Pavo is cheap.",
-    "Ida offers Fast food for £20-25.",
-    "Ida is a cheap pub.",
-]
+TRAIN = ["Pavo serves Thai food.", "Pavo is cheap.", "Ida offers Fast food for £20-25.", "Ida is a cheap pub."]
 DEV = [*(f"{name} serves cheap Thai food." for name in ("Pavo", "Ida", "Zebra")), "Ida is a pub in Oslo."]
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_lm.evaluation.outside import outside_figures
-from diffusion_lm.evaluation.pretrained import OutsideJudge, SentenceEncoder
+from diffusion_lm.evaluation.pretrained import OutsideJudge, SentenceEncoder, outside_figures
 from diffusion_lm.evaluation.run import evaluate
 from diffusion_lm.evaluation.scores import read_run, some_of
 from diffusion_lm.evaluation.tasks import EvaluateConfig

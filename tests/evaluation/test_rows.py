@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from diffusion_lm.common import UserError
+from diffusion_lm.evaluation import scores
 from diffusion_lm.evaluation.scores import METRICS, Context, bootstrap, metric, print_table, read_texts, table
 from diffusion_lm.store import append_line
 
@@ -68,6 +69,18 @@ def test_each_of_several_controls_has_an_interval(tmp_path: Path) -> None:
         "pos": 1.0,
         "attribute": 1.0,
     }
+
+
+def test_notes_are_short_and_what_holds_for_several_rows_is_said_once(tmp_path: Path) -> None:
+    human, tree = [{"task": "human"}] * 3, f"1: (S {'(NP (DT _) (NN _)) ' * 9})"
+    asked = [{"task": task, "target": tree, "success": 0.5} for task in ("tree", "span")]
+    texts, context = frame(tmp_path, *human, *asked), Context(targets={"tree": {"of": 1}, "span": {"of": 1}})
+    said = list(scores.notes(table(texts, context), scores.scores_by_target(texts), context))
+    assert [note for note in said if "self-BLEU" in note] == [
+        "Distinct counts and self-BLEU are of 3 texts of human (dev), as written, but of other numbers of tree: 1; span: 1: do "
+        "not compare them."
+    ]
+    assert next(note for note in said if "lowest" in note).endswith(f"lowest: {tree[:60]}… 50%.")
 
 
 def test_a_metric_is_one_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

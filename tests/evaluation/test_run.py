@@ -69,6 +69,7 @@ def test_the_files_say_all_that_the_table_says(config: EvaluateConfig) -> None:
     pd.testing.assert_frame_equal(table(frame, Context.of(run)), rows)
     assert run["system"] == "ours" and set(frame["system"]) == {"human", "judge", "ours"}
     assert run["targets"] == {"attribute": {"of": 4, "tried": 4}, "length": {"of": 3, "tried": 3}}
+    assert f"torch {torch.__version__}" in run["hardware"][0] and len(run["hardware"]) == 1
     assert run["config"]["steps"] == 3 and run["decoding"]["length"].startswith("3 steps")
     low, high = rows[["success_low", "success_high"]].iloc[-2]
     assert low <= rows["success"].iloc[-2] <= high
@@ -193,7 +194,11 @@ def test_a_limit_is_spread_over_the_targets_and_said(config: EvaluateConfig, cal
     assert calls == ["food=Thai", "price=cheap"]
     assert rows["name"].iloc[-1] == "attribute (only 2 of 4 targets x 3)" and rows["n"].iloc[-1] == 6
     shown = " ".join(out.getvalue().split())
-    assert "only 2 of 4 targets were tried" in shown and "95 % interval" in shown and "random 4 of its 6 texts" in shown
+    assert (
+        "only 2 of 4 targets were tried" in shown
+        and "95 % interval" in shown
+        and "random 4 texts of a row that has more" in shown
+    )
     assert all(" ".join(note.split()) in shown for note in read_run(config.out)["notes"])
     assert "attribute: 3 steps" in shown
 

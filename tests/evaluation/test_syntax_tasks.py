@@ -62,7 +62,7 @@ def test_every_syntax_task_is_scored_beside_the_sentences_that_it_came_from(bund
     both = frame.loc[frame["task"] == "tree+attribute", "parts"]
     assert all(set(parts) == {"tree", "attribute"} and parts["attribute"] == 1 for parts in both)
     assert {found["found"] for found in run["originals"].values()} == {1} and set(run["originals"]) == set(TASKS)
-    assert sum("1 of these stand in the training split" in note for note in run["notes"]) == len(TASKS)
+    assert sum("; 1 of them stand in the training split" in note for note in run["notes"]) == len(TASKS)
     assert sum("attribute by itself 100.0%" in note for note in run["notes"]) == 2
 
 
@@ -92,7 +92,8 @@ def test_a_gap_is_scored_against_what_people_wrote(
     assert set(frame.loc[frame["task"] == "infill", "target"]) == {
         "1: Pavo is ___ Thai food.", "2: UNK is ___ Thai food.",
     }  # fmt: skip
-    assert any("BLEU-4" in note and "mbr" in note and "(2 texts)" in note for note in run["notes"])
+    assert sum("against the references, of 2 texts" in note for note in run["notes"]) == 3
+    assert sum("BLEU-4 / ROUGE-L" in note for note in run["notes"]) == 1
 
 
 def test_what_is_missing_is_said_before_anything_is_written(
