@@ -32,9 +32,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "train": Command(
-        "training.lm:TrainConfig", "train a language model; without flags, one on the built-in toy corpus"
-    ),
+    "train": Command("training.lm:TrainConfig", "train a language model; without flags, on the built-in toy corpus"),
     "train-control": Command("control:ASSETS", "NAME: count or train what a control has to know of a language model"),
     "annotate": Command("annotate.labels:AnnotateConfig", "give the sentences of a corpus their tags and trees"),
     "train-parser": Command("training.parser:ParserTrainConfig", "train the parser that finds the trees of sentences"),
@@ -42,9 +40,7 @@ COMMANDS = {
     "train-baseline": Command("baselines:BASELINES", "NAME: train an autoregressive model to compare with"),
     "generate": Command("commands:generate_config", "write sentences, free or held to controls"),
     "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
-    "report": Command(
-        "report.page:ReportConfig", "put evaluations together: the paper's tables and figures on one page"
-    ),
+    "report": Command("report.page:ReportConfig", "put the paper's tables and figures of evaluations on one page"),
     "make-targets": Command("evaluation.targets:MakeTargetsConfig", "draw targets from an annotated corpus"),
     "info": Command("commands:InfoConfig", "say what a model is and what it can be held to"),
 }

@@ -120,10 +120,6 @@ def say_progress(done: Progress, **figures: float | None) -> None:
     say(f"epoch {done.epoch}: loss {done.loss:.4f}{more}; {done.fraction:.0%} done after {done.seconds:,.0f} s")
 
 
-Verdicts = dict[str, Tensor]
-"""How far each text does what each control wants: control to [n], in [0, 1]."""
-
-
 def run_generate(config: WriteConfig) -> None:
     """Write sentences to standard output; progress goes to standard error."""
     control, task = asked_of(config)
@@ -132,7 +128,7 @@ def run_generate(config: WriteConfig) -> None:
         options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
         generation = lm.generate(config.n, control, **options, callback=_watch(config, lm.tokenizer, show))
     parts = control.parts() if control is not None else []
-    verdicts = {str(part): part.success(generation.texts) for part in parts}
+    verdicts = {str(part): part.success(generation.texts) for part in parts}  # [n] each, in [0, 1]
     (_write_json if config.json else _write_text)(generation, verdicts)
 
 
@@ -169,14 +165,14 @@ def spread(count: int, steps: int) -> set[int]:
     return {round(steps - 1 - i * (steps - 1) / max(1, count - 1)) for i in range(count)}
 
 
-def _write_json(generation: Generation, verdicts: Verdicts) -> None:
+def _write_json(generation: Generation, verdicts: dict[str, Tensor]) -> None:
     for i, text in enumerate(generation.texts):
         controls = [{"control": name, "success": float(success[i])} for name, success in verdicts.items()]
         record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
         print(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False))
 
 
-def _write_text(generation: Generation, verdicts: Verdicts) -> None:
+def _write_text(generation: Generation, verdicts: dict[str, Tensor]) -> None:
     for i, text in enumerate(generation.texts):
         say(Text(text))
         if verdicts:

@@ -134,16 +134,13 @@ class Limits(Settings):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is."""
+    """How far a training is: the pass, counted from 1, steps taken, and seconds since the start, evaluation included."""
 
     epoch: int
-    """The pass, counted from 1."""
     steps: int
-    """Optimiser steps taken."""
     fraction: float
     """Share of the training done, in [0, 1], by whichever limit is nearer."""
     seconds: float
-    """Time since the start, evaluation included."""
     loss: float
     """Of the step; after a pass, the mean of its steps."""
 
@@ -163,14 +160,8 @@ def fit(
 ) -> None:
     """Train what of a model wants gradients; it is left in evaluation mode, with averaged weights if they are wanted.
 
-    Args:
-        model: to be trained.
-        batches: those of one pass, shuffled anew at each call; every pass has as many.
-        loss_of: from a batch to its loss, [].
-        limits: how long.
-        config: how fast.
-        on_step: called after every step.
-        on_epoch: called after every pass, or what the limits left of it, with the model as `fit` would leave it.
+    `batches` gives those of one pass, shuffled anew at each call; every pass has as many. `loss_of` is from a batch to its
+    loss, []. `on_epoch` is called after every pass, or what the limits left of it, with the model as `fit` would leave it.
 
     Raises:
         UserError: there is no batch, or a loss is not finite.

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import check_range
 
 # alpha_bar is kept away from 0 and 1 so that log_snr stays finite at both ends.
 _EPS = 1e-6
@@ -38,8 +38,7 @@ class NoiseSchedule(ABC):
 
     def grid(self, n: int) -> Tensor:
         """N + 1 times from 1 down to 0 in equal steps: the n steps of a sampler, [n + 1]."""
-        if n < 1:
-            raise UserError(f"A sampler takes at least one step, not {n}.")
+        check_range("The number of a sampler's steps", n, least=1)
         return torch.linspace(1.0, 0.0, n + 1)
 
 
@@ -51,8 +50,7 @@ class Sqrt(NoiseSchedule):
         self.s = s
 
     def _alpha_bar(self, t: Tensor) -> Tensor:
-        # Divided by its value at 0, as the paper's code does through the product of its betas, would hide the initial
-        # noise that keeps z_0 from being a point; appendix A has it without.
+        # Divided by its value at 0, as in the paper's code, would hide the noise that keeps z_0 from being a point.
         return 1 - torch.sqrt(t + self.s)
 
     def _time(self, alpha_bar: Tensor) -> Tensor:

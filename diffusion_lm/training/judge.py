@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,16 +56,12 @@ class JudgeTrainConfig(Settings):
     """Folder that always holds the best judge so far; None keeps it in memory only."""
 
 
-@dataclass(frozen=True)
-class JudgeProgress:
-    """What `train_judge` reports after each evaluation."""
+class JudgeProgress(NamedTuple):
+    """What `train_judge` reports after each pass: nats a token on all of dev, and the lowest so far."""
 
     at: Progress
-    """How far the training is; its loss is nats a token, with dropout."""
     dev_nats: float
-    """Nats a token on all of dev."""
     best_nats: float
-    """Lowest `dev_nats` so far."""
 
 
 def train_judge(

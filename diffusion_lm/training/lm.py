@@ -83,17 +83,17 @@ class RunConfig(Settings):
         if self.precision is False:  # YAML's reading of a bare `no`
             object.__setattr__(self, "precision", "no")
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it is on the CPU: because that is asked for, or there is nothing else."""
+        return self.device == "cpu" or not torch.accelerator.is_available()
 
-def uses_cpu(config: RunConfig) -> bool:
-    """Whether a run is on the CPU: because it asks for it, or has nothing else."""
-    return config.device == "cpu" or not torch.accelerator.is_available()
-
-
-def hardware_precision(config: RunConfig) -> str:
-    """'bf16' where asked for, or where `auto` finds that the hardware multiplies in bf16; else 'no'."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if multiplies_bf16(torch.device("cpu" if uses_cpu(config) else "cuda")) else "no"
+    @property
+    def mixed_precision(self) -> str:
+        """'bf16' where asked for, or where `auto` finds that the hardware multiplies in bf16; else 'no'."""
+        if self.precision != "auto":
+            return self.precision
+        return "bf16" if multiplies_bf16(torch.device("cpu" if self.on_cpu else "cuda")) else "no"
 
 
 @dataclass(frozen=True)

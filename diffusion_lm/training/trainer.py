@@ -32,23 +32,8 @@ from diffusion_lm.model.denoiser import Denoiser
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
-from diffusion_lm.training.checkpoint import (
-    Checkpoint,
-    latest_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    save_checkpoint,
-)
-from diffusion_lm.training.lm import (
-    RUN_FILE,
-    Data,
-    TrainConfig,
-    batches_from,
-    hardware_precision,
-    prepare,
-    save_settings,
-    uses_cpu,
-)
+from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, prepare, save_settings
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +150,7 @@ class Trainer:
         run = config.run
         self.config, self.data, self.lm, self.network = config, data, lm, lm.denoiser
         self.folder = Path(run.out)
-        self.accelerator = Accelerator(mixed_precision=hardware_precision(run), cpu=uses_cpu(run))
+        self.accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=run.on_cpu)
         self.canvas, self.step, self.tokens = config.model.canvas, 0, 0
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.board: Any = None
@@ -187,7 +172,7 @@ class Trainer:
         return {name: value for name, value in {**flat, **found}.items() if name not in FREE}
 
     def _resume(self) -> None:
-        checkpoint = latest_checkpoint(self.folder / "checkpoints")
+        checkpoint = Checkpoint.latest(self.folder / "checkpoints")
         found = checkpoint.step if checkpoint else 0
         if self._sums([found])[0] != found * self.accelerator.num_processes:
             raise UserError(
@@ -230,7 +215,7 @@ class Trainer:
             "times": self.times.state_dict(),
         }
         if self.accelerator.is_main_process:
-            save_checkpoint(self.folder / "checkpoints", Checkpoint(self.step, self.tokens, self._settings(), parts))
+            Checkpoint(self.step, self.tokens, self._settings(), parts).save(self.folder / "checkpoints")
         self._export()
 
     def _export(self) -> None:
@@ -384,7 +369,7 @@ def train(config: TrainConfig) -> None:
             is full, or a signal asked to stop.
     """
     # The others wait while the main process encodes the corpus, however large it is.
-    processes = PartialState(cpu=uses_cpu(config.run), timeout=timedelta(hours=2))
+    processes = PartialState(cpu=config.run.on_cpu, timeout=timedelta(hours=2))
     out = Path(config.run.out)
     with explain_full_disk(out):
         with processes.main_process_first():

@@ -139,7 +139,7 @@ def test_ddim_refuses_another_eta() -> None:
 
 
 def test_a_sampler_takes_at_least_one_step() -> None:
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="steps must be at least 1"):
         Ancestral()(crooked, Sqrt(), torch.randn(1, 1, 1), 0)
 
 

@@ -11,13 +11,7 @@ from torch import nn
 from diffusion_lm import store
 from diffusion_lm.common import UserError
 from diffusion_lm.fit import OptimizerConfig, build_optimizer
-from diffusion_lm.training.checkpoint import (
-    Checkpoint,
-    latest_checkpoint,
-    load_optimizer_tensors,
-    optimizer_tensors,
-    save_checkpoint,
-)
+from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 
 
 def make(step):
@@ -32,30 +26,30 @@ def names(folder):
 def test_round_trip(tmp_path):
     generator = torch.Generator().manual_seed(0)
     odd = torch.randn(4, 6, generator=generator).T  # not contiguous
-    path = save_checkpoint(tmp_path, Checkpoint(7, 99, {"lr": 0.1}, {"model": {"a": odd, "n": torch.tensor(3)}}))
+    path = Checkpoint(7, 99, {"lr": 0.1}, {"model": {"a": odd, "n": torch.tensor(3)}}).save(tmp_path)
     assert path.name == "step-00000007"
-    read = latest_checkpoint(tmp_path)
+    read = Checkpoint.latest(tmp_path)
     assert (read.step, read.tokens, read.settings) == (7, 99, {"lr": 0.1})
     assert torch.equal(read.parts["model"]["a"], odd)
     assert torch.equal(read.parts["model"]["n"], torch.tensor(3))
 
 
 def test_nothing_to_find(tmp_path):
-    assert latest_checkpoint(tmp_path / "absent") is None
+    assert Checkpoint.latest(tmp_path / "absent") is None
 
 
 def test_the_newest_two_stay(tmp_path):
     for step in (5, 9, 10, 100):
-        save_checkpoint(tmp_path, make(step))
+        make(step).save(tmp_path)
     assert names(tmp_path) == ["step-00000010", "step-00000100"]
-    assert latest_checkpoint(tmp_path).step == 100
+    assert Checkpoint.latest(tmp_path).step == 100
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     (tmp_path / ".step-00000003.partial").mkdir()
     (tmp_path / ".step-00000003.partial" / "model.safetensors").write_bytes(b"half")
-    assert latest_checkpoint(tmp_path) is None
-    save_checkpoint(tmp_path, make(4))
+    assert Checkpoint.latest(tmp_path) is None
+    make(4).save(tmp_path)
     assert names(tmp_path) == ["step-00000004"]
 
 
@@ -93,26 +87,26 @@ DAMAGE = [truncate, flip_a_bit, lose_a_file, empty_the_state, garble_the_state, 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_checkpoint_is_reported_and_passed_over(tmp_path, caplog, damage):
-    save_checkpoint(tmp_path, make(3))
-    damage(save_checkpoint(tmp_path, make(4)))
-    assert latest_checkpoint(tmp_path).step == 3
+    make(3).save(tmp_path)
+    damage(make(4).save(tmp_path))
+    assert Checkpoint.latest(tmp_path).step == 3
     assert "Passing over the damaged checkpoint" in caplog.text
     assert "step-00000004" in caplog.text
 
 
 def test_with_every_checkpoint_damaged_training_starts_afresh_and_says_so(tmp_path, caplog):
     for step in (3, 4):
-        truncate(save_checkpoint(tmp_path, make(step)))
-    assert latest_checkpoint(tmp_path) is None
+        truncate(make(step).save(tmp_path))
+    assert Checkpoint.latest(tmp_path) is None
     assert "training starts afresh" in caplog.text
 
 
 def test_a_checkpoint_outlives_damaged_ones_of_later_steps(tmp_path):
     for step in (10, 20):
-        truncate(save_checkpoint(tmp_path, make(step)))
-    save_checkpoint(tmp_path, make(5))
+        truncate(make(step).save(tmp_path))
+    make(5).save(tmp_path)
     assert names(tmp_path) == ["step-00000005"]
-    assert latest_checkpoint(tmp_path).step == 5
+    assert Checkpoint.latest(tmp_path).step == 5
 
 
 FULL = [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O error: (os error 28)")]
@@ -120,7 +114,7 @@ FULL = [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("I/O erro
 
 @pytest.mark.parametrize("error", FULL)
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_half_one(tmp_path, monkeypatch, error):
-    save_checkpoint(tmp_path, make(3))
+    make(3).save(tmp_path)
 
     def fails(tensors, path, metadata):
         path.write_bytes(b"half")
@@ -128,9 +122,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_half_one(tmp_path, mon
 
     monkeypatch.setattr(store, "save_file", fails)
     with pytest.raises(UserError, match=r"The disk is full"):
-        save_checkpoint(tmp_path, make(4))
+        make(4).save(tmp_path)
     assert names(tmp_path) == ["step-00000003"]
-    assert latest_checkpoint(tmp_path).step == 3
+    assert Checkpoint.latest(tmp_path).step == 3
 
 
 def test_other_errors_are_not_called_a_full_disk(tmp_path, monkeypatch):
@@ -139,7 +133,7 @@ def test_other_errors_are_not_called_a_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store, "save_file", fails)
     with pytest.raises(OSError, match="Input/output"):
-        save_checkpoint(tmp_path, make(4))
+        make(4).save(tmp_path)
     assert names(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.diffusion import losses
 from diffusion_lm.diffusion.times import Times
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.training.lm import RunConfig, hardware_precision
+from diffusion_lm.training.lm import RunConfig
 
 
 def records(config, split):
@@ -219,14 +219,14 @@ def test_auto_takes_bf16_where_the_hardware_has_it(monkeypatch, native):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    assert hardware_precision(RunConfig(device="cpu")) == ("bf16" if native else "no")
-    assert hardware_precision(RunConfig(device="cpu", precision="no")) == "no"
-    assert hardware_precision(RunConfig(device="cpu", precision="bf16")) == "bf16"
+    assert RunConfig(device="cpu").mixed_precision == ("bf16" if native else "no")
+    assert RunConfig(device="cpu", precision="no").mixed_precision == "no"
+    assert RunConfig(device="cpu", precision="bf16").mixed_precision == "bf16"
 
 
 def test_auto_is_fp32_without_onednn(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert hardware_precision(RunConfig(device="cpu")) == "no"
+    assert RunConfig(device="cpu").mixed_precision == "no"
 
 
 def test_auto_asks_the_accelerator_where_there_is_one(monkeypatch):
@@ -234,4 +234,4 @@ def test_auto_asks_the_accelerator_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for supported in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda supported=supported: supported)
-        assert hardware_precision(RunConfig()) == ("bf16" if supported else "no")
+        assert RunConfig().mixed_precision == ("bf16" if supported else "no")
