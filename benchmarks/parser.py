@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from diffusion_lm.annotate.parser import BUNDLED, OurParser
+from diffusion_lm.annotate.parser import BUNDLED, SpanParser
 from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import CHAIN, MOST_WORDS, bracket_f1, chart_of, word_of
 from diffusion_lm.training.parser import read_treebank
@@ -38,7 +38,7 @@ def main() -> None:
     options.add_argument("--spans", type=Path, help="gold spans of control_targets/spans.jsonl")
     options.add_argument("--folder", type=Path, default=BUNDLED, help="a parser other than the bundled one")
     given = options.parse_args()
-    parser = OurParser.from_pretrained(given.folder)
+    parser = SpanParser.from_pretrained(given.folder)
     console = Console(highlight=False)
     gold = read_treebank(given.trees, MOST_WORDS)
     words = [[word_of(leaf) for leaf in tree.leaves()] for tree in gold]

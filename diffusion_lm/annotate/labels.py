@@ -40,7 +40,6 @@ class AnnotateConfig(Settings):
 
 
 logger = logging.getLogger(__name__)
-
 FORMAT = 1
 _CHUNK = 512
 
@@ -53,18 +52,17 @@ class Annotation(NamedTuple):
     tree: str
 
 
+Progress = Callable[[int, int], None]
+"""Is called with the number of sentences that are labelled and of all."""
+
+
 def annotate(
-    sentences: Sequence[Sequence[str]],
-    out: str | Path,
-    *,
-    workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    sentences: Sequence[Sequence[str]], out: str | Path, *, workers: int | None = None, progress: Progress | None = None
 ) -> list[Annotation]:
     """Label sentences, or read the labels if the file already has those of the same inputs.
 
     The file is JSON lines: a header with the fingerprint of the inputs, then one object a sentence. Sentences are words
-    without joiner marks. Workers are processes, one a core by default; 1 works in this one. Progress is called with
-    (sentences done, all sentences).
+    without joiner marks. Workers are processes, one a core by default; 1 works in this one.
 
     Raises:
         UserError: if a sentence cannot be parsed, `out` is a folder or spaCy's model is not installed.
@@ -164,13 +162,9 @@ def _labelled(sentences: Sequence[Sequence[str]], workers: int) -> Iterator[list
 
 
 def labelled_documents(
-    corpus: CorpusConfig, labels: str, progress: Callable[[int, int], None] | None = None, split: str = "train"
+    corpus: CorpusConfig, labels: str, progress: Progress | None = None, split: str = "train"
 ) -> Iterator[tuple[Document, Annotation]]:
-    """The documents of a split and their labels; those without words are left out.
-
-    Raises:
-        UserError: if the corpus is unusable.
-    """
+    """The documents of a split and their labels; those without words are left out. UserError if the corpus is unusable."""
     documents = [document for document in open_corpus(corpus).documents(split) if words_of(document.text)]
     words = [words_of(document.text) for document in documents]
     yield from zip(documents, annotate(words, labels, progress=progress), strict=True)

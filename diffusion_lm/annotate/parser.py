@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffusion_lm.annotate.tagger import Parser, docs, load_spacy
 from diffusion_lm.annotate.trees import tree_of
@@ -19,22 +20,21 @@ from diffusion_lm.store import Kind, load, save
 
 if TYPE_CHECKING:
     from nltk import Tree
-    from spacy.tokens import Doc
+    from spacy.tokens import Token
 
 
 VECTOR = 96
 """Width of `doc.tensor`."""
-
 FARTHEST = 12
 """A head's distance and a subtree's extent are clipped here, in words."""
-
 UNKNOWN = 0
 """Class of a tag or a dependency that the vocabulary lacks."""
 
 
 class Words(NamedTuple):
-    """The features of one sentence: classes [L, 7] (int16), vectors [L, 96] (float16), and spaCy's tags."""
+    """A sentence and its features: classes [L, 7] (int16), vectors [L, 96] (float16), and spaCy's tags."""
 
+    words: list[str]
     classes: Tensor
     vectors: Tensor
     tags: list[str]
@@ -64,19 +64,9 @@ def features(sentences: Sequence[Sequence[str]], vocabulary: FeatureVocabulary) 
     """The features of sentences given as words without joiner marks, in their order."""
     tag = {name: i + 1 for i, name in enumerate(vocabulary.tags)}
     dependency = {name: i + 1 for i, name in enumerate(vocabulary.dependencies)}
-    return [
-        Words(
-            torch.tensor(_classes(doc, tag, dependency), dtype=torch.int16).view(-1, 7),
-            torch.from_numpy(np.asarray(doc.tensor, np.float16)),
-            [token.tag_ for token in doc],
-        )
-        for doc in docs(sentences, least=1)
-    ]
 
-
-def _classes(doc: Doc, tag: dict[str, int], dependency: dict[str, int]) -> list[list[int]]:
-    return [
-        [
+    def classes(token: Token) -> list[int]:
+        return [
             tag.get(token.tag_, UNKNOWN),
             dependency.get(token.dep_, UNKNOWN),
             min(max(token.head.i - token.i, -FARTHEST), FARTHEST) + FARTHEST,
@@ -85,7 +75,15 @@ def _classes(doc: Doc, tag: dict[str, int], dependency: dict[str, int]) -> list[
             min(token.right_edge.i - token.i, FARTHEST),
             token.text[:1].isupper() + 2 * token.is_punct + 4 * token.text[:1].isdigit(),
         ]
-        for token in doc
+
+    return [
+        Words(
+            [token.text for token in doc],
+            torch.tensor([classes(token) for token in doc], dtype=torch.int16),
+            torch.from_numpy(np.asarray(doc.tensor, np.float16)),
+            [token.tag_ for token in doc],
+        )
+        for doc in docs(sentences, least=1)
     ]
 
 
@@ -101,28 +99,21 @@ def equal_length_batches(
     buckets: dict[int, list[int]] = {}
     for row in order:
         buckets.setdefault(lengths[row], []).append(row)
-    batches = [
-        rows[start : start + step]
-        for length, rows in sorted(buckets.items())
-        for step in (max(1, budget // max(1, length)),)
-        for start in range(0, len(rows), step)
-    ]
+    batches = []
+    for length, rows in sorted(buckets.items()):
+        step = max(1, budget // max(1, length))
+        batches += [rows[start : start + step] for start in range(0, len(rows), step)]
     if generator is None:
         return batches
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def best_splits(scores: NDArray[np.floating]) -> NDArray[np.intp]:
-    """Where the best binary tree splits each span, for sentences of one length.
+    """Where the best binary tree splits each span, [B, L, L + 1], for sentences of one length; 0 for a span of one word.
 
-    A span below 0 may stand as no constituent, which costs nothing; the best binary tree with such spans is the best tree
-    with any number of children.
-
-    Args:
-        scores: of each span as a constituent over as none, [B, L, L + 1]; only start < stop counts.
-
-    Returns:
-        Splits, [B, L, L + 1]; the span of one word has none and keeps 0.
+    Scores [B, L, L + 1] are of each span as a constituent over as none; only start < stop counts. A span below 0 may stand
+    as no constituent, which costs nothing; the best binary tree with such spans is the best tree with any number of
+    children.
     """
     batch, size, _ = scores.shape
     gain = np.maximum(scores, 0)
@@ -144,13 +135,9 @@ def best_splits(scores: NDArray[np.floating]) -> NDArray[np.intp]:
 
 
 def best_spans(scores: NDArray[np.floating]) -> list[list[tuple[int, int]]]:
-    """The constituents of the best tree of each sentence, the whole sentence always among them.
+    """The spans (start, stop) of the best tree of each sentence by the scores of `best_splits`, a parent before its children.
 
-    Args:
-        scores: as in `best_splits`.
-
-    Returns:
-        Spans (start, stop) of each sentence, a parent before its children.
+    The whole sentence is always among them.
     """
     size = scores.shape[1]
     out = []
@@ -168,17 +155,15 @@ def best_spans(scores: NDArray[np.floating]) -> list[list[tuple[int, int]]]:
 
 
 KIND = Kind("parser", "diffusion-lm train-parser")
-
 NULL = 0
 """Class of a span that is no constituent; label i of the list is class i + 1."""
-
 _WIDTHS = (64, 64, 32, 32, 16, 16, 8)
 """Widths of the embeddings, in the order of the features' classes."""
-
 _NAMEABLE = (True, True, False, True, False, False, False)
 """Which of the features have an unknown class: tag, dependency, head's tag."""
-
 _BATCH_WORDS = 1024
+BUNDLED = Path(__file__).resolve().parents[1] / "models" / "parser"
+"""The parser that comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -192,17 +177,8 @@ class SpanParserConfig:
     word_dropout: float = 0.1
 
 
-def _differences(length: int) -> Tensor:
-    """The matrix that turns fenceposts into spans, [S, L + 1], S = L (L + 1) / 2 spans in the order of `span_index`."""
-    starts, stops = span_index(length)
-    rows = torch.arange(len(starts))
-    matrix = torch.zeros(len(starts), length + 1)
-    matrix[rows, starts], matrix[rows, stops] = -1.0, 1.0
-    return matrix
-
-
 def span_index(length: int) -> tuple[Tensor, Tensor]:
-    """Starts and stops of all spans of a sentence, [S] each, by start and then by stop."""
+    """Starts and stops of all S = L (L + 1) / 2 spans of a sentence, [S] each, by start and then by stop."""
     starts, last = torch.triu_indices(length, length)
     return starts, last + 1
 
@@ -215,9 +191,8 @@ class SpanParser(nn.Module):
         self.config = config
         sizes = config.vocabulary.sizes
         self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size, width in zip(sizes, _WIDTHS, strict=True))
-        self.lstm = nn.LSTM(
-            sum(_WIDTHS) + VECTOR, config.width, 2, batch_first=True, bidirectional=True, dropout=config.dropout
-        )
+        inputs = sum(_WIDTHS) + VECTOR
+        self.lstm = nn.LSTM(inputs, config.width, 2, batch_first=True, bidirectional=True, dropout=config.dropout)
         self.dropout = nn.Dropout(config.dropout)
         self.forward_post = nn.Linear(config.width, config.width, bias=False)
         self.backward_post = nn.Linear(config.width, config.width, bias=False)
@@ -227,7 +202,7 @@ class SpanParser(nn.Module):
     def forward(self, classes: Tensor, vectors: Tensor) -> Tensor:
         """Logits of the labels, "no constituent" first: classes [B, L, 7], vectors [B, L, 96] to [B, S, V + 1].
 
-        All sentences are of one length. S = L (L + 1) / 2 spans stand in the order of `span_index`.
+        All sentences are of one length; spans stand in the order of `span_index`.
         """
         classes, vectors = classes.long(), vectors.float()
         if self.training:
@@ -241,12 +216,41 @@ class SpanParser(nn.Module):
         ahead, back = self.dropout(hidden).chunk(2, -1)
         # The perceptron's first layer on (f_j - f_i, b_i - b_j) is linear, so it is taken at the L + 1 fenceposts,
         # f_0 = b_L = 0, instead of at the S spans.
-        posts = nn.functional.pad(self.forward_post(ahead), (0, 0, 1, 0)) - nn.functional.pad(
-            self.backward_post(back), (0, 0, 0, 1)
-        )
-        spans = _differences(classes.shape[1]).to(posts) @ posts
-        logits: Tensor = self.out(self.norm(spans).relu())
+        posts = F.pad(self.forward_post(ahead), (0, 0, 1, 0)) - F.pad(self.backward_post(back), (0, 0, 0, 1))
+        # A product, whose gradient is faster than that of a look-up.
+        starts, stops = span_index(classes.shape[1])
+        rows, differences = torch.arange(len(starts)), posts.new_zeros(len(starts), posts.shape[1])
+        differences[rows, starts], differences[rows, stops] = -1.0, 1.0
+        logits: Tensor = self.out(self.norm(differences @ posts).relu())
         return logits
+
+    def logits(self, sentences: Sequence[Words]) -> Tensor:
+        """The logits of sentences of one length, [B, S, V + 1]."""
+        return self(
+            torch.stack([each.classes for each in sentences]), torch.stack([each.vectors for each in sentences])
+        )
+
+    @torch.no_grad()
+    def trees(self, sentences: Sequence[Words]) -> list[Tree]:
+        """The best tree of each sentence, for a model in eval mode."""
+        out: dict[int, Tree] = {}
+        for rows in equal_length_batches([len(each.words) for each in sentences], _BATCH_WORDS):
+            size = len(sentences[rows[0]].words)
+            logits = self.logits([sentences[row] for row in rows])
+            odds, labels = (logits[..., NULL + 1 :] - logits[..., NULL, None]).max(-1)
+            starts, stops = span_index(size)
+            scores = np.full((len(rows), size, size + 1), -np.inf)
+            scores[:, starts.numpy(), stops.numpy()] = odds.numpy()
+            best = np.zeros(scores.shape, np.intp)
+            best[:, starts.numpy(), stops.numpy()] = labels.numpy()
+            for row, spans, names in zip(rows, best_spans(scores), best.tolist(), strict=True):
+                chart = {(i, j): self.config.labels[names[i][j]] for i, j in spans}
+                out[row] = tree_of(sentences[row].words, sentences[row].tags, chart)
+        return [out[row] for row in range(len(sentences))]
+
+    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:
+        """The trees of sentences given as words, at least one each; pre-terminals are spaCy's fine tags."""
+        return self.trees(features(sentences, self.config.vocabulary))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (float16), whole or not at all."""
@@ -259,61 +263,16 @@ class SpanParser(nn.Module):
         Raises:
             UserError: if the folder holds none, or one that is damaged or of another format.
         """
-        return load(folder, KIND, _build).eval().requires_grad_(False)
 
+        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> SpanParser:
+            model = SpanParser(SpanParserConfig(**{**config, "vocabulary": FeatureVocabulary(**config["vocabulary"])}))
+            model.load_state_dict({name: value.float() for name, value in tensors.items()})
+            return model
 
-def _build(config: dict[str, Any], tensors: dict[str, Tensor]) -> SpanParser:
-    model = SpanParser(SpanParserConfig(**{**config, "vocabulary": FeatureVocabulary(**config["vocabulary"])}))
-    model.load_state_dict({name: value.float() for name, value in tensors.items()})
-    return model
-
-
-@torch.no_grad()
-def charts(model: SpanParser, sentences: Sequence[Words]) -> list[dict[tuple[int, int], str]]:
-    """The best chart of each sentence, for a model in eval mode."""
-    out: list[dict[tuple[int, int], str]] = [{} for _ in sentences]
-    for rows in equal_length_batches([len(words.tags) for words in sentences], _BATCH_WORDS):
-        logits = model(
-            torch.stack([sentences[row].classes for row in rows]),
-            torch.stack([sentences[row].vectors for row in rows]),
-        )
-        size = len(sentences[rows[0]].tags)
-        odds, labels = (logits[..., NULL + 1 :] - logits[..., NULL, None]).max(-1)
-        starts, stops = span_index(size)
-        scores = np.full((len(rows), size, size + 1), -np.inf)
-        scores[:, starts.numpy(), stops.numpy()] = odds.numpy()
-        best = np.zeros(scores.shape, np.intp)
-        best[:, starts.numpy(), stops.numpy()] = labels.numpy()
-        for row, spans, names in zip(rows, best_spans(scores), best.tolist(), strict=True):
-            out[row] = {(i, j): model.config.labels[names[i][j]] for i, j in spans}
-    return out
-
-
-class OurParser:
-    """Parses whole lines of words; what it takes for the words' tags are spaCy's fine tags."""
-
-    def __init__(self, model: SpanParser) -> None:
-        self.model = model.eval()
-
-    @staticmethod
-    def from_pretrained(folder: str | Path) -> OurParser:
-        """Load the parser in a folder; see `SpanParser.from_pretrained`."""
-        return OurParser(SpanParser.from_pretrained(folder))
-
-    def parse(self, sentences: Sequence[Sequence[str]]) -> list[Tree]:
-        """The trees of sentences given as words; those of `check_words`, of at least one."""
-        found = features(sentences, self.model.config.vocabulary)
-        return [
-            tree_of(words, each.tags, chart)
-            for words, each, chart in zip(sentences, found, charts(self.model, found), strict=True)
-        ]
-
-
-BUNDLED = Path(__file__).resolve().parents[1] / "models" / "parser"
-"""The parser that comes with the package."""
+        return load(folder, KIND, build).eval().requires_grad_(False)
 
 
 @cache
 def parser() -> Parser:
     """The parser that comes with the package."""
-    return OurParser.from_pretrained(BUNDLED)
+    return SpanParser.from_pretrained(BUNDLED)

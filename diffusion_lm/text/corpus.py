@@ -132,7 +132,7 @@ class Corpus:
         return self._stream(split)
 
     def fingerprint(self, split: str) -> str:
-        """A hash of the split's source: equal for equal content, wherever the files lie."""
+        """A hash of the split's source: equal for equal content, wherever the files lie; UserError if it is no split."""
         described = [self.kind, split, self._source(split).content(), *self.held_out]
         if split == "train":
             described += sorted(" ".join(words) for words in self.left_out)

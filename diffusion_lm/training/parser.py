@@ -20,12 +20,11 @@ from diffusion_lm.annotate.parser import (
     SpanParser,
     SpanParserConfig,
     Words,
-    charts,
     equal_length_batches,
     features,
     span_index,
 )
-from diffusion_lm.annotate.trees import MOST_WORDS, bracket_f1, chart_of, read_tree, tree_of, word_of
+from diffusion_lm.annotate.trees import MOST_WORDS, bracket_f1, chart_of, read_tree, word_of
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
 
@@ -74,7 +73,6 @@ class ParserTrainConfig(Settings):
 
 
 logger = logging.getLogger(__name__)
-
 _PASSED_OVER = -100  # what the loss leaves out
 
 
@@ -118,7 +116,9 @@ def known_labels(trees: Sequence[Tree], min_count: int) -> list[str]:
         UserError: if there are none.
     """
     counts = Counter(label for tree in trees for label in chart_of(tree).values())
-    labels = [label for label, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= min_count]
+    labels = [
+        label for label in sorted(counts, key=lambda label: (-counts[label], label)) if counts[label] >= min_count
+    ]
     if not labels:
         raise UserError(f"The trees have no label {min_count} times; lower min_label_count or give more trees.")
     return labels
@@ -128,9 +128,8 @@ def targets(tree: Tree, labels: Sequence[str]) -> Tensor:
     """The class of each span of a tree, [S], in the order of `span_index`."""
     classes = {label: i + 1 for i, label in enumerate(labels)}
     chart = {span: classes.get(label, _PASSED_OVER) for span, label in chart_of(tree).items()}
-    starts, stops = span_index(len(tree.leaves()))
-    spans = zip(starts.tolist(), stops.tolist(), strict=True)
-    return torch.tensor([chart.get(span, NULL) for span in spans], dtype=torch.int16)
+    spans = torch.stack(span_index(len(tree.leaves())), -1).tolist()
+    return torch.tensor([chart.get((start, stop), NULL) for start, stop in spans], dtype=torch.int16)
 
 
 def train_parser(
@@ -152,13 +151,13 @@ def train_parser(
     logger.info("%d labels, %d parameters.", len(labels), sum(p.numel() for p in model.parameters()))
     seen, dev_seen = _seen(trees, vocabulary), _seen(dev, vocabulary)
     goals = [targets(tree, labels) for tree in trees]
-    plan = partial(equal_length_batches, [len(words.tags) for words in seen], config.batch_tokens)
+    plan = partial(equal_length_batches, [len(each.words) for each in seen], config.batch_tokens)
     warmup = max(1, config.epochs * len(plan()) // 20)
     best: float | None = None
 
     def keep(done: Progress) -> None:
         nonlocal best
-        f1 = dev_f1(model, dev, dev_seen) if dev else None
+        f1 = bracket_f1(dev, model.trees(dev_seen)) if dev else None
         if f1 is None or best is None or f1 > best:
             best = f1
             model.save_pretrained(config.out)
@@ -180,15 +179,8 @@ def _seen(trees: Sequence[Tree], vocabulary: FeatureVocabulary) -> list[Words]:
     return features([[word_of(leaf) for leaf in tree.leaves()] for tree in trees], vocabulary)
 
 
-def _loss(model: SpanParser, words: list[Words], goals: list[Tensor]) -> Tensor:
+def _loss(model: SpanParser, sentences: list[Words], goals: list[Tensor]) -> Tensor:
     """Cross-entropy of all spans of sentences of one length, summed, a word."""
-    logits = model(torch.stack([w.classes for w in words]), torch.stack([w.vectors for w in words]))
-    goal = torch.stack(goals).long().flatten()
-    total = F.cross_entropy(logits.flatten(0, 1), goal, ignore_index=_PASSED_OVER, reduction="sum")
-    return total / (len(words) * len(words[0].tags))
-
-
-def dev_f1(model: SpanParser, trees: Sequence[Tree], words: Sequence[Words]) -> float:
-    """Labelled bracket F1 of a model in eval mode on gold trees whose features are at hand."""
-    found = zip(trees, words, charts(model, words), strict=True)
-    return bracket_f1(trees, [tree_of(tree.leaves(), each.tags, chart) for tree, each, chart in found])
+    logits, goal = model.logits(sentences), torch.stack(goals).long()
+    total = F.cross_entropy(logits.flatten(0, 1), goal.flatten(), ignore_index=_PASSED_OVER, reduction="sum")
+    return total / (len(sentences) * len(sentences[0].words))

@@ -5,7 +5,6 @@ from safetensors.torch import load_file
 from diffusion_lm.annotate.parser import (
     FARTHEST,
     VECTOR,
-    OurParser,
     SpanParser,
     equal_length_batches,
     features,
@@ -31,15 +30,9 @@ def test_features_have_the_shapes_and_ranges_the_model_expects(vocabulary):
         assert (found.classes >= 0).all()
         assert (found.classes < torch.tensor(vocabulary.sizes)).all()
     first = features(LINES, vocabulary)[0].classes
-    assert first[0].tolist() == [
-        1 + vocabulary.tags.index("DT"),
-        1 + vocabulary.dependencies.index("det"),
-        FARTHEST + 1,
-        1 + vocabulary.tags.index("NNP"),
-        0,
-        0,
-        1,
-    ]
+    determiner, name = (1 + vocabulary.tags.index(tag) for tag in ("DT", "NNP"))
+    dependency = 1 + vocabulary.dependencies.index("det")
+    assert first[0].tolist() == [determiner, dependency, FARTHEST + 1, name, 0, 0, 1]
 
 
 def test_a_span_is_the_difference_of_its_fenceposts(tiny):
@@ -57,13 +50,12 @@ def test_a_span_is_the_difference_of_its_fenceposts(tiny):
 
 
 def test_trees_keep_words_and_order_and_do_not_depend_on_the_batch(tiny):
-    parser = OurParser(tiny)
-    trees = parser.parse(LINES)
+    trees = tiny.parse(LINES)
     assert [len(tree.leaves()) for tree in trees] == list(map(len, LINES))
     assert trees[3].leaves()[5] == "-LRB-"
     assert all((0, len(words)) in chart_of(tree) for words, tree in zip(LINES, trees, strict=True))
-    assert [parser.parse([words])[0] for words in LINES] == trees
-    assert parser.parse([]) == []
+    assert [tiny.parse([words])[0] for words in LINES] == trees
+    assert tiny.parse([]) == []
 
 
 @pytest.mark.parametrize(
@@ -79,7 +71,7 @@ def test_trees_keep_words_and_order_and_do_not_depend_on_the_batch(tiny):
     ],
 )
 def test_what_is_no_sentence_is_refused(tiny, words, named):
-    for label in (OurParser(tiny).parse, *[SpacyTagger().tag] * bool(words)):
+    for label in (tiny.parse, *[SpacyTagger().tag] * bool(words)):
         with pytest.raises(UserError, match=r"[Ss]entence 2") as error:
             label([["Yes"], words])
         assert named in str(error.value)
