@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lm.annotate.labels import Annotation, labelled_documents
-from diffusion_lm.common import Settings, UserError, autocast, number
+from diffusion_lm.common import UserError, autocast, number
 from diffusion_lm.control.control import Target
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.writer import Writer, Written
-from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
+from diffusion_lm.fit import Progress
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, sample
 from diffusion_lm.store import CONFIG, Kind, load, read_json, save
-from diffusion_lm.text.batches import token_batches
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import Tokenizer
+from diffusion_lm.training.judge import CausalTrainConfig
 
 
 @dataclass(frozen=True)
-class BaselineTrainConfig(Settings):
+class BaselineTrainConfig(CausalTrainConfig):
     """How a baseline is made of a small autoregressive language model."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
@@ -36,19 +36,9 @@ class BaselineTrainConfig(Settings):
     judge: str = "runs/judge"
     """Folder of the language model to start from, as train-judge writes it."""
     epochs: float = number(4.0, above=0)
-    """Passes over the training sentences."""
-    minutes: float | None = number(None, above=0)
-    """Time limit; where it comes before the last epoch, the learning rate reaches zero with it."""
-    batch_tokens: int = number(4096, least=1)
-    """Positions a step, padding included."""
     lr: float = number(6e-4, above=0)
-    """Highest learning rate, after the warm-up; it then falls along half a cosine to zero."""
     warmup: int = number(100, least=0)
-    """Steps over which the learning rate rises from zero."""
     weight_decay: float = number(0.01, least=0)
-    """AdamW's decoupled weight decay."""
-    seed: int = 0
-    """Seed of new weights, dropout and batches."""
     out: str | None = None
     """Folder of the result, which holds the language model too; null: runs/ and the baseline's name, with ft its task."""
 
@@ -183,15 +173,12 @@ class Baseline(Writer):
             raise UserError(f"{folder} is a file; give --out a folder.")
         torch.manual_seed(config.seed)
         model, lengths, loss = cls.lesson(config, JudgeLM.from_pretrained(config.judge))
-        order, sizes = torch.Generator().manual_seed(config.seed), torch.tensor(lengths)
 
         def loss_of(rows: Tensor) -> Tensor:
             with autocast(torch.device("cpu")):
                 return loss(rows.tolist())
 
-        rates = OptimizerConfig(lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, beta2=0.98, ema=0)
-        limits = Limits(epochs=config.epochs, minutes=config.minutes)
-        fit(model, lambda: token_batches(sizes, config.batch_tokens, order), loss_of, limits, rates, on_epoch=report)
+        config.fit(model, torch.tensor(lengths), loss_of, report)
         model.save_pretrained(folder)
         return folder
 

@@ -48,9 +48,7 @@ class PplmConfig(BaselineTrainConfig):
     """How the attribute model is trained; the language model that it reads stays as it is."""
 
     epochs: float = number(2.0, above=0)
-    """Passes over the training sentences."""
     lr: float = number(1e-2, above=0)
-    """Highest learning rate, after the warm-up; it then falls along half a cosine to zero."""
 
 
 @dataclass(frozen=True)

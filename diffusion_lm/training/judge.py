@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
@@ -21,21 +21,13 @@ from diffusion_lm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+Loss = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
-class JudgeTrainConfig(Settings):
-    """How a judge is trained; the corpus is the caller's."""
+class CausalTrainConfig(Settings):
+    """How an autoregressive model learns: the judge, and the baselines that are made of it."""
 
-    width: int = number(256, least=1)
-    """Width of the residual stream; a multiple of `heads`."""
-    layers: int = number(4, least=1)
-    """Number of transformer blocks."""
-    heads: int = number(4, least=1)
-    """Attention heads a block."""
-    max_length: int = number(128, least=2)
-    """Longest sentence in tokens, START and END included."""
-    dropout: float = number(0.15, least=0, below=1)
-    """Dropout on the embedding and on every residual branch."""
     epochs: float = number(12.0, above=0)
     """Passes over the training sentences; the learning rate reaches zero at the end of the last."""
     minutes: float | None = number(None, above=0)
@@ -48,10 +40,35 @@ class JudgeTrainConfig(Settings):
     """Steps over which the learning rate rises from zero."""
     weight_decay: float = number(0.1, least=0)
     """AdamW's decoupled weight decay of the matrices; embeddings, gains and biases have none."""
-    device: str = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
     seed: int = 0
     """Seed of the initial weights, the dropout and the order of the batches."""
+
+    def fit(
+        self, model: nn.Module, lengths: Tensor, loss_of: Loss, on_epoch: Callable[[Progress], None] | None
+    ) -> None:
+        """Train a model on sentences of these lengths; `loss_of` is from the numbers of some of them to their loss, []."""
+        adam = OptimizerConfig(lr=self.lr, warmup=self.warmup, weight_decay=self.weight_decay, beta2=0.98, ema=0)
+        order = torch.Generator().manual_seed(self.seed)
+        batches = partial(token_batches, lengths, self.batch_tokens, order)
+        fit(model, batches, loss_of, Limits(epochs=self.epochs, minutes=self.minutes), adam, on_epoch=on_epoch)
+
+
+@dataclass(frozen=True)
+class JudgeTrainConfig(CausalTrainConfig):
+    """How a judge is trained; the corpus is the caller's."""
+
+    width: int = number(256, least=1)
+    """Width of the residual stream; a multiple of `heads`."""
+    layers: int = number(4, least=1)
+    """Number of transformer blocks."""
+    heads: int = number(4, least=1)
+    """Attention heads a block."""
+    max_length: int = number(128, least=2)
+    """Longest sentence in tokens, START and END included."""
+    dropout: float = number(0.15, least=0, below=1)
+    """Dropout on the embedding and on every residual branch."""
+    device: str = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
     out: str | None = None
     """Folder that always holds the best judge so far; None keeps it in memory only."""
 
@@ -84,7 +101,6 @@ def train_judge(
         if (longest := int(lengths.max())) > config.max_length:
             raise UserError(f"A {split} sentence has {longest} tokens, more than max_length, {config.max_length}.")
     torch.manual_seed(config.seed)
-    order = torch.Generator().manual_seed(config.seed)
     best_device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(best_device if config.device == "auto" else config.device)
     shape = (config.width, config.layers, config.heads, config.max_length, config.dropout)
@@ -111,10 +127,7 @@ def train_judge(
         if progress is not None:
             progress(report)
 
-    limits = Limits(epochs=config.epochs, minutes=config.minutes)
-    adam = OptimizerConfig(lr=config.lr, warmup=config.warmup, weight_decay=config.weight_decay, beta2=0.98, ema=0)
-    batches = partial(token_batches, encoded_train.lengths, config.batch_tokens, order)
-    fit(model, batches, loss, limits, adam, on_epoch=keep_the_best)
+    config.fit(model, encoded_train.lengths, loss, keep_the_best)
     model.load_state_dict(best_weights)
     return model
 

@@ -180,17 +180,7 @@ class Trainer:
             )
         if checkpoint is None:
             return
-        self._compare(checkpoint.settings)
-        self.network.load_state_dict(checkpoint.parts["model"])
-        load_optimizer_tensors(self.network, self.optimizer.optimizer, checkpoint.parts["optimizer"])
-        self.ema.load(checkpoint.parts["ema"], checkpoint.step)
-        self.times.load_state_dict(checkpoint.parts.get("times", {}))
-        self.step, self.tokens = checkpoint.step, checkpoint.tokens
-        logger.info("Resuming after step %d.", self.step)
-
-    def _compare(self, saved: dict[str, Any]) -> None:
-        """Refuse a checkpoint of a run with other settings."""
-        here = json.loads(json.dumps(self._settings()))
+        here, saved = json.loads(json.dumps(self._settings())), checkpoint.settings
         changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
         if changed:
             told = ", ".join(f"{name} ({saved.get(name)} there, {here.get(name)} here)" for name in changed)
@@ -198,6 +188,12 @@ class Trainer:
                 f"{self.folder} holds a run with other settings or another corpus: {told}; give --run.out another "
                 f"folder, or continue it with its own {self.folder / RUN_FILE}."
             )
+        self.network.load_state_dict(checkpoint.parts["model"])
+        load_optimizer_tensors(self.network, self.optimizer.optimizer, checkpoint.parts["optimizer"])
+        self.ema.load(checkpoint.parts["ema"], checkpoint.step)
+        self.times.load_state_dict(checkpoint.parts.get("times", {}))
+        self.step, self.tokens = checkpoint.step, checkpoint.tokens
+        logger.info("Resuming after step %d.", self.step)
 
     def save(self) -> None:
         """Write a checkpoint for resuming, and the averaged weights as a model to generate with.
