@@ -34,6 +34,7 @@ SPLITS = ("train", "dev", "test")
 LONGEST = 1_000_000
 """Characters of the longest document that is read."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")  # what stands for a byte that is not UTF-8
 
 
 class Unreadable(ValueError):
@@ -52,12 +53,9 @@ def readable(raw: object, what: str = "text") -> str:
         raise Unreadable(f"the {what} is longer than {LONGEST:,} characters")
     if control := _CONTROL.search(raw):
         raise Unreadable(f"the {what} has {control[0]!r}, as binary and UTF-16 files have; give UTF-8 text")
-    try:
-        raw.encode()
-    except UnicodeEncodeError:
-        raise Unreadable(f"the {what} is not UTF-8") from None
-    text = normal(raw)
-    if not text:
+    if _SURROGATE.search(raw):
+        raise Unreadable(f"the {what} is not UTF-8")
+    if not (text := normal(raw)):
         raise Unreadable(f"the {what} is empty")
     return text
 
@@ -162,10 +160,8 @@ class Corpus:
                 read += 1
                 yield document
         if unreadable and split not in self.unreadable:
-            logger.warning(
-                "%d of the %d rows of %s (%s) cannot be read and are left out; the first is %s",
-                unreadable, read + unreadable, self.name, split, first,
-            )  # fmt: skip
+            rows = f"{unreadable} of the {read + unreadable} rows of {self.name} ({split})"
+            logger.warning("%s cannot be read and are left out; the first is %s", rows, first)
         self.unreadable[split] = unreadable
         if not read:
             because = f" (the first unreadable row is {first})" if first else ""
@@ -180,17 +176,15 @@ class CorpusConfig:
     """'toy' (sentences of a built-in grammar); a folder or .zip with E2E's trainset.csv, devset.csv and
     testset_w_refs.csv; a folder or .zip with train.txt, valid.txt and test.txt, one document a line; one such
     .txt file; or 'hf:' before the name or path of a dataset for the `datasets` library."""
-
     text_column: str = "text"
     """The column that holds the text in an 'hf:' dataset."""
-
     long: Literal["split", "leave_out"] = "split"
     """Documents longer than the model's longest sentence: 'split' them, at ends of sentences where there are any, or
     'leave_out'. Documents with fields, such as E2E's, are always left out: a part need not say what the whole says."""
 
 
 def open_corpus(config: CorpusConfig) -> Corpus:
-    """Choose the reader for a source and check that the source is there.
+    """The corpus of a source, by the first reader that knows its kind.
 
     Raises:
         UserError: If the source is missing or is nothing that a reader understands.
@@ -271,7 +265,7 @@ def toy(source: str, config: CorpusConfig) -> dict[str, Source] | None:
         return enumerate(islice(toy_documents(seed=SPLITS.index(split)), SIZES[split]), start=1)
 
     content = hashlib.blake2b(DESCRIPTION.encode()).hexdigest()
-    return {split: Source(partial(rows, split), lambda: content) for split in SPLITS}
+    return {split: Source(partial(rows, split), partial(str, content)) for split in SPLITS}
 
 
 def _by_file(source: str, names: Mapping[str, str], rows: Callable[[File], Rows]) -> dict[str, Source]:
@@ -324,7 +318,7 @@ def _e2e_rows(file: File) -> Rows:
         yield table.line_num, row
 
 
-_FIELD = re.compile(r"\s*(?P<name>[^\[\],]+?)\s*\[(?P<value>[^\[\]]*)\]\s*(?P<next>,|\Z)")
+_FIELD = r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*"
 
 
 def parse_meaning(text: str) -> dict[str, str]:
@@ -333,17 +327,15 @@ def parse_meaning(text: str) -> dict[str, str]:
     Raises:
         Unreadable: If the text is not of that form, a value is empty, or a field is given twice.
     """
+    if not re.fullmatch(f"{_FIELD}(,{_FIELD})*", text):
+        raise Unreadable(f"the meaning representation {text[:80]!r} is not a list like name[Aromi], eatType[pub]")
     fields: dict[str, str] = {}
-    start, more = 0, ","
-    while more:
-        match = _FIELD.match(text, start)
-        if not match:
-            raise Unreadable(f"the meaning representation {text[:80]!r} is not a list like name[Aromi], eatType[pub]")
-        name, value = ALIASES.get(match["name"].lower(), match["name"]), normal(match["value"])
-        if not value or name in fields:
-            raise Unreadable(f"the meaning representation gives the field {name!r} {'twice' if value else 'no value'}")
-        fields[name] = value
-        start, more = match.end(), match["next"]
+    for given, value in re.findall(_FIELD, text):
+        name = ALIASES.get(given.lower(), given)
+        if not normal(value) or name in fields:
+            problem = "twice" if normal(value) else "no value"
+            raise Unreadable(f"the meaning representation gives the field {name!r} {problem}")
+        fields[name] = normal(value)
     return fields
 
 
@@ -375,19 +367,18 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     """
     if not source.startswith("hf:"):
         return None
-    column, loaded = config.text_column, _load(source.removeprefix("hf:"))
+    column, sources = config.text_column, {}
 
     def rows(dataset: Dataset) -> Rows:
         return ((n, Document(row[column])) for n, row in enumerate(dataset.select_columns([column]), start=1))
 
-    def content(dataset: Dataset) -> str:
-        return f"{column} {dataset.num_rows} {dataset._fingerprint}"
-
-    for split, dataset in loaded.items():
+    for split, dataset in _load(source.removeprefix("hf:")).items():
         if column not in (names := dataset.column_names):
             missing = f"The {split} split of {source} has no column {column!r}"
             raise UserError(f"{missing}; set text_column to one of {_listed(names)}.")
-    return {split: Source(partial(rows, data), partial(content, data)) for split, data in loaded.items()}
+        content = f"{column} {dataset.num_rows} {dataset._fingerprint}"
+        sources[split] = Source(partial(rows, dataset), partial(str, content))
+    return sources
 
 
 def _load(name: str) -> dict[str, Dataset]:

@@ -97,7 +97,7 @@ class EncodedCorpus:
         encoded = cls(**arrays, meta=meta)
         sizes = [len(array) for array in arrays.values()]
         whole = sizes == [meta.tokens, meta.documents + 1, meta.documents] and meta.documents > 0
-        whole = whole and int(encoded.offsets[0]) == 0 and int(encoded.offsets[-1]) == meta.tokens
+        whole = whole and encoded.offsets[[0, -1]].tolist() == [0, meta.tokens]
         if not whole or encoded.lengths.min() < 3 or encoded.lengths.max() > meta.max_length:
             raise ValueError(f"{folder} is no encoded corpus: its files do not fit together")
         return encoded

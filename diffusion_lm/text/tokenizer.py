@@ -102,10 +102,8 @@ class Tokenizer(ABC):
         kind = kinds.get(type(backend.model))
         tokens = [backend.id_to_token(i) for i in range(backend.get_vocab_size())]
         if kind is None or tokens[:4] != list(SPECIALS) or None in tokens:
-            raise UserError(
-                f"{path} is damaged or a foreign tokenizer: it must be of words or byte pairs, and its ids be 0 to "
-                f"{len(tokens) - 1}, the first of them {', '.join(SPECIALS)}."
-            )
+            ids = f"its ids be 0 to {len(tokens) - 1}, the first of them {', '.join(SPECIALS)}"
+            raise UserError(f"{path} is damaged or foreign: it must be a tokenizer of words or byte pairs, and {ids}.")
         return kind(backend)
 
 

@@ -86,7 +86,6 @@ _UPOS = {
 
 _SLOT = re.compile(r"<([^<>]+)>")
 _LEAF = re.compile(r"\((\S+) ([^\s()]+)\)")
-_SHORTEST, _LONGEST = 5, 20
 SIZES = {"train": 4000, "dev": 400, "test": 400}
 DESCRIPTION = repr((_VALUES, _RULES, _UPOS, SIZES))
 """All that the sentences depend on."""
@@ -103,7 +102,7 @@ def toy_documents(seed: int) -> Iterator[Document]:
         tree, fields = _derive(rng)
         leaves = _LEAF.findall(tree)
         # A sentence that gives a field twice is not worth keeping: it contradicts or repeats itself.
-        if fields is not None and _SHORTEST <= len(leaves) <= _LONGEST:
+        if fields is not None and 5 <= len(leaves) <= 20:
             text = re.sub(r" (?=[,.])", "", " ".join(word for _, word in leaves))
             tags = tuple("AUX" if word == "is" else _UPOS[tag] for tag, word in leaves)
             yield Document(text, fields, tags, tree)

@@ -66,7 +66,6 @@ class ParserTrainConfig(Settings):
     """Seed of weights, batches and dropout."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
         if not self.train:
             raise UserError("Training a parser needs trees; name at least one file with --train.")
         super().__post_init__()
@@ -86,26 +85,20 @@ def read_treebank(path: str | Path, max_words: int) -> list[Tree]:
         lines = Path(path).read_text(encoding="utf8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a treebank ({error}); give a text file of trees.") from None
-    trees, skipped, broken = [], 0, []
+    found, broken = [], []
     for row, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
         try:
-            tree = read_tree(line)
+            found += [read_tree(line)] if line.strip() else []
         except UserError as error:
             # Treebanks have such lines: MASC has one bracket without a label in 5,331 trees.
             broken.append(f"line {row}: {error}")
-            continue
-        if len(tree.leaves()) > max_words or not chart_of(tree):
-            skipped += 1
-        else:
-            trees.append(tree)
+    trees = [tree for tree in found if len(tree.leaves()) <= max_words and chart_of(tree)]
     if not trees:
         first = "".join(f" ({problem})" for problem in broken[:1])
         raise UserError(f"{path} holds no tree of at most {max_words} words{first}; give one tree a line.")
     if broken:
         logger.warning("%s: %d lines are no trees and are left out; the first is %s", path, len(broken), broken[0])
-    logger.info("%s: %d trees, %d skipped as too long or without a phrase.", path, len(trees), skipped)
+    logger.info("%s: %d trees, %d skipped as too long or without a phrase.", path, len(trees), len(found) - len(trees))
     return trees
 
 
@@ -116,12 +109,10 @@ def known_labels(trees: Sequence[Tree], min_count: int) -> list[str]:
         UserError: if there are none.
     """
     counts = Counter(label for tree in trees for label in chart_of(tree).values())
-    labels = [
-        label for label in sorted(counts, key=lambda label: (-counts[label], label)) if counts[label] >= min_count
-    ]
+    labels = [label for label, n in counts.items() if n >= min_count]
     if not labels:
         raise UserError(f"The trees have no label {min_count} times; lower min_label_count or give more trees.")
-    return labels
+    return sorted(labels, key=lambda label: (-counts[label], label))
 
 
 def targets(tree: Tree, labels: Sequence[str]) -> Tensor:
