@@ -318,7 +318,7 @@ def _e2e_rows(file: File) -> Rows:
         yield table.line_num, row
 
 
-_FIELD = r"\s*([^\[\],]+?)\s*\[([^\[\]]*)\]\s*"
+_FIELD = re.compile(r"\s*(?P<name>[^\[\],]+?)\s*\[(?P<value>[^\[\]]*)\]\s*(?P<next>,|\Z)")
 
 
 def parse_meaning(text: str) -> dict[str, str]:
@@ -327,15 +327,17 @@ def parse_meaning(text: str) -> dict[str, str]:
     Raises:
         Unreadable: If the text is not of that form, a value is empty, or a field is given twice.
     """
-    if not re.fullmatch(f"{_FIELD}(,{_FIELD})*", text):
-        raise Unreadable(f"the meaning representation {text[:80]!r} is not a list like name[Aromi], eatType[pub]")
     fields: dict[str, str] = {}
-    for given, value in re.findall(_FIELD, text):
-        name = ALIASES.get(given.lower(), given)
-        if not normal(value) or name in fields:
-            problem = "twice" if normal(value) else "no value"
-            raise Unreadable(f"the meaning representation gives the field {name!r} {problem}")
-        fields[name] = normal(value)
+    start, more = 0, ","
+    while more:  # a field at a time: one pattern of the whole list would try every division of it
+        match = _FIELD.match(text, start)
+        if not match:
+            raise Unreadable(f"the meaning representation {text[:80]!r} is not a list like name[Aromi], eatType[pub]")
+        name, value = ALIASES.get(match["name"].lower(), match["name"]), normal(match["value"])
+        if not value or name in fields:
+            raise Unreadable(f"the meaning representation gives the field {name!r} {'twice' if value else 'no value'}")
+        fields[name] = value
+        start, more = match.end(), match["next"]
     return fields
 
 

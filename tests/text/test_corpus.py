@@ -6,6 +6,7 @@ import struct
 import zipfile
 from itertools import count, islice
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -62,20 +63,19 @@ def test_meaning_representation_gets_canonical_names() -> None:
 
 @pytest.mark.parametrize(
     "meaning",
-    [
-        "Aromi",
-        "name[Aromi",
-        "name[Aromi]] ",
-        "name[]",
-        "[Aromi]",
-        "name[A] area[B]",
-        "name[A], name[B]",
-        "a[b],",
-    ],
+    ["Aromi", "name[Aromi", "name[Aromi]] ", "name[]", "[Aromi]", "name[A] area[B]", "name[A], name[B]", "a[b],"],
 )
 def test_malformed_meaning_representations_are_refused(meaning: str) -> None:
     with pytest.raises(ValueError):
         parse_meaning(meaning)
+
+
+def test_long_lists_are_refused_in_linear_time() -> None:
+    start = perf_counter()
+    for meaning in (", ".join(f"f{i} [v]" for i in range(2000)) + "x", "a " * 20_000, "," * 20_000):
+        with pytest.raises(Unreadable):
+            parse_meaning(meaning)
+    assert perf_counter() - start < 2
 
 
 WORDS = st.lists(st.text("abcé£ -,'", min_size=1).filter(str.strip), min_size=1, max_size=6)
