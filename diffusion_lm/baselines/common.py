@@ -17,7 +17,7 @@ from diffusion_lm.annotate.labels import Annotation, labelled_documents
 from diffusion_lm.common import UserError, autocast, number
 from diffusion_lm.control.control import Target
 from diffusion_lm.evaluation.scores import weights_hash
-from diffusion_lm.evaluation.writer import Writer, Written
+from diffusion_lm.evaluation.systems import Writer, Written
 from diffusion_lm.fit import Progress
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, sample
 from diffusion_lm.store import CONFIG, Kind, load, read_json, save

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -22,9 +23,8 @@ from diffusion_lm.evaluation import scores
 from diffusion_lm.evaluation.metrics import scores_of_gaps
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
-from diffusion_lm.evaluation.systems import Model, System, human, human_texts, judge_samples, reservoir, target_seed
+from diffusion_lm.evaluation.systems import Model, System, Writer, references, reservoir, target_seed
 from diffusion_lm.evaluation.tasks import EvaluateConfig, find_tasks
-from diffusion_lm.evaluation.writer import Writer
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
@@ -91,11 +91,9 @@ class Evaluation:
         self.lm = DiffusionLM.from_pretrained(config.model, self.processes.device)
         self.judge.to(self.lm.device)
         self.who = config.label or (config.model if writer is None else writer.name)
-        texts, self.left_out = human_texts(self.corpus, self.judge, config.n, target_seed(config.seed, "human", ""))
-        known = [self.lm.tokenizer.decode(self.lm.tokenizer.encode_sentence(text)) for text in texts]
+        known, self.left_out = references(self.corpus, self.judge, self.lm.tokenizer, config)
         self.models = [Model(self.lm, task, config, self.who, writer) for task in tasks]
-        references = [human("human", texts), human("human in vocabulary", known), judge_samples(self.judge, config.n)]
-        self.systems = [*references, *(model.system for model in self.models)]
+        self.systems = [*known, *(model.system for model in self.models)]
         if any(model.references() for model in self.models):
             require(*ENCODER)
 
@@ -136,7 +134,7 @@ class Evaluation:
                 )
         self.processes.wait_for_everyone()  # before one appends to what another still reads
         if self.processes.is_main_process and path.exists():
-            _cut(path)
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)  # what a killed process left of a last line
         self.processes.wait_for_everyone()
         for system in self.systems:
             done = set(frame.loc[frame["task"] == system.task, ["target", "index"]].itertuples(index=False, name=None))
@@ -231,14 +229,6 @@ class Evaluation:
                 references = [asked[name][1].references for name in texts]
                 found[model.task] = scores_of_gaps(gaps, references, encoder.tokens)
         return found
-
-
-def _cut(path: Path) -> None:
-    """Drop what a killed process left of a last line."""
-    data = path.read_bytes()
-    if not data.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
 
 
 def _hardware(device: torch.device) -> str:

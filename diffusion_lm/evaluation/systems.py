@@ -1,4 +1,4 @@
-"""What writes the texts that an evaluation compares: people, the judge itself, the model on a task."""
+"""What writes the texts that an evaluation compares: people, the judge itself, the model or a `Writer` on a task."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import math
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
-from typing import Any, TypeVar, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 
@@ -19,11 +20,11 @@ from diffusion_lm.control.control import Control, Target
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.tasks import EvaluateConfig, Task
-from diffusion_lm.evaluation.writer import Writer, Written
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import compiled
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.corpus import Corpus
+from diffusion_lm.text.tokenizer import Tokenizer
 
 JUDGE_BATCH = 256
 T = TypeVar("T")
@@ -50,19 +51,24 @@ class System:
     """How many calls of `tick` a target takes."""
 
 
-def human(task: str, texts: Sequence[str]) -> System:
-    """What people wrote."""
-    return System(task, "human", len(texts), lambda target, seed, tick: [{"text": text} for text in texts])
+def references(corpus: Corpus, judge: JudgeLM, words: Tokenizer, config: EvaluateConfig) -> tuple[list[System], int]:
+    """What stands in every evaluation to compare with: people, in a model's words too, and the judge.
 
-
-def human_texts(corpus: Corpus, judge: JudgeLM, n: int, seed: int) -> tuple[list[str], int]:
-    """A seeded subsample of the dev split, and how many of it are left out since the judge cannot read so many words."""
-    drawn = reservoir((document.text for document in corpus.documents("dev")), n, seed)
+    People are a seeded sample of the dev split. Beside it: how many of it are left out, longer than the judge reads.
+    """
+    documents = (document.text for document in corpus.documents("dev"))
+    drawn = reservoir(documents, config.n, target_seed(config.seed, "human", ""))
     limit = judge.config.max_length
     texts = [text for text in drawn if len(judge.tokenizer.encode_sentence(text)) <= limit]
     if not texts:
         raise UserError(f"The judge reads {limit - 2} words, fewer than any human sentence; train one that reads more.")
-    return texts, len(drawn) - len(texts)
+    known = [words.decode(words.encode_sentence(text)) for text in texts]
+    people = [_human("human", texts), _human("human in vocabulary", known)]
+    return [*people, judge_samples(judge, config.n)], len(drawn) - len(texts)
+
+
+def _human(task: str, texts: Sequence[str]) -> System:
+    return System(task, "human", len(texts), lambda target, seed, tick: [{"text": text} for text in texts])
 
 
 def judge_samples(judge: JudgeLM, n: int) -> System:
@@ -82,6 +88,37 @@ def judge_samples(judge: JudgeLM, n: int) -> System:
 
 def _costing(texts: Sequence[str], seconds: float, passes: int | None) -> list[Record]:
     return [{"text": text, "seconds": seconds / len(texts), "passes": passes} for text in texts]
+
+
+class Written(NamedTuple):
+    """The texts for a target, and what they cost."""
+
+    texts: list[str]
+    network_evaluations: int | None = None
+
+
+class Writer(ABC):
+    """A method that `evaluate` holds against the model's targets and scores as it scores the model.
+
+    Attributes:
+        name: what stands in the table.
+        settings: what the texts depend on beyond target and seed; results of other settings are not continued.
+    """
+
+    name: str
+    settings: dict[str, str]
+
+    def check(self, task: str) -> None:
+        """A `UserError` if it cannot be asked for a task, the name of a control or names joined by "+"."""
+        return
+
+    def samples(self, wanted: int) -> int:
+        """How many texts it writes for a target where `wanted` are asked for."""
+        return wanted
+
+    @abstractmethod
+    def write(self, asked: Mapping[str, Target], n: int, seed: int) -> Written:
+        """N texts of which each control's target, by its name, is `asked`; the same seed gives the same texts."""
 
 
 @final

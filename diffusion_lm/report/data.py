@@ -16,14 +16,11 @@ from diffusion_lm.store import read_json
 
 logger = logging.getLogger(__name__)
 
-FREE = "unconditional"
 OLD = ("summary.json", "results.jsonl")
 EXTRAS = ("likelihood", "by_noise", "trace", "time")
 """Files NAME.json of which a folder may hold any, with an evaluation or instead of one."""
-
 YARDSTICK = ["judge", "corpus", "most"]
 """Columns that say by what a row was measured; figures of two yardsticks do not compare."""
-
 NO_SCORES = ["system", "task", "folder", "figure", "point", *YARDSTICK, *METRICS]
 """The columns of a frame of scores of nothing."""
 
@@ -40,6 +37,7 @@ class Found:
         infilled: a row for each system, task and way to choose: figures against references.
         extras: by the name of another file its contents, each with the name of its folder.
         folders: their names.
+        hardware: on what was written and measured.
     """
 
     scores: pd.DataFrame
@@ -47,6 +45,7 @@ class Found:
     infilled: pd.DataFrame
     extras: Mapping[str, list[tuple[str, dict[str, Any]]]]
     folders: list[str]
+    hardware: list[str]
 
     @property
     def references(self) -> pd.DataFrame:
@@ -79,17 +78,22 @@ def read(folders: Iterable[str | Path]) -> Found:
     """
     paths = list(dict.fromkeys(map(Path, folders)))
     scores, lines, infilled = [], [], []
+    hardware: list[str] = []
     extras: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in EXTRAS}
     for folder in paths:
         files = [folder / f"{name}.json" for name in EXTRAS if (folder / f"{name}.json").is_file()]
         for path in files:
-            extras[path.stem].append((folder.name, _object(path)))
+            values = read_json(path)
+            if not isinstance(values, dict):
+                raise UserError(f"{path} must hold a JSON object, not {type(values).__name__}.")
+            extras[path.stem].append((folder.name, values))
         if not _is_evaluation(folder, bool(files)):
             continue
         run, texts = read_run(folder), read_texts(folder)
         texts = texts.assign(system=texts.system.map(_shown), folder=str(folder))
         scores.append(_scores(texts, run, folder))
         lines.append(texts)
+        hardware += run.get("hardware") or []
         infilled += [
             {"system": _shown(run["system"]), "task": task, "way": way, **figures}
             for task, ways in (run.get("references") or {}).items()
@@ -100,7 +104,8 @@ def read(folders: Iterable[str | Path]) -> Found:
     for row in every[~kept].itertuples():
         logger.warning("%s does %s in several runs; the last one counts, not %s.", row.system, row.task, row.folder)
     texts = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=[*NO_SCORES, "text", "target"])
-    return Found(every[kept], texts, pd.DataFrame(infilled), extras, [folder.name for folder in paths])
+    names, hardware = [folder.name for folder in paths], list(dict.fromkeys(hardware))
+    return Found(every[kept], texts, pd.DataFrame(infilled), extras, names, hardware)
 
 
 def _is_evaluation(folder: Path, other: bool) -> bool:
@@ -108,24 +113,14 @@ def _is_evaluation(folder: Path, other: bool) -> bool:
     again = f"diffusion-lm evaluate --out {folder}"
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}; {again} makes it.")
-    has = [(folder / name).is_file() for name in (RUN, TEXTS)]
-    if all(has):
-        return True
-    if not any(has) and any((folder / name).is_file() for name in OLD):
+    missing = [name for name in (RUN, TEXTS) if not (folder / name).is_file()]
+    if len(missing) == 2 and any((folder / name).is_file() for name in OLD):
         raise UserError(f"{folder} is an evaluation of an older version, which wrote {OLD[0]}; evaluate anew: {again}.")
-    if any(has) or not other:
-        missing = RUN if not has[0] else TEXTS
+    if missing and (len(missing) == 1 or not other):
         raise UserError(
-            f"{folder} is no finished evaluation: it holds no {missing}; {again} goes on with what is there."
+            f"{folder} is no finished evaluation: it lacks {missing[0]}; {again} goes on with what is there."
         )
-    return False
-
-
-def _object(path: Path) -> dict[str, Any]:
-    values = read_json(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold a JSON object, not {type(values).__name__}.")
-    return values
+    return not missing
 
 
 def _scores(lines: pd.DataFrame, run: Mapping[str, Any], folder: Path) -> pd.DataFrame:

@@ -146,12 +146,10 @@ def scatter(found: Found, name: str) -> list[Chart]:
     figure, grid = panels(list(by_task), 2.5, {who: known[who] for who in known if who in set(every.system)})
     low, high = min(0, every[column].min()), max(0, every[column].max())
     for axes, rows in zip(grid, by_task.values(), strict=False):
-        for row in rows.to_dict("records"):
-            style = known[row["system"]]
-            axes.vlines(
-                row[column], 100 * row["success_low"], 100 * row["success_high"], color=style["color"], alpha=0.6
-            )
-            axes.plot(row[column], 100 * row["success"], linestyle="", clip_on=False, **style)
+        for row in rows.itertuples():
+            style, x = known[row.system], getattr(row, column)
+            axes.vlines(x, 100 * row.success_low, 100 * row.success_high, color=style["color"], alpha=0.6)
+            axes.plot(x, 100 * row.success, linestyle="", clip_on=False, **style)
         axes.set(xlabel=label, ylabel="success, %", ylim=SHARE)
         if column == "passes":
             _logarithmic(axes, every[column])
@@ -183,7 +181,7 @@ def ablations(found: Found) -> list[Chart]:
         figure, grid = panels([f"{name}: {METRICS[metric].head}" for metric in shown], 2.5, styles(rows.task))
         for axes, metric in zip(grid, shown, strict=False):
             human = found.references[found.references.task == ABLATED[metric]].merge(rows[YARDSTICK])
-            _points(axes, rows, metric, [] if human.empty else [human[metric].iloc[0]])
+            _points(axes, rows, metric, human[metric][:1])
         caption = (
             f"{name[:1].upper()}{name[1:]}: each point is a run and all else is equal. The dashed line is human text, for words "
             "in the model's vocabulary: nearer to it is better, on either side."
@@ -193,8 +191,8 @@ def ablations(found: Found) -> list[Chart]:
     return charts
 
 
-def _points(axes: Axes, rows: pd.DataFrame, metric: str, human: Sequence[float]) -> None:
-    """The points of an ablation, joined where they are numbers."""
+def _points(axes: Axes, rows: pd.DataFrame, metric: str, human: Iterable[float]) -> None:
+    """The points of an ablation, joined where they are numbers, and human text as a line."""
     factor, numbers = 100 if metric == "success" else 1, pd.to_numeric(rows.point, errors="coerce").notna().all()
     for (_, own), style in zip(rows.groupby("task", sort=False), styles(rows.task).values(), strict=True):
         line = "-" if numbers else ""

@@ -61,9 +61,9 @@ class Section:
 
 
 TABLE_2 = (
-    "Above, success in percent as the paper's evaluator counts it, and fluency: nats a token under our judge, for the paper's "
-    "lines its lm-score, which is of another judge and compares only within them. Marked: the best of a block in its column. "
-    "Below, all that was measured of ours, success of the text as it is; intervals are 95 %, by the bootstrap over targets."
+    "Above, success in percent as the paper's evaluator counts it, and fluency: nats a token under our judge, for the paper its "
+    "lm-score, of another judge. Marked: the best of a block. Below, all that was measured of ours, success of the text as it "
+    "is; intervals are 95 %, by the bootstrap over targets."
 )
 TABLE_4 = (
     "Several controls at once, the success of each by itself. Above as the paper counts, below all that was measured of ours. "
@@ -75,8 +75,8 @@ TABLE_5 = (
     "others. The paper's lines are of aNLG and compare only with ours on it; BERTScore, which is of another encoder, with none."
 )
 TABLE_7 = (
-    "Nats a token, an upper bound for diffusion; lower is better. The paper's are of other tokens and of the model of its "
-    "Appendix F; what the length costs is given by itself where a model has one."
+    "Nats a token, an upper bound for diffusion, and what of it the length costs; lower is better. The paper's are of other "
+    "tokens and of the model of its Appendix F."
 )
 FREE = (
     "Text without a control; intervals are 95 %, by the bootstrap over texts. The fair comparison of words is with human text in "
@@ -121,13 +121,17 @@ def sections(found: Found) -> list[Section]:
 
 IMAGES, IMAGES_INTO = "img", "img/report"
 """Folders of the figures beside report.md, and beside the file of --into."""
+NOTHING = "None of the runs measured this."
+_MARKED = re.compile(r"(?ms)^([ \t]*<!--\s*report:(.*?)\s*-->[ \t]*\r?\n).*?^([ \t]*<!--\s*/report:\2\s*-->[ \t]*\r?)$")
 
 
-def document(every: Sequence[Section], folders: Sequence[str]) -> str:
+def document(every: Sequence[Section], found: Found) -> str:
     """The whole report in Markdown."""
     parts = [f"## {section.title}\n\n{body}" for section in every if (body := section.body(IMAGES))]
-    made = f"Made by diffusion-lm {__version__} from {', '.join(map(escape, folders))}."
-    return "\n\n".join(["# Diffusion-LM: what was measured, beside the paper and human text", *parts, made]) + "\n"
+    head = ["# Diffusion-LM: what was measured, beside the paper and human text"]
+    head += [f"Measured on {escape('; '.join(found.hardware))}."] if found.hardware else []
+    made = f"Made by diffusion-lm {__version__} from {', '.join(map(escape, found.folders))}."
+    return "\n\n".join([*head, *parts, made]) + "\n"
 
 
 def html(markdown: str, charts: Iterable[Chart]) -> str:
@@ -147,20 +151,12 @@ def html(markdown: str, charts: Iterable[Chart]) -> str:
     )
 
 
-_MARKED = re.compile(
-    r"^([ \t]*<!--\s*report:(.*?)\s*-->[ \t]*\r?\n).*?^([ \t]*<!--\s*/report:\2\s*-->[ \t]*\r?)$",
-    re.MULTILINE | re.DOTALL,
-)
-NOTHING = "None of the runs measured this."
+def _markers(name: str) -> str:
+    return f"<!-- report:{name} --> and <!-- /report:{name} -->"
 
 
 def rewrite(text: str, where: str, new: Mapping[str, str]) -> str:
-    """A text with what `new` says for a name between the markers <!-- report:NAME --> and <!-- /report:NAME -->.
-
-    Args:
-        text: the text.
-        where: what the text is of, for errors.
-        new: what there is by its name.
+    """The text of a file with what `new` says for a name between the markers <!-- report:NAME --> and <!-- /report:NAME -->.
 
     Raises:
         UserError: there is no marker, or a name is unknown, stands twice, or is not opened and closed.
@@ -170,15 +166,11 @@ def rewrite(text: str, where: str, new: Mapping[str, str]) -> str:
     if unknown := [name for name in markers if name not in new]:
         raise UserError(f"{where} has a marker of {unknown[0]!r}; the sections are {', '.join(new)}.")
     if not markers:
-        raise UserError(
-            f"{where} has no marker; put <!-- report:table2 --> and <!-- /report:table2 --> on lines of it."
-        )
+        raise UserError(f"{where} has no marker; put {_markers('table2')} on lines of it.")
     if odd := [name for name in markers if markers.count(name) != 2 or name not in names]:
-        both = f"<!-- report:{odd[0]} -->, <!-- /report:{odd[0]} -->"
-        raise UserError(f"{where} must open {odd[0]!r} once and close it: {both}.")
-    for name in names:
-        if not new[name]:
-            logger.warning("%s: none of the runs measured %r, and the section now says so.", where, name)
+        raise UserError(f"{where} must open {odd[0]!r} once and close it: {_markers(odd[0])}.")
+    for name in [name for name in names if not new[name]]:
+        logger.warning("%s: none of the runs measured %r, and the section now says so.", where, name)
     return _MARKED.sub(lambda match: f"{match[1]}\n{new[match[2]] or NOTHING}\n\n{match[3]}", text)
 
 
@@ -191,11 +183,15 @@ def make_report(config: ReportConfig) -> list[Path]:
     found, out = read(config.runs), Path(config.out)
     every = sections(found)
     charts = [chart for section in every for chart in section.charts]
-    markdown = document(every, found.folders)
+    markdown = document(every, found)
     pages = {out / "index.html": html(markdown, charts), out / "report.md": markdown}
     if config.into is not None:
         into, new = Path(config.into), {section.name: section.body(IMAGES_INTO) for section in every}
-        pages[into] = rewrite(_read(into), str(into), new)
+        try:
+            prose = into.read_bytes().decode("utf-8")  # read_text would change the ends of its lines
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{into} cannot be read ({error}); give --into a Markdown file with markers.") from None
+        pages[into] = rewrite(prose, str(into), new)
     files = {path: text.encode() for path, text in pages.items()}
     for chart in charts:
         png, links = chart.file("png"), [f"{folder}/{chart.name}.png" for folder in (IMAGES, IMAGES_INTO)]
@@ -204,11 +200,3 @@ def make_report(config: ReportConfig) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     return list(pages)
-
-
-def _read(into: Path) -> str:
-    try:
-        # Not read_text, which would change the ends of the lines of somebody's prose.
-        return into.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{into} cannot be read ({error}); give --into a Markdown file with markers.") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import starmap
 from typing import NamedTuple
 
 
@@ -12,41 +14,30 @@ class Pair(NamedTuple):
     lm: float
 
 
-TABLE_2: dict[str, dict[str, Pair]] = {
-    "PPLM": {"attribute": Pair(9.9, 5.32)},
-    "FUDGE": {
-        "attribute": Pair(69.9, 2.83), "pos": Pair(27.0, 7.96), "tree": Pair(17.9, 3.39), "span": Pair(54.2, 4.03),
-        "length": Pair(46.9, 3.11),
+def _table(columns: Sequence[str], rows: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, Pair]]:
+    return {system: dict(zip(columns, starmap(Pair, pairs), strict=False)) for system, pairs in rows.items()}
+
+
+TABLE_2 = _table(
+    ["attribute", "pos", "tree", "span", "length"],
+    {
+        "PPLM": [(9.9, 5.32)],
+        "FUDGE": [(69.9, 2.83), (27.0, 7.96), (17.9, 3.39), (54.2, 4.03), (46.9, 3.11)],
+        "FT-sample": [(72.5, 2.87), (89.5, 4.72), (64.8, 5.72), (26.3, 2.88), (98.1, 3.84)],
+        "FT-search": [(89.9, 1.78), (93.0, 3.31), (76.4, 3.24), (54.4, 2.19), (100.0, 1.83)],
+        "Diffusion-LM": [(81.2, 2.55), (90.0, 5.16), (86.0, 3.71), (93.8, 2.53), (99.9, 2.16)],
     },
-    "FT-sample": {
-        "attribute": Pair(72.5, 2.87), "pos": Pair(89.5, 4.72), "tree": Pair(64.8, 5.72), "span": Pair(26.3, 2.88),
-        "length": Pair(98.1, 3.84),
-    },
-    "FT-search": {
-        "attribute": Pair(89.9, 1.78), "pos": Pair(93.0, 3.31), "tree": Pair(76.4, 3.24), "span": Pair(54.4, 2.19),
-        "length": Pair(100.0, 1.83),
-    },
-    "Diffusion-LM": {
-        "attribute": Pair(81.2, 2.55), "pos": Pair(90.0, 5.16), "tree": Pair(86.0, 3.71), "span": Pair(93.8, 2.53),
-        "length": Pair(99.9, 2.16),
-    },
-}  # fmt: skip
+)
 """System, task: 200 targets of 50 samples."""
 
-TABLE_4: dict[str, dict[str, Pair]] = {
-    "FUDGE": {
-        "tree+attribute: attribute": Pair(61.7, 3.52), "tree+attribute: tree": Pair(15.4, 3.52),
-        "pos+attribute: attribute": Pair(64.5, 3.52), "pos+attribute: pos": Pair(24.1, 3.52),
+TABLE_4 = _table(
+    ["tree+attribute: attribute", "tree+attribute: tree", "pos+attribute: attribute", "pos+attribute: pos"],
+    {
+        "FUDGE": [(61.7, 3.52), (15.4, 3.52), (64.5, 3.52), (24.1, 3.52)],
+        "FT-PoE": [(61.7, 2.77), (29.2, 2.77), (29.4, 2.97), (10.5, 2.97)],
+        "Diffusion-LM": [(69.8, 5.92), (74.8, 5.92), (63.7, 3.46), (69.1, 3.46)],
     },
-    "FT-PoE": {
-        "tree+attribute: attribute": Pair(61.7, 2.77), "tree+attribute: tree": Pair(29.2, 2.77),
-        "pos+attribute: attribute": Pair(29.4, 2.97), "pos+attribute: pos": Pair(10.5, 2.97),
-    },
-    "Diffusion-LM": {
-        "tree+attribute: attribute": Pair(69.8, 5.92), "tree+attribute: tree": Pair(74.8, 5.92),
-        "pos+attribute: attribute": Pair(63.7, 3.46), "pos+attribute: pos": Pair(69.1, 3.46),
-    },
-}  # fmt: skip
+)
 """System, tasks and the one whose success it is; the lm-score is of both."""
 
 MEASURES = {"bleu_4": "BLEU-4", "rouge_l": "ROUGE-L", "cider": "CIDEr", "bert_score": "BERTScore"}

@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import pandas as pd
 from nltk.tree.prettyprinter import TreePrettyPrinter
 
@@ -33,7 +34,7 @@ def samples(found: Found) -> str:
     Of each the text with the lowest success and the one with the highest. Free text has one target: texts at even distances.
     """
     out = []
-    for (system, task), texts in _texts(found).groupby(["system", "task"], sort=False):
+    for (system, task), texts in _by_task(found):
         by_target = _worst_first(texts)
         out.append(f"**{escape(system)}, {escape(task)}**")
         for target in spread(list(by_target), TARGETS):
@@ -43,23 +44,22 @@ def samples(found: Found) -> str:
     return "\n\n".join(out)
 
 
-def _texts(found: Found) -> pd.DataFrame:
-    return found.lines.merge(found.measured[["folder", "system", "task"]])
+def _by_task(found: Found) -> Any:
+    """The texts of systems that are no points of an ablation, grouped."""
+    return found.lines.merge(found.measured[["folder", "system", "task"]]).groupby(["system", "task"], sort=False)
 
 
 def _worst_first(texts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The texts of each target, the target and the text with the lowest success first; without a success none can miss."""
-    groups = {
-        str(target): rows.sort_values("success", kind="stable") for target, rows in texts.groupby("target", sort=False)
-    }
-    return dict(sorted(groups.items(), key=lambda item: item[1].success.fillna(1.0).mean()))
+    groups = [
+        (str(name), rows.sort_values("success", kind="stable")) for name, rows in texts.groupby("target", sort=False)
+    ]
+    return dict(sorted(groups, key=lambda group: group[1].success.fillna(1.0).mean()))
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
     """`count` of the items at even distances, the first and the last among them; all if there are no more."""
-    if len(items) <= count:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / max(1, count - 1))] for i in range(count)]
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
 def verdict(success: float | None) -> str:
@@ -81,7 +81,7 @@ def trees(found: Found) -> str:
     The targets with the lowest, the middle and the highest success among those of at most `MOST_WORDS` words, or the shortest if
     there are none; of each the text that misses most.
     """
-    for (system, _), texts in _texts(found).groupby(["system", "task"], sort=False):
+    for (system, _), texts in _by_task(found):
         asked = {target: tree for target in _worst_first(texts) if (tree := _tree_of(target))}
         if asked:
             most = max(MOST_WORDS, min(len(tree.leaves()) for tree in asked.values()))
@@ -105,22 +105,15 @@ def _drawn(system: str, asked: Tree, texts: pd.DataFrame) -> str:
     trees = [asked, *parser().parse([words] if (words := words_of(text)) else [])]
     drawings = [textwrap.indent(TreePrettyPrinter(tree).text(unicodelines=True).rstrip(), " " * 4) for tree in trees]
     f1 = percent(bracket_f1([asked], trees[1:])) if len(trees) > 1 else "0.0"
-    return "\n\n".join(
-        [f"**{escape(text)}** ({system}, F1 {f1})", "Asked for:", drawings[0], "Written:", *drawings[1:]]
-    )
+    head = f"**{escape(text)}** ({system}, F1 {f1})"
+    return "\n\n".join([head, "Asked for:", drawings[0], "Written:", *drawings[1:]])
 
 
 MOST_STEPS, MOST_TEXTS = 12, 3
 
 
 def traces(found: Found) -> str:
-    """The first few sentences of each trace.json, a table each.
-
-    Its layout: {"title": str, "steps": [{"t": float, "texts": [str, ...]}, ...]}.
-
-    Raises:
-        UserError: it is laid out otherwise.
-    """
+    """The first few sentences of each trace.json, a table each; a `UserError` if one is laid out otherwise."""
     return "\n\n".join(text for _, record in found.extras["trace"] for text in _traces(record))
 
 
@@ -131,10 +124,8 @@ def _traces(record: Mapping[str, Any]) -> list[str]:
         sentences = list(zip(*(list(map(str, step["texts"])) for step in steps), strict=True))[:MOST_TEXTS]
         assert sentences
     except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            'A trace.json holds {"title": TEXT, "steps": [{"t": NUMBER, "texts": [TEXT, ...]}, ...]}; '
-            f"this one does not ({error})."
-        ) from None
+        layout = '{"title": TEXT, "steps": [{"t": NUMBER, "texts": [TEXT, ...]}, ...]}'
+        raise UserError(f"A trace.json holds {layout}; this one does not ({error}).") from None
     out = []
     for number, texts in enumerate(sentences, start=1):
         head = escape(f"{title}, sentence {number}")

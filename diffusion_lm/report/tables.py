@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +11,12 @@ import pandas as pd
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS
 from diffusion_lm.evaluation.scores import METRICS, REFERENCES
-from diffusion_lm.report.data import FREE, YARDSTICK, Found
+from diffusion_lm.evaluation.tasks import FREE
+from diffusion_lm.report.data import YARDSTICK, Found
 from diffusion_lm.report.paper import MEASURES, TABLE_2, TABLE_4, TABLE_5, TABLE_7, Pair
 
 DASH = "–"
-"""A cell whose figure was not measured."""
+"""What was not measured."""
 
 
 def escape(text: str) -> str:
@@ -27,14 +27,11 @@ def escape(text: str) -> str:
 
 def percent(share: float, digits: int = 1) -> str:
     """A share as a number of percent; what is not all of it is never rounded to 100."""
-    value = round(100 * share, digits)
-    if value >= 100 and share < 1:
-        value = math.floor(100 * share * 10**digits) / 10**digits
-    return f"{value:.{digits}f}"
+    return f"{min(100 * share, 100 - 10**-digits) if share < 1 else 100 * share:.{digits}f}"
 
 
 def written(value: Any, form: str = "") -> str:
-    """A figure in a format, both ends of an interval, or words; a dash where it was not measured."""
+    """A figure in a format, both ends of an interval, or words."""
     if isinstance(value, tuple):
         low, high = (written(end, form) for end in value)
         return DASH if DASH in (low, high) else f"{low} to {high}"
@@ -60,10 +57,7 @@ def table(rows: pd.DataFrame, words: Mapping[str, str], numbers: Mapping[str, tu
     if rows.empty:
         return ""
     cells = {heading: rows[name].map(written) for name, heading in words.items()}
-    cells |= {
-        heading: rows[name].map(lambda each, form=form: written(each, form))
-        for name, (heading, form) in numbers.items()
-    }
+    cells |= {heading: [written(each, form) for each in rows[name]] for name, (heading, form) in numbers.items()}
     return markdown(pd.DataFrame(cells), list(words.values()))
 
 
@@ -91,12 +85,12 @@ def figures(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
 
 
 def one_control(found: Found) -> str:
-    """Table 2: one control at a time."""
+    """Table 2."""
     return _beside_paper(found.measured, list(CONTROLS), TABLE_2)
 
 
 def several_controls(found: Found) -> str:
-    """Table 4: several controls at once."""
+    """Table 4."""
     return _beside_paper(found.measured, sorted(t for t in set(found.measured.task) if "+" in t), TABLE_4)
 
 
@@ -112,10 +106,8 @@ def _beside_paper(rows: pd.DataFrame, tasks: Sequence[str], paper: Mapping[str, 
         for column, pair in pairs.items()
     ]
     for row in rows.to_dict("records"):
-        fluency = f"{row['nats']:.2f} nats"
-        cells += [
-            ("ours", row["system"], column, share, fluency) for column, share in _as_the_paper_counts(row).items()
-        ]
+        shares, fluency = _as_the_paper_counts(row), f"{row['nats']:.2f} nats"
+        cells += [("ours", row["system"], column, share, fluency) for column, share in shares.items()]
     long = pd.DataFrame(cells, columns=["who", "system", "column", "share", "fluency"])
     blocks = long.groupby(["who", "column"]).share
     star = ((long.share == blocks.transform("max")) & (blocks.transform("size") > 1)).map({True: "**", False: ""})
@@ -124,9 +116,7 @@ def _beside_paper(rows: pd.DataFrame, tasks: Sequence[str], paper: Mapping[str, 
     wide = wide.reindex(long.system.unique())[long.column.unique()]
     best = blocks.max().unstack("who")
     margin = 100 * (best["ours"] - best["the paper"])
-    wide.loc["best measured here against the best of the paper's"] = margin.map(
-        lambda points: written(points, "{:+.1f}")
-    )
+    wide.loc["best measured here against the best of the paper's"] = margin.map(lambda each: written(each, "{:+.1f}"))
     wide.insert(0, "system", wide.index.map(escape))
     return f"{markdown(wide, ['system'])}\n\n{figures(rows, {'task': 'task', 'system': 'system'})}"
 
@@ -170,12 +160,8 @@ def likelihood(found: Found) -> str:
         return ""
     paper = pd.DataFrame(TABLE_7, columns=["system", "split", "nats_per_token"])
     rows = pd.concat([paper.assign(system="paper: " + paper.system), ours])
-    words = {"system": "system", "split": "text"}
-    numbers = {
-        "nats_per_token": ("nats a token", "{:.3f}"),
-        "length_nats_per_token": ("of the length", "{:.3f}"),
-        "n": ("n", "{:,}"),
-    }
+    words, names = {"system": "system", "split": "text"}, ["nats_per_token", "length_nats_per_token", "n"]
+    numbers = dict(zip(names, [("nats a token", "{:.3f}"), ("of the length", "{:.3f}"), ("n", "{:,}")], strict=True))
     return table(rows.reindex(columns=[*words, *numbers]), words, numbers)
 
 
@@ -198,5 +184,5 @@ def times(found: Found) -> str:
         return ""
     minutes.loc["all"] = minutes.sum()
     minutes = minutes.assign(part=[*parts, "all"], together=minutes.sum(axis=1))
-    headings = {**KINDS, "together": "together"}
-    return table(minutes, {"part": "part"}, {kind: (heading, "{:.1f}") for kind, heading in headings.items()})
+    headings = {**KINDS, "together": "together"}.items()
+    return table(minutes, {"part": "part"}, {kind: (heading, "{:.1f}") for kind, heading in headings})

@@ -18,8 +18,8 @@ from diffusion_lm.control.control import CONTROLS, Control, Target
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.evaluation.run import evaluate
 from diffusion_lm.evaluation.scores import read_run, read_texts, scores_by_target
+from diffusion_lm.evaluation.systems import Writer, Written
 from diffusion_lm.evaluation.tasks import EvaluateConfig
-from diffusion_lm.evaluation.writer import Writer, Written
 from diffusion_lm.text.fields import Document
 
 

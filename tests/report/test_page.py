@@ -48,7 +48,9 @@ def folders(runs: Any) -> list[str]:
     texts[0]["text"] = HOSTILE
     steps = [{"t": 1.0, "texts": ["A pub."]}, {"t": 0.0, "texts": ["The pub."]}]
     return [
-        runs.evaluation("length", *texts, runs.text("ours", "unconditional", text="# Pub.")),
+        runs.evaluation(
+            "length", *texts, runs.text("ours", "unconditional", text="# Pub."), hardware=["a CPU", "a GPU"]
+        ),
         runs.extra("trace", "trace.json", {"title": "a *trace*", "steps": steps}),
         runs.extra("time", "time.json", {"ours": {"making": 60, "measuring": 60}}),
     ]
@@ -67,6 +69,7 @@ def test_one_page_that_needs_no_other_and_holds_all_that_was_measured(folders: l
                       "Free text", "Out of the noise", "What it took", "Texts"]  # fmt: skip
     assert page.count("<table>") == 5 and page.count("<img") == 3
     text = markdown.read_text(encoding="utf-8")
+    assert text.split("\n\n")[1] == "Measured on a CPU; a GPU."
     links = re.findall(r"\]\((img/[^)]+)\)", text)
     assert links == ["img/success.png", "img/fluency.png", "img/cost.png"]
     assert all((markdown.parent / link).is_file() for link in links) and not re.search(r"(?<!\\)<", text)
