@@ -6,7 +6,6 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -52,11 +51,7 @@ class LabelledTrainConfig(BaselineTrainConfig):
 
 
 def sentences(config: LabelledTrainConfig, judge: JudgeLM) -> Iterator[tuple[Document, Annotation, list[int]]]:
-    """The sentences of the training split that the language model can read: with their labels, and as START words END.
-
-    Raises:
-        UserError: the corpus or its labels cannot be used.
-    """
+    """The sentences of the training split that the language model can read: with their labels, and as START words END."""
     for document, labels in labelled_documents(config.corpus, config.labels):
         ids = judge.tokenizer.encode_sentence(document.text)
         if len(ids) <= judge.config.max_length:
@@ -64,15 +59,11 @@ def sentences(config: LabelledTrainConfig, judge: JudgeLM) -> Iterator[tuple[Doc
 
 
 class BaselineLM(nn.Module):
-    """A language model, and what a baseline trains of it or beside it.
-
-    Attributes:
-        kind: what its folder is.
-        Config: dataclass of what it is built from; its `lm` is the language model's shape.
-    """
+    """A language model, and what a baseline trains of it or beside it."""
 
     kind: ClassVar[Kind]
     Config: ClassVar[type]
+    """Dataclass of what it is built from; its `lm` is the language model's shape."""
 
     def __init__(self, config: Any, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -85,19 +76,14 @@ class BaselineLM(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Load what `save_pretrained` wrote, in evaluation mode and without gradients.
+        """What `save_pretrained` wrote, for evaluation; a `UserError` if the folder is missing, damaged or something else."""
 
-        Raises:
-            UserError: the folder is missing, holds something else, or is damaged.
-        """
-        return load(folder, cls.kind, partial(cls._of, folder))
+        def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+            model = cls(cls.Config(**config | {"lm": JudgeConfig(**config["lm"])}), Tokenizer.load(folder))
+            model.load_state_dict(tensors)
+            return model.eval().requires_grad_(False)
 
-    @classmethod
-    def _of(cls, folder: str | Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        shape = cls.Config(**{**config, "lm": JudgeConfig(**config["lm"])})
-        model = cls(shape, Tokenizer.load(folder))
-        model.load_state_dict(tensors)
-        return model.eval().requires_grad_(False)
+        return load(folder, cls.kind, build)
 
 
 class Lesson(NamedTuple):
@@ -111,21 +97,16 @@ class Lesson(NamedTuple):
 
 
 class Baseline(Writer):
-    """An autoregressive method. A subclass with a name is registered: `train-baseline NAME` then makes it.
-
-    Attributes:
-        command: its name.
-        about: what `train-baseline NAME` does, for the help.
-        Config: its flags.
-        Model: what it trains.
-        passes: network evaluations a word.
-    """
+    """An autoregressive method. A subclass with a name is registered: `train-baseline NAME` then trains its `Model`."""
 
     command: ClassVar[str]
+    """The name that it is registered under."""
     about: ClassVar[str]
+    """What `train-baseline NAME` does, for the help."""
     Config: ClassVar[type[BaselineTrainConfig]]
     Model: ClassVar[type[BaselineLM]]
     passes: int
+    """Network evaluations a word."""
 
     def __init_subclass__(cls, name: str) -> None:
         """Register the baseline."""
@@ -139,19 +120,11 @@ class Baseline(Writer):
     @classmethod
     @abstractmethod
     def lesson(cls, config: Any, judge: JudgeLM) -> Lesson:
-        """What is to be trained.
-
-        Raises:
-            UserError: if the corpus, its labels or the judge cannot be used.
-        """
+        """What is to be trained; a `UserError` if the corpus, its labels or the judge cannot be used."""
 
     @abstractmethod
     def next_word(self, asked: Mapping[str, Target]) -> NextWord:
-        """The distribution of the next word that follows what is asked.
-
-        Raises:
-            UserError: if the baseline could not write such a text.
-        """
+        """The distribution of the next word that follows what is asked; a `UserError` if no such text could be written."""
 
     @classmethod
     def folder(cls, config: Any) -> str:
@@ -160,11 +133,7 @@ class Baseline(Writer):
 
     @classmethod
     def train(cls, config: Any, report: Callable[[Progress], None] | None = None) -> str:
-        """Train it, save the result and return its folder.
-
-        Args:
-            config: a `Config`.
-            report: called after every epoch.
+        """Train it, save the result and return its folder; `report` is called after every epoch.
 
         Raises:
             UserError: the judge, the corpus, its labels or the folder cannot be used.
@@ -184,11 +153,7 @@ class Baseline(Writer):
 
     @classmethod
     def open(cls, folders: Sequence[str | Path], beams: int | None = None) -> Self:
-        """Of a folder that `train` wrote.
-
-        Raises:
-            UserError: if it is damaged, or the baseline knows neither products nor beams and these are wanted.
-        """
+        """What `train` wrote; a `UserError` if it is damaged, or it knows neither products nor beams and these are wanted."""
         if len(folders) > 1 or beams is not None:
             raise UserError("Only fine-tuned models make a product or search by beams; give one folder and no beams.")
         return cls(cls.Model.from_pretrained(folders[0]))
@@ -207,11 +172,7 @@ BASELINES: dict[str, type[Baseline]] = {}
 
 
 def open_baseline(folders: Sequence[str | Path], beams: int | None = None) -> Baseline:
-    """The writer that train-baseline made.
-
-    Args:
-        folders: of one baseline, or of several fine-tuned models, which means their product.
-        beams: width of a fine-tuned model's beam search; None samples.
+    """The writer of a baseline's folder, or the product of several fine-tuned models; with `beams` these search, else sample.
 
     Raises:
         UserError: a folder holds no baseline, or they do not go together.

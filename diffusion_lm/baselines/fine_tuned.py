@@ -34,7 +34,6 @@ class PromptedConfig:
     symbols: list[str]
     """All symbols of prompts; the first is the padding."""
     lm: JudgeConfig
-    """Shape of the language model that was fine-tuned."""
 
 
 class PromptedLM(BaselineLM):
@@ -71,14 +70,12 @@ class PromptedLM(BaselineLM):
         Raises:
             UserError: if a symbol was never seen in training, or a place lies beyond the longest sentence.
         """
+        who, most = f"The fine-tuned model for {self.config.task}", self.places.num_embeddings - 1
         for symbol, place in (pair for prompt in prompts for pair in prompt):
             if symbol not in self.index:
-                raise UserError(f"The fine-tuned model for {self.config.task} has never seen the symbol {symbol!r}.")
-            if place >= self.places.num_embeddings:
-                raise UserError(
-                    f"The fine-tuned model for {self.config.task} writes at most {self.places.num_embeddings - 1} words, "
-                    f"but the target speaks of word {place + 1}."
-                )
+                raise UserError(f"{who} has never seen the symbol {symbol!r}.")
+            if place > most:
+                raise UserError(f"{who} writes at most {most} words, but the target speaks of word {place + 1}.")
         ids = padded([[self.index[symbol] for symbol, _ in prompt] for prompt in prompts], 0)
         return torch.stack([ids, padded([[place for _, place in prompt] for prompt in prompts], 0)], -1)
 
@@ -117,14 +114,9 @@ class FineTuneConfig(LabelledTrainConfig):
 
 
 class FineTuned(Baseline, name="ft"):
-    """Table 2's FT-sample and FT-search; of several models, Table 4's FT-PoE.
+    """Table 2's FT-sample and FT-search (whose best text alone is written); of several models, Table 4's FT-PoE.
 
-    Args:
-        models: each for another control.
-        beams: width of the beam search, which writes its best text alone; None samples.
-
-    Raises:
-        UserError: if two experts do not go together.
+    Each model is for another control; two that do not go together are a `UserError`.
     """
 
     about = "fine-tune an autoregressive model to one control, to compare with"
@@ -185,12 +177,9 @@ class FineTuned(Baseline, name="ft"):
         return beam_search(next_word, self.lm.ends, self.beams)[:1]
 
     def next_word(self, asked: Mapping[str, Target]) -> NextWord:  # noqa: D102
-        prompted = [
-            (model, model.encode([CONTROLS[task].prompt(asked[task].value)])) for task, model in self.experts.items()
-        ]
-        return lambda ids: product(
-            [model.next_word(prompt.expand(len(ids), -1, -1), ids) for model, prompt in prompted]
-        )
+        prompts = [self.experts[t].encode([CONTROLS[t].prompt(asked[t].value)]) for t in self.experts]
+        read = list(zip(self.experts.values(), prompts, strict=True))
+        return lambda ids: product([model.next_word(prompt.expand(len(ids), -1, -1), ids) for model, prompt in read])
 
 
 def product(logits: Sequence[Tensor]) -> Tensor:

@@ -43,19 +43,10 @@ class SpanHead(nn.Module):
         self.out = nn.Linear(width, 1)
 
     def forward(self, states: Tensor, places: Tensor, spans: Tensor) -> Tensor:
-        """Logits [..., Q] of Q spans, at states [..., H] of the words at places [...].
-
-        Args:
-            states: of a prefix and the next word.
-            places: of that word, counted from 0.
-            spans: first word, last word, number of the label, [..., Q, 3].
-        """
-        first, last = (
-            table((spans[..., i] - places[..., None]).clamp(-FAR, FAR) + FAR)
-            for i, table in enumerate((self.first, self.last))
-        )
-        x = F.gelu(self.state(states)[..., None, :] + first + last + self.label(spans[..., 2]))
-        return self.out(F.gelu(self.inner(x))).squeeze(-1).float()
+        """Logits [..., Q] of Q spans (see `numbers`), [..., Q, 3], at states [..., H] of the words at places [...] from 0 on."""
+        first, last = ((spans[..., i] - places[..., None]).clamp(-FAR, FAR) + FAR for i in (0, 1))
+        seen = self.state(states)[..., None, :] + self.first(first) + self.last(last) + self.label(spans[..., 2])
+        return self.out(F.gelu(self.inner(F.gelu(seen)))).squeeze(-1).float()
 
     def log_p(self, states: Tensor, place: int, spans: Sequence[Span]) -> Tensor:
         """Sum of the log-probabilities of spans, [...], at states [..., H] of words at one place."""
@@ -84,7 +75,7 @@ class DiscriminatorConfig:
     """What the discriminators know; saved as `config.json`."""
 
     lm: JudgeConfig
-    """Shape of the language model, and of the discriminators' trunk."""
+    """Of the discriminators' trunk too."""
     fields: dict[str, list[str]]
     """The values of each field that texts say."""
     symbols: dict[str, list[list[str]]]
@@ -146,11 +137,7 @@ class Discriminator(BaselineLM):
         return z + F.gelu(self.inner(z))
 
     def evidence(self, task: str, value: str) -> Evidence:
-        """What is said of a target; tags and a tree also fix the number of words.
-
-        Raises:
-            UserError: if no text that was read fulfils the target.
-        """
+        """What is said of a target; tags and a tree also fix the number of words. A `UserError` if no text fulfils it."""
         if task == "span":
             spans = [read_span(each) for each in value.split()]
             if unknown := [span.label for span in spans if span.label not in self.span.index]:
@@ -172,13 +159,7 @@ ASKED = 2
 
 
 class Loss:
-    """Nats of a batch: of each softmax's mean, summed over the controls, and of spans, true and not.
-
-    Args:
-        model: the discriminators.
-        data: all sentences.
-        seed: of the spans that are asked for.
-    """
+    """Nats of a batch: of each softmax's mean, summed over the controls, and of spans, true and not, drawn by `seed`."""
 
     def __init__(self, model: Discriminator, data: Sequence[Sentence], seed: int) -> None:
         self.model, self.rng = model, random.Random(seed)
@@ -189,16 +170,12 @@ class Loss:
         }
         self.spans = [[span for span in each.spans if span.label in model.span.index] for each in data]
 
-    def __call__(self, rows: list[int]) -> Tensor:
-        """The loss of some sentences, []."""
-        model = self.model
-        ids = padded([self.ids[i] for i in rows], -1)
+    def __call__(self, rows: list[int]) -> Tensor:  # noqa: D102
+        model, ids = self.model, padded([self.ids[i] for i in rows], -1)
         real, ids = ids[:, 1:] >= 0, ids.clamp(min=0)
         states = model.states(model.trunk.hidden(ids[:, :-1])[real], ids[:, 1:][real])
-        losses = [
-            model.questions[name].nll(states, torch.cat([classes[i] for i in rows]))
-            for name, classes in self.classes.items()
-        ]
+        right = {name: torch.cat([classes[i] for i in rows]) for name, classes in self.classes.items()}
+        losses = [model.questions[name].nll(states, classes) for name, classes in right.items()]
         return torch.stack([*losses, self._span_loss(states, real, rows)]).sum()
 
     def _span_loss(self, states: Tensor, real: Tensor, rows: list[int]) -> Tensor:
@@ -228,11 +205,8 @@ BEFORE, AFTER = 200, 10
 class Fudge(Baseline, name="fudge"):
     """p(w | prefix) p(control | prefix, w)^lambda, among the likeliest words; several controls are several factors.
 
-    Args:
-        model: language model and discriminators.
-        weights: lambda by the name of the control.
-        before: likeliest words of the language model that are looked at.
-        after: likeliest words after reweighting that may be drawn.
+    The weights are lambda by the name of the control; `before` and `after` are the numbers of likeliest words, of the
+    language model's, that are looked at, and of the reweighted ones, that may be drawn.
     """
 
     about = "train what reweights an autoregressive model's words (FUDGE), to compare with"
@@ -282,13 +256,9 @@ class Fudge(Baseline, name="fudge"):
 
 
 def reweighted(logits: Tensor, fulfils: Callable[[Tensor], Tensor], before: int, after: int) -> Tensor:
-    """Log-probabilities, up to a constant, [B, V]; -inf for words that may not be drawn.
+    """Log-probabilities, up to a constant, [B, V], of the `after` words that may be drawn; -inf for all others.
 
-    Args:
-        logits: of the language model, [B, V].
-        fulfils: from the likeliest words [B, K] to lambda log p(control | prefix, word), [B, K].
-        before: K.
-        after: words that may be drawn.
+    `fulfils` takes the `before` likeliest words [B, K] to lambda log p(control | prefix, word), [B, K].
     """
     log_p, words = logits.log_softmax(-1).topk(min(before, logits.shape[-1]))
     scores, places = (log_p + fulfils(words)).topk(min(after, words.shape[-1]))

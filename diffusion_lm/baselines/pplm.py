@@ -25,7 +25,6 @@ class AttributeLMConfig:
     """What the attribute model knows; saved as `config.json`."""
 
     lm: JudgeConfig
-    """Shape of the language model."""
     fields: dict[str, list[str]]
     """The values of each field that texts say."""
 
@@ -66,12 +65,7 @@ class Ascent(Settings):
 
 
 class Pplm(Baseline, name="pplm"):
-    """The next word is drawn of p_perturbed^fusion p^(1 - fusion), of the whole vocabulary; attributes alone.
-
-    Args:
-        model: language model and attribute model.
-        ascent: the steps before each word.
-    """
+    """The next word is drawn of p_perturbed^fusion p^(1 - fusion), of the whole vocabulary; attributes alone."""
 
     about = "train what an autoregressive model's activations follow (PPLM), to compare with"
     name = "PPLM"
@@ -169,11 +163,8 @@ def perturbed(model: AttributeLM, prefix: Prefix, wanted: Wanted, ascent: Ascent
             kl = (log_p.exp() * ratio).sum(-1)
             score = model.said.log_p(mean, wanted) - ascent.kl * kl
             gradients = torch.autograd.grad(score.sum(), past)
-        past = [each.detach() + ascent.step * _unit(g) for each, g in zip(past, gradients, strict=True)]
+        # Keys and values are [2, B, heads, L, depth].
+        lengths = [torch.linalg.vector_norm(g, dim=(0, 2, 3, 4), keepdim=True).clamp(min=1e-10) for g in gradients]
+        moved = zip(past, gradients, lengths, strict=True)
+        past = [each.detach() + ascent.step * gradient / length for each, gradient, length in moved]
     return past
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    """Of length 1 for every sentence, [2, B, heads, L, depth]."""
-    length = torch.linalg.vector_norm(gradient, dim=(0, 2, 3, 4), keepdim=True)
-    return gradient / length.clamp(min=1e-10)

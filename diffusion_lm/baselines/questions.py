@@ -63,12 +63,7 @@ class Sentence(NamedTuple):
 
 
 class Questions(nn.Module, ABC):
-    """S questions about a sentence, asked at each of its words and at END: S softmaxes, each linear in a state.
-
-    Args:
-        width: H.
-        sizes: classes of each.
-    """
+    """S questions about a sentence, asked at each of its words and at END: S softmaxes of `sizes`, linear in a state [H]."""
 
     def __init__(self, width: int, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -81,11 +76,7 @@ class Questions(nn.Module, ABC):
 
     @abstractmethod
     def of_target(self, value: str) -> list[Wanted]:
-        """The classes that a target wants at each word; the last of them from there on.
-
-        Raises:
-            UserError: if no sentence of the corpus could fulfil the target.
-        """
+        """The classes that a target wants at each word, the last from there on; a `UserError` if no sentence fulfils it."""
 
     def nll(self, states: Tensor, classes: Tensor) -> Tensor:
         """Mean -log p of the classes [N, S] at states [N, H], over both, in nats, []."""
@@ -142,12 +133,9 @@ class WordsToCome(Questions):
 
 @final
 class SymbolsAhead(Questions):
-    """The symbols of a word and of the next three; after the last word, that it is over.
+    """The symbols of which a task speaks, of a word and of the next three; after the last word, that it is over.
 
-    Args:
-        width: H.
-        task: the control that speaks of them.
-        names: the symbols of each kind that have a class.
+    Of each kind, those in `names` have a class.
     """
 
     def __init__(self, width: int, task: str, names: Sequence[Sequence[str]]) -> None:
@@ -157,9 +145,8 @@ class SymbolsAhead(Questions):
     @staticmethod
     def names(found: Sequence[Symbols]) -> list[list[str]]:
         """The most frequent symbols of each kind in some sentences."""
-        kinds = range(len(found[0][0]))
-        counts = [Counter(word[kind] for symbols in found for word in symbols) for kind in kinds]
-        return [[name for name, _ in count.most_common(MOST)] for count in counts]
+        kinds = zip(*(word for symbols in found for word in symbols), strict=True)
+        return [[name for name, _ in Counter(kind).most_common(MOST)] for kind in kinds]
 
     def classes(self, symbols: Symbols) -> Tensor:
         """The classes at each of n words and at END, [n + 1, S]."""

@@ -140,12 +140,7 @@ class TagTable(Asset, name="pos"):
     ) -> TagTable:
         sentences = ((ids, label.pos) for ids, label in labelled(host, config.corpus, config.labels, progress))
         return count_tags(
-            sentences,
-            UPOS,
-            host.tokenizer.vocab_size,
-            tagger="spacy",
-            smoothing=config.smoothing,
-            lm=host.fingerprint,
+            sentences, UPOS, host.tokenizer.vocab_size, tagger="spacy", smoothing=config.smoothing, lm=host.fingerprint
         )
 
     def summary(self) -> str:  # noqa: D102

@@ -12,12 +12,9 @@ RESAMPLE_BELOW = 0.5
 
 
 class Particles:
-    """The weights of particles whose potentials are differences of a log-weight.
+    """The weights of B = `size` particles whose potentials are differences of a log-weight.
 
-    Args:
-        groups: rows that may take each other's place, index tensors.
-        size: B.
-        generator: source of the draws.
+    A group is the rows, an index tensor, that may take each other's place.
     """
 
     def __init__(self, groups: Sequence[Tensor], size: int, generator: torch.Generator) -> None:
@@ -25,14 +22,10 @@ class Particles:
         self.weights, self.last = torch.zeros(size), torch.zeros(size)
 
     def resample(self, log_weight: Tensor, below: float = RESAMPLE_BELOW) -> Tensor | None:
-        """Take in new log-weights [B] and draw anew where they are uneven.
+        """Take in new log-weights [B], in nats, and draw anew where they are uneven.
 
-        Args:
-            log_weight: of each row, in nats.
-            below: share of effective particles under which a group is resampled; above 1, whatever its weights are.
-
-        Returns:
-            The rows that go on in each place, [B]; None where all stay.
+        A group with a share of effective particles `below` this is resampled; above 1, whatever its weights are. Returned
+        are the rows that go on in each place, [B]; None where all stay.
         """
         self.weights = self.weights + log_weight - self.last
         self.last = log_weight

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,13 +87,9 @@ class DiffusionLM:
         self.denoiser.to(device)
         return self
 
-    def half(self) -> DiffusionLM:
-        """Refused; see `to`."""
-        return self.to(torch.float16)  # type: ignore[arg-type]
-
-    def double(self) -> DiffusionLM:
-        """Refused; see `to`."""
-        return self.to(torch.float64)  # type: ignore[arg-type]
+    # What `to` refuses, by the names that a network has for it.
+    half = partialmethod(to, torch.float16)
+    double = partialmethod(to, torch.float64)
 
     def generate(
         self,
@@ -130,8 +127,6 @@ class DiffusionLM:
         decoding = Decoding(steps, sampler, clamp, guidance)
         return generate(self, n, control, decoding, seed=seed, batch_size=batch_size, callback=callback)
 
-    # -- assets --------------------------------------------------------------------------------------------------
-
     @property
     def fingerprint(self) -> str:
         """A hash of the word vectors (as bf16, in which they may be shipped) and of the noise that they are seen in."""
@@ -159,8 +154,6 @@ class DiffusionLM:
             found.to(self.device)
         return found
 
-    # -- folders -------------------------------------------------------------------------------------------------
-
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json, tokenizer.json and model.safetensors, whole or not at all; assets stay, bf16 halves the weights."""
         weights = {name: weight.to(dtype) for name, weight in self.denoiser.state_dict().items()}
@@ -170,11 +163,7 @@ class DiffusionLM:
     @staticmethod
     @own_defaults()
     def from_pretrained(name: str | Path, device: str | torch.device | None = None) -> DiffusionLM:
-        """Load a model.
-
-        Args:
-            name: a bundled model ("e2e-small"), a folder, or a hub id ("user/model").
-            device: where to; default an accelerator if there is one.
+        """A bundled model ("e2e-small"), one of a folder, or of the hub ("user/model"), on an accelerator if there is one.
 
         Raises:
             UserError: if it is missing, truncated, or not a model of this package.
@@ -217,9 +206,8 @@ def _from_hub(repo: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "*.md"]  # nothing that could be a pickle
-    try:
-        return Path(snapshot_download(repo, allow_patterns=patterns))
+    try:  # nothing that could be a pickle
+        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.md"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{repo} is neither a folder nor a model that the hub gives ({reason}).") from None

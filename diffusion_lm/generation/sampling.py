@@ -144,43 +144,38 @@ def compiled(
     if len(controls) != n:
         raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
     canvas = Canvas(lm.max_words)
-    programs = [Program(canvas)] * n
-    groups = [FREE] * n
-    for number, rows in enumerate(_rows_of([[] if c is None else [c] for c in controls]).values()):
-        wanted = controls[rows[0]]
+    programs, groups = [Program(canvas)] * n, [FREE] * n
+    for number, (wanted, rows) in enumerate(_sharers([[] if c is None else [c] for c in controls])):
         for row, program in zip(rows, wanted.compile(lm, [canvas] * len(rows), generator), strict=True):
             programs[row], groups[row] = program, number
     return Asked(programs, groups)
 
 
-def _rows_of(parts: Sequence[Iterable[T]]) -> dict[int, list[int]]:
-    """The sentences that have each object, by its identity."""
-    rows: dict[int, list[int]] = {}
+def _sharers(parts: Sequence[Iterable[T]]) -> list[tuple[T, list[int]]]:
+    """Each object, told apart by identity, and the sentences that have it."""
+    found: dict[int, tuple[T, list[int]]] = {}
     for row, own in enumerate(parts):
         for part in own:
-            rows.setdefault(id(part), []).append(row)
-    return rows
+            found.setdefault(id(part), (part, []))[1].append(row)
+    return list(found.values())
 
 
 def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
     """Where words are wanted: by the canvases and the corpus's lengths; in the padded layout everywhere, PAD as a word."""
-    n, longest = len(canvases), lm.max_words + 2
-    width = longest if lm.padded else 0
-    parts = []
+    longest, parts = lm.max_words + 2, []
     for canvas in dict.fromkeys(canvases):
         rows = torch.tensor([row for row, other in enumerate(canvases) if other == canvas])
         if lm.padded and canvas == Canvas(lm.max_words):
             known = torch.full((len(rows), longest), UNKNOWN)
-            parts.append((rows, Layout(known, torch.ones_like(known, dtype=torch.bool))))
+            parts.append((rows, Layout(known, known == UNKNOWN)))
         else:
             parts.append((rows, canvas.lay_out(len(rows), lm.lengths, lm.tokenizer, generator)))
-        width = max(width, parts[-1][1].known.shape[1])
     # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
-    known, mask = torch.full((n, width), lm.tokenizer.pad_id), torch.full((n, width), lm.padded)
+    size = len(canvases), longest if lm.padded else max(part.known.shape[1] for _, part in parts)
+    known, mask = torch.full(size, lm.tokenizer.pad_id), torch.full(size, lm.padded)
     for rows, part in parts:
         known[rows, : part.known.shape[1]] = part.known
-        if not lm.padded:
-            mask[rows, : part.mask.shape[1]] = part.mask
+        mask[rows, : part.mask.shape[1]] |= part.mask
     return Layout(known, mask)
 
 
@@ -227,15 +222,11 @@ class _Batch:
         """What the programs want of words, and which sentences share an automaton, an energy or a reward."""
         device = self.vectors.device
         self.columns = _stacked([program.columns for program in self.programs], self.mask.shape[1], self.vectors)
-        self.evidence_of = [
-            (row, each.power, each.columns.to(self.vectors))
-            for row, p in enumerate(self.programs)
-            for each in p.evidence
-        ]
+        evidence = [(row, each) for row, program in enumerate(self.programs) for each in program.evidence]
+        self.evidence_of = [(row, each.power, each.columns.to(self.vectors)) for row, each in evidence]
 
         def shared(parts: Sequence[Iterable[T]]) -> list[tuple[T, Tensor]]:
-            named = {id(part): part for own in parts for part in own}
-            return [(named[key], torch.tensor(rows, device=device)) for key, rows in _rows_of(parts).items()]
+            return [(part, torch.tensor(rows, device=device)) for part, rows in _sharers(parts)]
 
         self.automata = shared([[p.automaton] if p.automaton else [] for p in self.programs])
         self.steered.energies = shared([p.energies for p in self.programs])
@@ -255,15 +246,10 @@ class _Batch:
         self.step += 1
         if self.step % REWARD_EVERY == 0:
             self._look()
-        if self.reward is None and self.evidence is None:
+        if self.reward is not None and not self.sampler.branches:
+            raise UserError("A reward needs a sampler in which copies of a sentence part; take renoise or ddpm.")
+        if (self.reward is None and self.evidence is None) or not self.sampler.branches:
             return z
-        if not self.sampler.branches:
-            if self.reward is None:
-                return z
-            raise UserError(
-                "A reward needs a sampler that draws noise and remembers nothing, so that copies of a sentence part: "
-                "take renoise or ddpm."
-            )
         index = self._resample(RESAMPLE_BELOW)
         return z if index is None else z[index.to(z.device)]
 
@@ -316,11 +302,8 @@ class _Batch:
         if self.columns is not None:  # words that are known stay, whatever is said of them
             logits = torch.where(free[..., None], logits + self.columns, logits)
         for automaton, rows in self.automata:
-            if len(rows) == len(logits):
-                logits = automaton.constrain(logits, self.mask, self.generator)
-            else:
-                held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
-                logits = logits.index_copy(0, rows, held)
+            held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
+            logits = logits.index_copy(0, rows, held)
         exact = not self.lm.padded and self.lm.denoiser.predicts_words
         if exact or self.columns is not None or self.automata:
             x0 = expected(logits, self.vectors)
@@ -332,11 +315,6 @@ class _Batch:
         for row, power, columns in self.evidence_of:
             total[row] += power * (log_p[row, 1 : 1 + len(columns)] + columns).logsumexp(-1).sum().detach()
         return total.float().cpu()
-
-    @property
-    def evaluations(self) -> int:
-        """Denoiser and classifier passes so far."""
-        return self.passes + self.steered.passes
 
 
 @torch.no_grad()
@@ -374,7 +352,7 @@ def generate(
         batch = _Batch(lm, here, part, decoding, generator)
         for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
             ids[row] = sentence
-        evaluations = batch.evaluations
+        evaluations = batch.passes + batch.steered.passes
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)

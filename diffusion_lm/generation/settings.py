@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.control.guidance import Guidance, Pull
-from diffusion_lm.diffusion.clamp import CLAMPS, Clamp
+from diffusion_lm.diffusion.clamp import CLAMPS
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.sampling import Decoding
 
@@ -68,14 +68,12 @@ class SamplingConfig(Settings):
 
     def decoding(self, task: str) -> Decoding:
         """What the settings name; None where they name nothing. `task` is what `Guidance.paper` has numbers for."""
-        guidance = Guidance.paper(task) if self.guidance == "paper" else self._pull()
-        return Decoding(self.steps, SAMPLERS[self.sampler]() if self.sampler else None, self._clamp(), guidance)
+        options = _given(temperature=self.temperature, from_time=self.clamp_from)
+        clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
+        pull = Pull(**_given(steps=self.guidance_steps, rate=self.guidance_rate))
+        guidance = Guidance.paper(task) if self.guidance == "paper" else pull
+        return Decoding(self.steps, SAMPLERS[self.sampler]() if self.sampler else None, clamp, guidance)
 
-    def _clamp(self) -> Clamp | None:
-        options = {"temperature": self.temperature, "from_time": self.clamp_from}
-        given = {name: value for name, value in options.items() if value is not None}
-        return CLAMPS[self.clamp or "sample"](**given) if self.clamp or given else None
 
-    def _pull(self) -> Pull:
-        given = {"steps": self.guidance_steps, "rate": self.guidance_rate}
-        return Pull(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from diffusion_lm.annotate.labels import Annotation
-from diffusion_lm.baselines.fine_tuned import (
-    PADDING,
-    FineTuneConfig,
-    FineTuned,
-    PromptedConfig,
-    PromptedLM,
-    product,
-)
+from diffusion_lm.baselines.fine_tuned import PADDING, FineTuneConfig, FineTuned, PromptedConfig, PromptedLM, product
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, sample
@@ -33,20 +26,11 @@ DOCUMENT = Document(TEXT, {"name": "The Mill", "price": "cheap", "food": "Thai"}
     [
         ("attribute", "price=cheap", ["name=The Mill@0", "price=cheap@0"]),
         ("pos", "DET PROPN AUX ADJ PUNCT", ["DET@0 PROPN@1 AUX@2 ADJ@3 PUNCT@4"]),
-        (
-            "tree",
-            TREE,
-            ["(S@0 (NP@0 DT@0 NNP@1 )@1 (VP@2 VBZ@2 (ADJP@3 JJ@3 )@3 )@3 .@4 )@4"],
-        ),
+        ("tree", TREE, ["(S@0 (NP@0 DT@0 NNP@1 )@1 (VP@2 VBZ@2 (ADJP@3 JJ@3 )@3 )@3 .@4 )@4"]),
         (
             "span",
             "1:2:NP",
-            [
-                "S begins@0 S ends@4",
-                "NP begins@0 NP ends@1",
-                "VP begins@2 VP ends@3",
-                "ADJP begins@3 ADJP ends@3",
-            ],
+            ["S begins@0 S ends@4", "NP begins@0 NP ends@1", "VP begins@2 VP ends@3", "ADJP begins@3 ADJP ends@3"],
         ),
         ("length", "5", ["end@5"]),
     ],

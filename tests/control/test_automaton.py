@@ -37,8 +37,7 @@ def probabilities(logits, automaton):
 
 
 @pytest.mark.parametrize(
-    "automaton",
-    [contains(3), complement(contains(3)), combine(contains(3), contains(5), min, "x")],
+    "automaton", [contains(3), complement(contains(3)), combine(contains(3), contains(5), min, "x")]
 )
 def test_the_backward_algorithm_sums_over_all_sentences(automaton):
     logits, _ = setting(batch=1)
