@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -17,6 +17,7 @@ from diffusion_lm.common import UserError
 
 logger = logging.getLogger(__name__)
 
+HELP = ("-h", "--help")
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13
 """Exit codes of a process that SIGINT or SIGPIPE ends, as a shell reports them."""
 
@@ -52,7 +53,7 @@ class Call(NamedTuple):
 
     name: str
     about: str
-    config: type[Any]
+    config: type[Any] | dict[str, Any]
     run: Callable[[Any], None]
     words: list[str]
 
@@ -77,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> None:
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in HELP:
         print(_help())
     elif words[0] == "--version":
         print(f"diffusion-lm {__version__}")
@@ -85,9 +86,14 @@ def _run(words: list[str]) -> None:
         from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
 
         call = choose(words)
-        if {"-h", "--help"} & set(call.words):
-            print(help_of(call.name, call.about, call.config))
+        if set(HELP) & set(call.words):
+            if isinstance(call.config, dict):
+                head = f"usage: diffusion-lm {call.name} NAME [options]\n"
+                print(_listed(head, {name: kind.about for name, kind in call.config.items()}))
+            else:
+                print(help_of(call.name, call.about, call.config))
             return
+        assert not isinstance(call.config, dict)
         config, verbose = read(call.config, call.words)
         logging.basicConfig(format="diffusion-lm: %(message)s")
         logging.getLogger("diffusion_lm").setLevel(logging.INFO if verbose else logging.WARNING)
@@ -106,9 +112,11 @@ def choose(words: Sequence[str]) -> Call:
     found = found if isinstance(found, type | dict) else found()
     if isinstance(found, type):
         return Call(name, COMMANDS[name].help, found, run, words)
-    second, *words = words or ["--help"]
-    if second in ("-h", "--help"):
+    if not words:
         raise UserError(f"{name} needs a second word: {', '.join(found)}.")
+    second, *words = words
+    if second in HELP:
+        return Call(name, COMMANDS[name].help, found, run, [second])
     if second not in found:
         raise UserError(f"{name} knows no {second!r}; give one of: {', '.join(found)}.")
     kind = found[second]
@@ -122,7 +130,11 @@ def load(path: str) -> Any:
 
 
 def _help() -> str:
-    width = max(map(len, COMMANDS)) + 2
     usage = "usage: diffusion-lm COMMAND [options]\n       diffusion-lm COMMAND --help\n       diffusion-lm --version"
-    commands = [f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items()]
-    return "\n".join([usage, "", about or "", "", "commands:", *commands])
+    return _listed(f"{usage}\n\n{about}\n\ncommands:", {name: command.help for name, command in COMMANDS.items()})
+
+
+def _listed(head: str, names: Mapping[str, str]) -> str:
+    """Names and what they do, below a head."""
+    width = max(map(len, names)) + 2
+    return "\n".join([head, *(f"  {name:<{width}}{text}" for name, text in names.items())])

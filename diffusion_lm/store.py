@@ -95,7 +95,7 @@ def save(
     tensors: Mapping[str, Tensor],
     extra: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a folder aside and put it in its place: it then holds the new files, or what it held before.
+    """Write a folder aside and put it in its place: what `load` then finds is the new folder whole, the old one, or none.
 
     Files that are not written anew stay. `extra` writes what else belongs into the folder that it is given.
 
