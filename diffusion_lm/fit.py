@@ -85,7 +85,7 @@ class EMA:
     @torch.no_grad()
     def load(self, state: dict[str, Tensor], steps: int) -> None:
         """Take up a saved average of so many steps."""
-        for name, shadow in zip(self._names, self._shadow, strict=True):
+        for name, shadow in self.state().items():
             shadow.copy_(state[name])
         self.steps = steps
 

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 METRICS, SAMPLED = "metrics.jsonl", "samples.jsonl"
 LEVELS, SENTENCES = 10, 512
+SAMPLES, SAMPLE_STEPS = 4, 50
 
 
 @torch.no_grad()
@@ -113,7 +114,6 @@ def _board(folder: Path, step: int, *, enabled: bool) -> AbstractContextManager[
 
 
 OnSample = Callable[[int, DiffusionLM], None]
-
 FREE = ("run.out", "run.checkpoint_minutes", "run.validate_every", "run.sample_every", "run.log_every")
 """Settings of a run that may change when it is taken up again, as they leave the weights alone."""
 
@@ -161,8 +161,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             forget_after(self.folder / METRICS, self.step)
         self.train_data = data.train.to(self.accelerator.device)
-
-    # -- state -----------------------------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
         """All that the weights depend on, by name."""
@@ -218,8 +216,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             with self.ema.in_place():
                 self.lm.save_pretrained(self.folder / "model")
-
-    # -- training --------------------------------------------------------------------------------------------
 
     def fit(self, on_sample: OnSample | None = None) -> None:
         """Train to the last step; `on_sample` is called with the averaged weights in place, on the main process.
@@ -348,9 +344,6 @@ def _not_finite(names: list[str], step: int) -> UserError:
         f"Training stopped at step {step}: {' and '.join(names)} not finite; earlier checkpoints are intact, and a lower "
         "--optimizer.lr, a longer --optimizer.warmup or --run.precision no may help."
     )
-
-
-SAMPLES, SAMPLE_STEPS = 4, 50
 
 
 def train(config: TrainConfig) -> None:
