@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
@@ -43,10 +43,10 @@ def said_fields(document: Document) -> dict[str, str]:
 
 def known_values(documents: Sequence[dict[str, str]], min_count: int) -> dict[str, list[str]]:
     """Values of each field that at least `min_count` texts say, most frequent first; the fields in canonical order."""
-    counts: dict[str, Counter[str]] = {}
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for fields in documents:
         for name, value in fields.items():
-            counts.setdefault(name, Counter())[value] += 1
+            counts[name][value] += 1
     order = [*(f for f in FIELDS if f in counts), *sorted(set(counts) - set(FIELDS))]
     values = {name: [v for v, n in counts[name].most_common() if n >= min_count] for name in order}
     return {name: kept for name, kept in values.items() if kept}
@@ -79,16 +79,11 @@ class AttributeModel(LatentClassifier, name="attribute"):
             pooled = torch.einsum("blf,blh->fbh", weights, hidden)
             return [out(pooled[i]).log_softmax(-1) for i, out in enumerate(self.out)]
 
-    def place(self, field: str, value: str) -> tuple[int, int]:
-        """Which output, and which class of it, is a field's value."""
-        return list(self.config.fields).index(field), self.config.fields[field].index(value) + 1
-
     @classmethod
     def labels(  # noqa: D102
         cls, config: LatentTrainConfig, host: Host, split: str, encoded: EncodedCorpus
     ) -> list[dict[str, str]]:
-        kept = set(encoded.rows.tolist())
-        documents = open_corpus(config.corpus).documents(split)
+        documents, kept = open_corpus(config.corpus).documents(split), set(encoded.rows.tolist())
         return [said_fields(document) for row, document in enumerate(documents) if row in kept]
 
     @classmethod
@@ -101,9 +96,8 @@ class AttributeModel(LatentClassifier, name="attribute"):
     def classes(self, labels: Sequence[dict[str, str]]) -> Tensor:
         """The class of each field of each text, [n, F]."""
         fields = {name: {value: i + 1 for i, value in enumerate(v)} for name, v in self.config.fields.items()}
-        return torch.tensor(
-            [[known.get(said.get(name, ""), UNSAID) for name, known in fields.items()] for said in labels]
-        )
+        rows = [[known.get(said.get(name, ""), UNSAID) for name, known in fields.items()] for said in labels]
+        return torch.tensor(rows)
 
     def loss(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> Tensor:
         """Sum over the fields of the cross-entropy, in nats."""
@@ -112,8 +106,7 @@ class AttributeModel(LatentClassifier, name="attribute"):
 
     def hits(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:  # noqa: D102
         truth = classes[rows]
-        right = torch.stack([p.argmax(-1) for p in outputs], 1) == truth
-        said = truth > 0
+        right, said = torch.stack([p.argmax(-1) for p in outputs], 1) == truth, truth != UNSAID
         return {
             "fields that the text says": ((right & said).sum(1), said.sum(1)),
             "all fields": (right.sum(1), torch.full((len(rows),), truth.shape[1])),
@@ -127,6 +120,7 @@ def canonical(field: str, value: str, host: Host) -> tuple[str, str]:
     return name, canonical_value(name, value, fields[name])
 
 
+@dataclass(frozen=True)
 class _Named(Control):
     """Base: a field and its value, read from FIELD=VALUE."""
 
@@ -149,13 +143,12 @@ class Attribute(_Named, name="attribute"):
     help = "What each sentence says, FIELD=VALUE like food=Japanese; may be repeated. info lists what there is."
     repeats = True
     example = '["food", ":", "Fast", "food"]'
-    field: str
-    value: str
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         model = host.asset(AttributeModel)
-        output, cls = model.place(*canonical(self.field, self.value, host))
-        energies = (Energy(lambda latents: -latents.read(model)[output][:, cls]),)
+        (field, value), known = canonical(self.field, self.value, host), model.config.fields
+        output, i = list(known).index(field), known[field].index(value) + 1
+        energies = (Energy(lambda latents: -latents.read(model)[output][:, i]),)
         return [Program(canvas, energies=energies) for canvas in canvases]
 
     @classmethod
@@ -167,8 +160,7 @@ class Attribute(_Named, name="attribute"):
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
-        fields = host.asset(AttributeModel).config.fields.items()
-        return "\n".join(f"{name}: {', '.join(values)}" for name, values in fields)
+        return "\n".join(f"{name}: {', '.join(v)}" for name, v in host.asset(AttributeModel).config.fields.items())
 
     @classmethod
     def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
@@ -190,17 +182,15 @@ class Attribute(_Named, name="attribute"):
         colon = tokens.index(":") if ":" in tokens else -1
         if not 0 < colon < len(tokens) - 1:
             raise ValueError(f'it is no field, ":" and value, such as {cls.example}')
-        words = words_of_record(record) if isinstance(record, dict) else ()
-        return Target(f"{' '.join(tokens[:colon])}={join_words(tokens[colon + 1 :])}", words=words)
+        value = f"{' '.join(tokens[:colon])}={join_words(tokens[colon + 1 :])}"
+        return Target(value, words=words_of_record(record))
 
     @classmethod
     def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
         """The targets as the classifier writes them."""
-        found = []
-        for target in targets:
-            field, _, value = target.value.partition("=")
-            found.append(replace(target, value="=".join(canonical(field, value, host))))
-        return found
+        pairs = [target.value.partition("=")[::2] for target in targets]
+        values = ["=".join(canonical(*pair, host)) for pair in pairs]
+        return [replace(target, value=value) for target, value in zip(targets, values, strict=True)]
 
     @classmethod
     def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
@@ -224,9 +214,6 @@ class Said(_Named, Language):
 
     `Attribute` knows that a value has many surface forms; this one has one, and never misses it.
     """
-
-    field: str
-    value: str
 
     def automaton(self, host: Host) -> Automaton:  # noqa: D102
         name, value = canonical(self.field, self.value, host)

@@ -64,7 +64,6 @@ class Control(ABC):
     """A line of a file of targets; empty for a control that is no task of `evaluate`."""
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
-        """Register the control, if it has a name."""
         super().__init_subclass__(**options)
         if name is not None:
             cls.task = name
@@ -74,12 +73,7 @@ class Control(ABC):
 
     @abstractmethod
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
-        """What is wanted of each sentence of a batch.
-
-        Args:
-            host: the model that is steered.
-            canvases: what is already known of each sentence.
-            generator: source of whatever chance decides.
+        """What is wanted of each sentence of a batch, of which the canvases say what is already known.
 
         Raises:
             UserError: if the model cannot be held to this control, or it contradicts what is known.
@@ -89,9 +83,9 @@ class Control(ABC):
     def success(self, texts: Sequence[str]) -> Tensor:
         """How far each text does what is wanted, in [0, 1], [B]; read off the text alone."""
 
-    @abstractmethod
     def __str__(self) -> str:
-        """The control as a flag says it, `food=Japanese`."""
+        """The control as a flag says it, `length=12`: its first field is the flag's value."""
+        return f"{self.task}={next(iter(vars(self).values()), '')}"
 
     @property
     def draws(self) -> bool:
@@ -138,9 +132,8 @@ class Control(ABC):
     @classmethod
     def targets(cls, host: Host) -> list[Target]:
         """The targets of `evaluate` where no file names them; a `UserError` if there are none."""
-        raise UserError(
-            f"The task {cls.task} needs a file of targets, --targets.{cls.task} FILE; a line is {cls.example}."
-        )
+        task = cls.task
+        raise UserError(f"The task {task} needs a file of targets, --targets.{task} FILE; a line is {cls.example}.")
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
@@ -184,15 +177,13 @@ class Control(ABC):
     # -- the algebra
 
     def __and__(self, other: Control) -> Control:
-        """Both."""
-        return And(self, other)
+        return And(self, _a_control(other))
 
     def __or__(self, other: Control) -> Control:
-        """Either."""
-        return Or(self, other)
+        return Or(self, _a_control(other))
 
     def __invert__(self) -> Control:
-        """Not this."""
+
         return Not(self)
 
     def __rmul__(self, weight: float) -> Control:
@@ -203,12 +194,18 @@ class Control(ABC):
 CONTROLS: dict[str, type[Control]] = {}
 
 
-def words_of_record(record: dict[str, Any]) -> tuple[str, ...]:
+def _a_control(other: object) -> Control:
+    if not isinstance(other, Control):
+        raise UserError(f"& and | combine controls, such as Keyword('pub') & Length(9); {other!r} is none.")
+    return other
+
+
+def words_of_record(record: Any) -> tuple[str, ...]:
     """The words of the sentence that a target was taken from, under the key `words_`, where it has them.
 
     START, END and the line break that ends the original's texts are no words. A `ValueError` if it is no list of words.
     """
-    words = record.get("words_", [])
+    words = record.get("words_", []) if isinstance(record, dict) else []
     if not isinstance(words, list) or not all(isinstance(word, str) and word and "\0" not in word for word in words):
         raise ValueError("it has no list of words under the key words_")
     if words[:1] == ["START"] and words[-1:] == ["END"]:
@@ -219,26 +216,19 @@ def words_of_record(record: dict[str, Any]) -> tuple[str, ...]:
 # -- several at once -----------------------------------------------------------------------------------------------
 
 
-def together(programs: Iterable[tuple[Program, Program]], what: str) -> Iterator[Program]:
+def _together(programs: Iterable[tuple[Program, Program]], what: str) -> Iterator[Program]:
     """What both of two programs want, the second having been compiled on the first one's canvas; `what` names them."""
     known: dict[tuple[int, int], Automaton] = {}
     for a, b in programs:
-        automaton = a.automaton or b.automaton
-        canvas = b.canvas
+        automaton, canvas = a.automaton or b.automaton, b.canvas
         if a.automaton and b.automaton:
             key = id(a.automaton), id(b.automaton)
             if key not in known:
                 known[key] = combine(a.automaton, b.automaton, lambda one, other: one and other, what)
             automaton = known[key]
             canvas = canvas.with_allowed(automaton.lengths(canvas.max_words), what)
-        yield Program(
-            canvas,
-            a.columns + b.columns,
-            a.evidence + b.evidence,
-            automaton,
-            a.energies + b.energies,
-            a.rewards + b.rewards,
-        )
+        columns, evidence = a.columns + b.columns, a.evidence + b.evidence
+        yield Program(canvas, columns, evidence, automaton, a.energies + b.energies, a.rewards + b.rewards)
 
 
 @final
@@ -255,7 +245,7 @@ class And(Control):
         programs = first.compile(host, canvases, generator)
         for control in rest:
             more = control.compile(host, [program.canvas for program in programs], generator)
-            programs = list(together(zip(programs, more, strict=True), str(self)))
+            programs = list(_together(zip(programs, more, strict=True), str(self)))
         return programs
 
     def _all(self) -> list[Control]:
@@ -291,7 +281,7 @@ def _by_formula(formula: Callable[..., Tensor], sign: str, controls: Sequence[Co
     """
     canvases, compiled = asked[1], [control.compile(*asked) for control in controls]
     for control, programs in zip(controls, compiled, strict=True):
-        if not all(p.energies and p.has_only_energies(canvas) for p, canvas in zip(programs, canvases, strict=True)):
+        if not all(p.is_a_probability(canvas) for p, canvas in zip(programs, canvases, strict=True)):
             raise UserError(f"{control} has no probability that {sign} could weigh; combine it with & only.")
 
     @cache  # one object for all sentences that share their energies, so that a batch computes it once
@@ -361,7 +351,7 @@ class Weighted(Control):
     weight: float
 
     def __post_init__(self) -> None:
-        """Refuse a weight that turns the control round; a `UserError` if it is not a number above 0."""
+
         if not 0 < self.weight < math.inf:
             raise UserError(f"A control's weight is a number above 0, not {self.weight:g}; ~ wants the opposite.")
 

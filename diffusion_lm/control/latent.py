@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,16 +16,15 @@ from diffusion_lm.common import autocast, number
 from diffusion_lm.control.program import Asset, AssetConfig, Host
 from diffusion_lm.diffusion.process import diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
-from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
+from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.transformer import Transformer
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 
 LEVELS = 10
-"""Bands of noise levels that accuracy is measured in."""
 CENTRES = [(i + 0.5) / LEVELS for i in range(LEVELS)]
-"""The middle of each."""
+"""The middles of the bands of noise levels that accuracy is measured in."""
 
 Outputs = list[Tensor]
 """Log-probabilities, as a classifier returns them."""
@@ -82,8 +81,8 @@ class LatentClassifier(Asset, nn.Module):
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()
         self.config = config
-        shape = config.width, config.layers, config.heads
-        self.transformer = Transformer(config.embedding_dim, shape, config.max_length)
+        size = config.width, config.layers, config.heads
+        self.transformer = Transformer(config.embedding_dim, size, config.max_length)
         self.norm = nn.LayerNorm(config.width)
 
     @classmethod
@@ -116,42 +115,28 @@ class LatentClassifier(Asset, nn.Module):
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             train, labels = cls._split(config, host, "train", cache)
             dev, dev_labels = cls._split(config, host, "dev", cache)
-            shape = cls.Shape(
-                **cls.known(labels, config),
-                embedding_dim=network.config.embedding_dim,
-                max_length=network.config.max_length,
-                schedule=network.config.schedule,
-                lm=host.fingerprint,
-                width=config.width,
-                layers=config.layers,
-                heads=config.heads,
-            )
+            space = {name: getattr(network.config, name) for name in ("embedding_dim", "max_length", "schedule")}
+            size = {name: getattr(config, name) for name in ("width", "layers", "heads")}
+            shape = cls.Shape(**cls.known(labels, config), **space, **size, lm=host.fingerprint)
             model = cls(shape).to(network.device)
             classes, generator = model.classes(labels), torch.Generator().manual_seed(config.seed)
+
+            def batches() -> Sequence[Tensor]:
+                return token_batches(train.lengths, config.batch_tokens, generator)
 
             def loss_of(rows: Tensor) -> Tensor:
                 return model.loss(classes, rows, model.read(host, train, rows, stratified(len(rows), network.device)))
 
-            def report(done: Progress) -> None:
-                if progress is not None:
-                    progress(done.steps, config.steps)
-
-            fit(
-                model,
-                lambda: token_batches(train.lengths, config.batch_tokens, generator),
-                loss_of,
-                Limits(steps=config.steps),
-                OptimizerConfig(lr=config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0),
-                on_step=report,
-            )
+            optimizer = OptimizerConfig(config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0)
+            report = None if progress is None else lambda done: progress(done.steps, config.steps)
+            fit(model, batches, loss_of, Limits(steps=config.steps), optimizer, on_step=report)
             model.accuracy = model.accuracy_on(host, dev, dev_labels)
         return model
 
     @classmethod
     def _split(cls, config: Any, host: Host, split: str, cache: str) -> tuple[EncodedCorpus, Sequence[Any]]:
-        longest = host.denoiser.config.max_length
         corpus = open_corpus(replace(config.corpus, long="leave_out"))  # labels are of whole documents
-        encoded = encode_corpus(corpus, split, host.tokenizer, longest, Path(cache))
+        encoded = encode_corpus(corpus, split, host.tokenizer, host.denoiser.config.max_length, Path(cache))
         return encoded, cls.labels(config, host, split, encoded)
 
     def read(self, host: Host, encoded: EncodedCorpus, rows: Tensor, t: Tensor) -> Outputs:
@@ -162,27 +147,21 @@ class LatentClassifier(Asset, nn.Module):
             x0 = network.embed(ids.to(network.device))
             z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
         with autocast(network.device):
-            outputs: Outputs = self(z, t, mask.to(network.device))
-            return outputs
+            return self(z, t, mask.to(network.device))
 
     @torch.no_grad()
     def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> Accuracy:
         """Accuracy by noise level, a level a sentence, always with the same noise."""
         self.eval()
         classes, sums = self.classes(labels), dict[str, Tensor]()
-        for rows, band, outputs in self._by_noise_level(host, encoded):
-            for name, (right, of) in self.hits(classes, rows, outputs).items():
-                total = sums.setdefault(name, torch.zeros(2, LEVELS))
-                total[0].index_add_(0, band, right.float())
-                total[1].index_add_(0, band, of.float())
-        return {name: (total[0] / total[1]).tolist() for name, total in sums.items()}
-
-    def _by_noise_level(self, host: Host, encoded: EncodedCorpus) -> Iterator[tuple[Tensor, Tensor, Outputs]]:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for rows in token_batches(encoded.lengths, 8192, None):
                 t = stratified(len(rows), host.denoiser.device)
-                yield rows, (t * LEVELS).long().cpu(), [p.cpu() for p in self.read(host, encoded, rows, t)]
+                outputs, band = [p.cpu() for p in self.read(host, encoded, rows, t)], (t * LEVELS).long().cpu()
+                for name, hits in self.hits(classes, rows, outputs).items():
+                    sums.setdefault(name, torch.zeros(2, LEVELS)).index_add_(1, band, torch.stack(hits).float())
+        return {name: (right / of).tolist() for name, (right, of) in sums.items()}
 
     def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> Accuracy:
         """Accuracy of a trained classifier on the dev split of a corpus."""
@@ -193,10 +172,10 @@ class LatentClassifier(Asset, nn.Module):
         """Accuracy on dev by noise level, a line a band."""
         if self.accuracy is None:
             return f"{sum(p.numel() for p in self.parameters()):,} parameters"
-        rows = [f"t     {'  '.join(self.accuracy)}"]
+        rows = ["Accuracy on dev, by noise level:", f"t     {'  '.join(self.accuracy)}"]
         for i, t in enumerate(CENTRES):
             rows.append(f"{t:.2f}  " + "  ".join(f"{v[i]:>{len(n)}.1%}" for n, v in self.accuracy.items()))
-        return "Accuracy on dev, by noise level:\n" + "\n".join(rows)
+        return "\n".join(rows)
 
     def tensors(self) -> dict[str, Tensor]:  # noqa: D102
         return self.state_dict()

@@ -39,7 +39,7 @@ class Length(Control, name="length"):
     words: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no whole number."""
+
         if not isinstance(self.words, int):
             raise UserError(f"A length is a whole number of words, not {self.words!r}.")
 
@@ -68,9 +68,6 @@ class Length(Control, name="length"):
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         return torch.tensor([float(len(words_of(text)) == self.words) for text in texts])
-
-    def __str__(self) -> str:
-        return f"length={self.words}"
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -14,10 +14,10 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.annotate.tagger import Tagger, tagger
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.control import Target, words_of_record
 from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.program import Asset, Evidence, Host, Program
-from diffusion_lm.control.syntax import SyntaxModel, tag_energy
+from diffusion_lm.control.syntax import Syntactic, SyntaxModel, tag_energy
 from diffusion_lm.control.tables import TagTable
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import words_of
@@ -25,7 +25,7 @@ from diffusion_lm.text.spacing import words_of
 
 @final
 @dataclass(frozen=True)
-class Pos(Control, name="pos"):
+class Pos(Syntactic, name="pos"):
     """The words have these universal part-of-speech tags, one each, punctuation marks included.
 
     No classifier and no gradient: with p(w_i | z_t) factorised over positions, Bayes' rule gives
@@ -43,6 +43,7 @@ class Pos(Control, name="pos"):
 
     help = 'A universal part of speech for every word, punctuation marks included: "PROPN AUX DET ADJ NOUN PUNCT".'
     example = '{"pos": ["DET", "NOUN", "VERB", "PUNCT"]}'
+    counted: ClassVar[list[type[Asset]]] = [TagTable, LeafTable]
     tags: str
     """The tags in order, "PROPN AUX DET NOUN PUNCT"."""
     weight: float = 0.7
@@ -58,26 +59,22 @@ class Pos(Control, name="pos"):
     tagger: Callable[[], Tagger] = field(default=tagger, repr=False, compare=False)
     """Makes the outside judge of success."""
 
-    @property
-    def sequence(self) -> list[str]:
-        """The tags one by one."""
-        return self.tags.split()
-
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        wanted = self.tags.split()
         if self.by_classifier:
-            energies = (tag_energy(host.asset(SyntaxModel), self.sequence),)
-            return [Program(canvas.with_words(len(self.sequence)), energies=energies) for canvas in canvases]
+            energies = (tag_energy(host.asset(SyntaxModel), wanted),)
+            return [Program(canvas.with_words(len(wanted)), energies=energies) for canvas in canvases]
         table = host.asset(TagTable)
-        unknown = [tag for tag in self.sequence if tag not in table.config.tags]
-        if unknown or not self.sequence:
+        unknown = [tag for tag in wanted if tag not in table.config.tags]
+        if unknown or not wanted:
             wrong = f"There is no tag {', '.join(dict.fromkeys(unknown))}" if unknown else "No tag is given"
             raise UserError(f"{wrong}; the tags are {', '.join(table.config.tags)}.")
-        fixed = [canvas.with_words(len(self.sequence)) for canvas in canvases]
-        columns = self.weight * table.columns(self.sequence)
+        fixed = [canvas.with_words(len(wanted)) for canvas in canvases]
+        columns = self.weight * table.columns(wanted)
         held = [columns] * len(fixed)
         if self.lean and host.has(LeafTable):
             trees = host.asset(LeafTable)
-            tags = torch.tensor([trees.config.universal.index(tag) for tag in self.sequence])
+            tags = torch.tensor([trees.config.universal.index(tag) for tag in wanted])
             leaves, kinds = trees.config.leaves, trees.chain.sample(tags, len(fixed), self.temperature, generator)
             held = [columns + self.lean * trees.columns([leaves[kind] for kind in row]) for row in kinds.tolist()]
         return [
@@ -87,26 +84,12 @@ class Pos(Control, name="pos"):
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Share of words with the right tag, [B]; a word too many or too few counts as a wrong one."""
-        return torch.tensor([self._share(tags) for tags in self.tagger().tag([words_of(text) for text in texts])])
-
-    def _share(self, found: Sequence[str]) -> float:
-        right = sum(a == b for a, b in zip(self.sequence, found, strict=False))
-        return right / max(len(self.sequence), len(found), 1)
-
-    def __str__(self) -> str:
-        return f"pos={self.tags}"
-
-    @classmethod
-    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
-        return cls(text, by_classifier=ways.syntax_by == "classifier")
+        wanted, found = self.tags.split(), self.tagger().tag([words_of(text) for text in texts])
+        return torch.tensor([_right(wanted, tags) / max(len(wanted), len(tags), 1) for tags in found])
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
         return ", ".join(host.asset(TagTable).config.tags)
-
-    @classmethod
-    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
-        return [SyntaxModel] if ways.syntax_by == "classifier" else [TagTable, LeafTable]
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
@@ -126,9 +109,8 @@ class Pos(Control, name="pos"):
     @classmethod
     def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
         """Share of the wanted tags that stand in their place; tags beyond the wanted number are cut off."""
-        wanted = target.value.split()
-        found = tagger().tag([words_of(text) for text in texts])
-        return [sum(a == b for a, b in zip(wanted, tags, strict=False)) / max(1, len(wanted)) for tags in found]
+        wanted, found = target.value.split(), tagger().tag([words_of(text) for text in texts])
+        return [_right(wanted, tags) / max(len(wanted), 1) for tags in found]
 
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
@@ -142,3 +124,7 @@ class Pos(Control, name="pos"):
     def prompt(cls, value: str) -> list[tuple[str, int]]:
         """The tags, each at the place of its word."""
         return [(tag, place) for place, tag in enumerate(value.split())]
+
+
+def _right(wanted: Sequence[str], found: Sequence[str]) -> int:
+    return sum(a == b for a, b in zip(wanted, found, strict=False))

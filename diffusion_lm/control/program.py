@@ -25,13 +25,8 @@ A = TypeVar("A", bound="Asset")
 class Host(Protocol):
     """What a control may know of the model that it steers."""
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """Words in and out."""
-
-    @property
-    def denoiser(self) -> Denoiser:
-        """The network."""
+    denoiser: Denoiser
+    tokenizer: Tokenizer
 
     @property
     def padded(self) -> bool:
@@ -79,7 +74,7 @@ class Asset(ABC):
     """What config.json holds, a dataclass; its `lm` is the fingerprint of the language model."""
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
-        """Register the asset, if it has a name."""
+
         super().__init_subclass__(**options)
         if name is not None:
             cls.name = name
@@ -109,11 +104,7 @@ class Asset(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, lm: str) -> Self:
-        """Load what `save_pretrained` wrote for the model of a fingerprint.
-
-        Raises:
-            UserError: if the folder is missing or damaged, or belongs to another language model.
-        """
+        """Load what `save_pretrained` wrote for the model of a fingerprint; a `UserError` if it is not there, whole and its."""
         return load(folder, cls.kind, lambda config, tensors: cls.build(config, tensors, Path(folder)), lm)
 
 
@@ -194,6 +185,7 @@ class Program:
     rewards: tuple[Reward, ...] = ()
     """Followed by resampling."""
 
-    def has_only_energies(self, before: Canvas) -> bool:
-        """Whether nothing but its energies holds the sentence, the canvas being as it was before."""
-        return self.canvas == before and not (self.columns or self.evidence or self.automaton or self.rewards)
+    def is_a_probability(self, before: Canvas) -> bool:
+        """Whether it has energies, and nothing else holds the sentence, the canvas being as it was before."""
+        others = self.columns or self.evidence or self.automaton or self.rewards
+        return bool(self.energies) and self.canvas == before and not others

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from random import Random
-from typing import Any, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -20,15 +20,15 @@ from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import read_tree, spans_of, split_chain
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.control import Control, Target, words_of_record
 from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.program import Asset, Host, Program
-from diffusion_lm.control.syntax import SyntaxModel, chart_energy
+from diffusion_lm.control.syntax import Syntactic, SyntaxModel, chart_energy
 from diffusion_lm.control.tree import WEIGHT, Tree, parsed
 from diffusion_lm.text.fields import Document
 
 _FORM = re.compile(r"(\d{1,6}):(\d{1,6}):([^\s:]+)")
-_SHOWN = 40
+
 USUAL = 1 / 3
 """Share of the trees with the wanted constituents, the most usual ones, that sentences are drawn from."""
 
@@ -37,14 +37,12 @@ def read_span(text: str) -> trees.Span:
     """The span that "5:8:PP" stands for: words 5 to 8, counted from 1, are a PP; a `UserError` if it is none."""
     match = _FORM.fullmatch(text.strip())
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise UserError(
-            f"A span is FIRST:LAST:LABEL, such as 5:8:PP for words 5 to 8, counted from 1; {text[:_SHOWN]!r} is not."
-        )
+        raise UserError(f"A span is FIRST:LAST:LABEL, words counted from 1, such as 5:8:PP, not {text[:40]!r}.")
     return trees.Span(int(match[1]) - 1, int(match[2]), match[3])
 
 
-def _cross(one: trees.Span, other: trees.Span) -> bool:
-    return one.start < other.start < one.stop < other.stop
+def _written(span: trees.Span) -> str:
+    return f"{span.start + 1}:{span.stop}:{span.label}"
 
 
 class _Usual(NamedTuple):
@@ -63,19 +61,9 @@ class _Usual(NamedTuple):
         return F.pad(columns[start - self.shift : stop - self.shift], (0, 0, start, 0))
 
 
-def _elsewhere(table: LeafTable, span: trees.Span, max_words: int) -> list[_Usual]:
-    size = span.stop - span.start
-    found = [
-        _Usual(number, None, span.start - start)
-        for start in range(max_words - size + 1)
-        for number in table.trees_with([trees.Span(start, start + size, span.label)])
-    ]
-    return sorted(found, key=lambda tree: -float(table.typical[tree.number]))
-
-
 @final
 @dataclass(frozen=True)
-class Span(Control, name="span"):
+class Span(Syntactic, name="span"):
     """Certain words are a constituent in the text's parse; several spans at once where more are given.
 
     Ancestral sampling from p(words, tree | span) = p(tree | span) p(words | tree): each sentence draws one of the usual
@@ -86,6 +74,7 @@ class Span(Control, name="span"):
     help = "Words that are a constituent, FIRST:LAST:LABEL counted from 1, like 5:8:PP; may be repeated."
     repeats = True
     example = '{"spans": [[3, 5, "PP"]]}, words 3 to 5 counted from 0'
+    counted: ClassVar[list[type[Asset]]] = [LeafTable]
     spans: str
     """FIRST:LAST:LABEL, words counted from 1: "5:8:PP", or a chain of labels above the same words, "5:8:S+VP"; more than
     one are separated by spaces."""
@@ -104,28 +93,24 @@ class Span(Control, name="span"):
         if not texts:
             raise UserError("No span is given; a span is FIRST:LAST:LABEL, such as 5:8:PP.")
         found = [read_span(text) for text in texts]
-        for (one, text), (other, text_of_other) in combinations(zip(found, texts, strict=True), 2):
-            if _cross(one, other) or _cross(other, one) or one[:2] == other[:2]:
-                raise UserError(
-                    f"The spans {text} and {text_of_other} cannot both be constituents: one has to lie inside "
-                    "the other or apart from it."
-                )
+        for one, other in combinations(sorted(found), 2):
+            if one.start < other.start < one.stop < other.stop or one[:2] == other[:2]:
+                both = f"The spans {_written(one)} and {_written(other)} cannot both be constituents"
+                raise UserError(f"{both}: one has to lie inside the other or apart from it.")
         return found
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
         """A tree for each sentence, among the usual ones that its canvas has room for; a `UserError` if there is none."""
-        wanted = self.wanted()
+        wanted, most = self.wanted(), host.max_words
         stop = max(span.stop for span in wanted)
-        if stop > host.max_words:
-            raise UserError(
-                f"The span {self.spans} ends at word {stop}, but this model writes at most {host.max_words}."
-            )
-        longer = frozenset(range(stop, host.max_words + 1))
+        if stop > most:
+            raise UserError(f"The span {self.spans} ends at word {stop}, but this model writes at most {most}.")
+        longer = frozenset(range(stop, most + 1))
         if self.by_classifier:
             energies = (chart_energy(host.asset(SyntaxModel), wanted),)
             return [Program(canvas.with_allowed(longer, str(self)), energies=energies) for canvas in canvases]
         table = host.asset(LeafTable)
-        usual = self._usual(table, wanted, host.max_words)
+        usual = self._usual(table, wanted, most)
         possible = longer if usual[0].words is None else frozenset(tree.words for tree in usual if tree.words)
         narrowed = [canvas.with_allowed(possible, str(self)) for canvas in canvases]
         drawn = self._drawn(usual, narrowed, generator)
@@ -138,17 +123,18 @@ class Span(Control, name="span"):
     def _usual(self, table: LeafTable, wanted: Sequence[trees.Span], max_words: int) -> list[_Usual]:
         unknown = [label for span in wanted for label in split_chain(span.label) if label not in table.labels]
         if unknown:
-            raise UserError(
-                f"There is no constituent {', '.join(unknown)}; the constituents are {', '.join(table.labels)}."
-            )
+            known = ", ".join(table.labels)
+            raise UserError(f"There is no constituent {', '.join(unknown)}; the constituents are {known}.")
         usual = [_Usual(number, int(table.lengths[number])) for number in table.trees_with(wanted)]
         if not usual and len(wanted) == 1:
-            usual = _elsewhere(table, wanted[0], max_words)
+            start, stop, label = wanted[0]
+            for at in range(max_words - (stop - start) + 1):
+                there = trees.Span(at, at + stop - start, label)
+                usual += [_Usual(number, None, start - at) for number in table.trees_with([there])]
+            usual.sort(key=lambda tree: -float(table.typical[tree.number]))
         if not usual:
-            raise UserError(
-                f"No tree of the {table.config.sentences:,} sentences that were counted has {self.spans}; "
-                "move a span or give another label."
-            )
+            counted = f"{table.config.sentences:,} sentences that were counted"
+            raise UserError(f"No tree of the {counted} has {self.spans}; move a span or give another label.")
         return usual
 
     @staticmethod
@@ -180,27 +166,13 @@ class Span(Control, name="span"):
         wanted, found = set(self.wanted()), parsed(self.parser(), texts)
         return torch.tensor([float(tree is not None and wanted <= set(spans_of(tree))) for tree in found])
 
-    def __str__(self) -> str:
-        return f"span={self.spans}"
-
-    @classmethod
-    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
-        return cls(text, by_classifier=ways.syntax_by == "classifier")
-
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
         return Tree.describe(host)
 
     @classmethod
-    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
-        return Tree.assets(ways)
-
-    @classmethod
     def target(cls, record: Any, line: int) -> Target:
-        """Spans as FIRST:LAST:LABEL from [first, last, label], both inclusive and from 0.
-
-        A last word that is a line break is left out of them.
-        """
+        """From [first, last, label], both inclusive and from 0; a last word that is a line break is left out."""
         record = record if isinstance(record, dict) else {}
         spans, words = record.get("spans"), words_of_record(record)
         if not isinstance(spans, list) or not spans:
@@ -221,7 +193,7 @@ class Span(Control, name="span"):
 
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
-        return [f"{start + 1}:{stop}:{label}" for start, stop, label in spans_of(read_tree(labels.tree))]
+        return [_written(span) for span in spans_of(read_tree(labels.tree))]
 
     @classmethod
     def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any]:
@@ -234,9 +206,6 @@ class Span(Control, name="span"):
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:
         """Where a constituent begins and where it ends, one after another where several are wanted."""
-        spans = map(read_span, value.split())
-        return [
-            symbol
-            for start, stop, label in spans
-            for symbol in ((f"{label} begins", start), (f"{label} ends", stop - 1))
-        ]
+        spans = [read_span(text) for text in value.split()]
+        ends = [[(f"{label} begins", start), (f"{label} ends", stop - 1)] for start, stop, label in spans]
+        return [symbol for both in ends for symbol in both]

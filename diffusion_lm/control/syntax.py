@@ -1,11 +1,11 @@
-"""The latent classifiers p(tag of word i | z_t, t) and p(constituent of words i to j | z_t, t), and their energies."""
+"""The latent classifiers p(tag of word i | z_t, t) and p(constituent of words i to j | z_t, t), and who follows them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,15 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.annotate.tagger import UPOS
 from diffusion_lm.annotate.trees import Span, read_tree, spans_of
 from diffusion_lm.common import UserError
+from diffusion_lm.control.control import Control, Ways
 from diffusion_lm.control.latent import LatentClassifier, LatentConfig, LatentTrainConfig, Outputs
-from diffusion_lm.control.program import Energy, Host, Latents
+from diffusion_lm.control.program import Asset, Energy, Host, Latents
 from diffusion_lm.control.tables import labelled
 from diffusion_lm.store import Kind
 from diffusion_lm.text.encoded import EncodedCorpus
 
-NO_CONSTITUENT = 0
-"""Class of a span that is none; chain i of the list of chains is class i + 1."""
-NO_LABEL = -100
+NO_CONSTITUENT, NO_LABEL = 0, -100
+"""Class of a span that is none, chain i of the list of chains being class i + 1; and of what has no class."""
 
 Labelled = tuple[Annotation, Sequence[Span]]
 """A sentence's labels, and the constituents of its tree."""
@@ -48,15 +48,14 @@ class SyntaxConfig(LatentConfig):
     """Labels of constituents above the same words, joined from the top: "S+VP"."""
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Classes of encoded sentences; those of START and END and below the chart's diagonal are `NO_LABEL`."""
+class _Classes(NamedTuple):
+    """Of the tags of each sentence; and first word, last word, class of its constituents, words counted from 1."""
 
     tags: list[Tensor]
     spans: list[list[tuple[int, int, int]]]
 
     def of(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Tags [B, L] and chart [B, L, L] of some sentences."""
+        """Tags [B, L] and chart [B, L, L]; START, END and what is below the diagonal are `NO_LABEL`."""
         tags, charts = torch.full((len(rows), width), NO_LABEL), torch.full((len(rows), width, width), NO_LABEL)
         for row, chart, number in zip(tags, charts, rows.tolist(), strict=True):
             n = len(self.tags[number])
@@ -113,37 +112,31 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         chains = [label for label, count in often.most_common() if count >= config.min_count]
         return {"tags": list(UPOS), "chains": chains}
 
-    def classes(self, labels: Sequence[Labelled]) -> _Labels:  # noqa: D102
+    def classes(self, labels: Sequence[Labelled]) -> _Classes:  # noqa: D102
         tag = {name: i for i, name in enumerate(self.config.tags)}
         chain = {name: i + 1 for i, name in enumerate(self.config.chains)}
-        return _Labels(
-            [torch.tensor([tag[name] for name in label.pos]) for label, _ in labels],
-            # Words are positions 1 to n; a span is named by its first and its last.
-            [[(s.start + 1, s.stop, chain[s.label]) for s in spans if s.label in chain] for _, spans in labels],
-        )
+        tags = [torch.tensor([tag[name] for name in label.pos]) for label, _ in labels]
+        spans = [[(s.start + 1, s.stop, chain[s.label]) for s in spans if s.label in chain] for _, spans in labels]
+        return _Classes(tags, spans)
 
-    def loss(self, classes: _Labels, rows: Tensor, outputs: Outputs) -> Tensor:
+    def loss(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> Tensor:
         """Cross-entropy of a tag and of a cell of the chart, in nats."""
-        wanted = classes.of(rows, outputs[0].shape[1])
-        return torch.stack(
-            [
-                F.nll_loss(p.flatten(0, -2), each.to(p.device).flatten(), ignore_index=NO_LABEL)
-                for p, each in zip(outputs, wanted, strict=True)
-            ]
-        ).sum()
+        tags, chart = (
+            F.nll_loss(p.flatten(0, -2), wanted.to(p.device).flatten(), ignore_index=NO_LABEL)
+            for p, wanted in zip(outputs, classes.of(rows, outputs[0].shape[1]), strict=True)
+        )
+        return tags + chart
 
-    def hits(self, classes: _Labels, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
+    def hits(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
         """Words with the right tag; labelled F1 of constituents, each span's likeliest label taken by itself."""
         tags, chart = outputs
         truth, spans = classes.of(rows, tags.shape[1])
-        is_word, is_span = truth != NO_LABEL, spans != NO_LABEL
-        guess = torch.where(is_span, chart.argmax(-1), NO_CONSTITUENT)
-        wanted = torch.where(is_span, spans, NO_CONSTITUENT)
-        both = (guess == wanted) & (wanted != NO_CONSTITUENT)
-        named = (guess != NO_CONSTITUENT).sum((1, 2)) + (wanted != NO_CONSTITUENT).sum((1, 2))
+        guess = chart.argmax(-1).masked_fill(spans == NO_LABEL, NO_CONSTITUENT)
+        right = (guess == spans) & (guess != NO_CONSTITUENT)
+        named = (guess != NO_CONSTITUENT).sum((1, 2)) + (spans > NO_CONSTITUENT).sum((1, 2))
         return {
-            "tags": (((tags.argmax(-1) == truth) & is_word).sum(1), is_word.sum(1)),
-            "constituents (F1)": (2 * both.sum((1, 2)), named),
+            "tags": ((tags.argmax(-1) == truth).sum(1), (truth != NO_LABEL).sum(1)),
+            "constituents (F1)": (2 * right.sum((1, 2)), named),
         }
 
 
@@ -157,10 +150,7 @@ def _index(labels: Sequence[str], known: Sequence[str], what: str) -> list[int]:
 def tag_energy(model: SyntaxModel, tags: Sequence[str]) -> Energy:
     """-log p(tags of words 1 to n | z_t, t), the mean over the words and not the sum, as the original's cross-entropy is.
 
-    A long target then does not drown the sampler's own step.
-
-    Raises:
-        UserError: if a tag is unknown.
+    A long target then does not drown the sampler's own step. A `UserError` if a tag is unknown.
     """
     classes = torch.tensor(_index(tags, model.config.tags, "tag"))
 
@@ -172,22 +162,30 @@ def tag_energy(model: SyntaxModel, tags: Sequence[str]) -> Energy:
 
 
 def chart_energy(model: SyntaxModel, spans: Sequence[Span], whole: int | None = None) -> Energy:
-    """-log p(labels of cells | z_t, t), the mean over the cells: those of some spans, or of a whole sentence's chart.
+    """-log p(labels of cells | z_t, t), the mean over the cells of the wanted spans; a `UserError` if a label is unknown.
 
-    Args:
-        model: the classifier.
-        spans: the constituents that are wanted.
-        whole: number of words; all other spans of them are then wanted to be none.
-
-    Raises:
-        UserError: if a label is unknown.
+    Over all cells of a chart if `whole` is its number of words: all other spans of them are then wanted to be none.
     """
-    labels = [label + 1 for label in _index([span.label for span in spans], model.config.chains, "constituent")]
-    first = torch.tensor([span.start for span in spans], dtype=torch.long)
-    last = torch.tensor([span.stop - 1 for span in spans], dtype=torch.long)
-    label = torch.tensor(labels)
+    label = torch.tensor(_index([span.label for span in spans], model.config.chains, "constituent")) + 1
+    first, last = torch.tensor([(span.start, span.stop - 1) for span in spans]).T
     if whole is not None:
         chart = torch.full((whole, whole), NO_CONSTITUENT).index_put((first, last), label)
         first, last = torch.triu_indices(whole, whole)
         label = chart[first, last]
     return Energy(lambda latents: -latents.read(model)[1][:, first + 1, last + 1, label].mean(1))
+
+
+class Syntactic(Control):
+    """Base: followed by what was counted, or by the gradient of a latent classifier as the paper does."""
+
+    counted: ClassVar[list[type[Asset]]]
+    """The tables that it is followed by."""
+    by_classifier: bool
+
+    @classmethod
+    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
+        return cls(text, by_classifier=ways.syntax_by == "classifier")  # type: ignore[call-arg]
+
+    @classmethod
+    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
+        return [SyntaxModel] if ways.syntax_by == "classifier" else cls.counted

@@ -4,34 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate import trees
 from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.annotate.parser import parser
 from diffusion_lm.annotate.tagger import Parser
-from diffusion_lm.annotate.trees import (
-    ANY_WORD,
-    Leaf,
-    bracket_f1,
-    is_tag,
-    leaves_of,
-    read_tree,
-    spans_of_leaves,
-    tree_of,
-    without_words,
-    word_of,
-)
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import Canvas
-from diffusion_lm.control.control import Control, Target, Ways, words_of_record
+from diffusion_lm.control.control import Target, words_of_record
 from diffusion_lm.control.language import check_known, vocabulary
 from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.program import Asset, Host, Program
-from diffusion_lm.control.syntax import SyntaxModel, chart_energy
+from diffusion_lm.control.syntax import Syntactic, SyntaxModel, chart_energy
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import bare, words_of
 
@@ -52,37 +41,25 @@ PENN_TAGS = frozenset(_PENN.split())
 def parsed(judge: Parser, texts: Sequence[str]) -> list[Brackets | None]:
     """The trees of texts; None for a text without words."""
     words = [words_of(text) for text in texts]
-    trees = iter(judge.parse([sentence for sentence in words if sentence]))
-    return [next(trees) if sentence else None for sentence in words]
+    found = iter(judge.parse([sentence for sentence in words if sentence]))
+    return [next(found) if sentence else None for sentence in words]
 
 
 def named_words(tree: Brackets, host: Host, what: str) -> tuple[tuple[int, frozenset[int]], ...]:
     """Place and token ids of the leaves that are a certain word; a `UserError` names `what` if the vocabulary lacks one."""
-    given = [word_of(leaf) for leaf in tree.leaves()]
-    if all(word == ANY_WORD for word in given):
+    given = {place: trees.word_of(leaf) for place, leaf in enumerate(tree.leaves()) if leaf != trees.ANY_WORD}
+    if not given:
         return ()
     words = vocabulary(host, what)
-    check_known((word for word in given if word != ANY_WORD), words, what)
+    check_known(given.values(), words, what)
     # A mark has a token for each way to stick to its neighbours; any of them is the word.
-    return tuple(
-        (place, frozenset(i for i, token in enumerate(words) if bare(token) == word))
-        for place, word in enumerate(given)
-        if word != ANY_WORD
-    )
-
-
-def banned_beside(named: Sequence[tuple[int, frozenset[int]]], n: int, vocab_size: int) -> Tensor:
-    """Columns [n, V] that leave nothing but the named words at their places."""
-    columns = torch.zeros(n, vocab_size)
-    for place, ids in named:
-        columns[place] = BANNED
-        columns[place, list(ids)] = 0.0
-    return columns
+    ids = {word: frozenset(i for i, token in enumerate(words) if bare(token) == word) for word in given.values()}
+    return tuple((place, ids[word]) for place, word in given.items())
 
 
 @final
 @dataclass(frozen=True)
-class Tree(Control, name="tree"):
+class Tree(Syntactic, name="tree"):
     """The text has this constituency tree.
 
     No classifier and no gradient: a tree is the sequence of its leaves' tags and of the constituents that begin and
@@ -95,6 +72,7 @@ class Tree(Control, name="tree"):
         "_ is any word, a word is that word."
     )
     example = '{"tree": "(S (NP (DT _) (NN _)) (VP (VBZ _)))"} or {"words_": ["The", "pub", "closes"]}'
+    counted: ClassVar[list[type[Asset]]] = [LeafTable]
     tree: str
     """Brackets, "(S (NP (DT The) (NN _)) (VP (VBZ _) (ADJP (JJ _))) (. .))": `_` is any word, a word is that word, and a
     leaf without a tag, as in (NP _ _), may have any."""
@@ -108,13 +86,18 @@ class Tree(Control, name="tree"):
     """Makes the outside judge of success."""
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
-        tree = read_tree(self.tree, host.max_words)
-        leaves, size = leaves_of(tree, PENN_TAGS), host.tokenizer.vocab_size
-        named = named_words(tree, host, f"the tree {self.tree!r}")
+        tree = trees.read_tree(self.tree, host.max_words)
+        leaves, named = trees.leaves_of(tree, PENN_TAGS), named_words(tree, host, f"the tree {self.tree!r}")
         fixed = [canvas.with_words(len(leaves)).with_named(named) for canvas in canvases]
-        columns: tuple[Tensor, ...] = (self.weight * banned_beside(named, len(leaves), size),) if named else ()
+        columns: tuple[Tensor, ...] = ()
+        if named:
+            others = torch.zeros(len(leaves), host.tokenizer.vocab_size)
+            for place, ids in named:
+                others[place] = BANNED
+                others[place, list(ids)] = 0.0
+            columns = (self.weight * others,)
         if self.by_classifier:
-            energies = (chart_energy(host.asset(SyntaxModel), spans_of_leaves(leaves), len(leaves)),)
+            energies = (chart_energy(host.asset(SyntaxModel), trees.spans_of_leaves(leaves), len(leaves)),)
             return [Program(canvas, columns, energies=energies) for canvas in fixed]
         vocabulary(host, f"The tree {self.tree!r}")
         table = host.asset(LeafTable)
@@ -124,26 +107,15 @@ class Tree(Control, name="tree"):
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """Labelled bracket F1 of each text's parse with the tree, [B]."""
-        leaves = leaves_of(read_tree(self.tree), PENN_TAGS)
-        labels = [leaf.tag or ANY_WORD for leaf in leaves]
-        wanted = tree_of(labels, labels, {span[:2]: span.label for span in spans_of_leaves(leaves)})
+        leaves = trees.leaves_of(trees.read_tree(self.tree), PENN_TAGS)
+        labels = [leaf.tag or trees.ANY_WORD for leaf in leaves]
+        wanted = trees.tree_of(labels, labels, {span[:2]: span.label for span in trees.spans_of_leaves(leaves)})
         found = parsed(self.parser(), texts)
-        return torch.tensor([0.0 if tree is None else bracket_f1([wanted], [tree]) for tree in found])
-
-    def __str__(self) -> str:
-        return f"tree={self.tree}"
-
-    @classmethod
-    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
-        return cls(text, by_classifier=ways.syntax_by == "classifier")
+        return torch.tensor([0.0 if tree is None else trees.bracket_f1([wanted], [tree]) for tree in found])
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
         return ", ".join(host.asset(LeafTable).labels)
-
-    @classmethod
-    def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
-        return [SyntaxModel] if ways.syntax_by == "classifier" else [LeafTable]
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
@@ -153,45 +125,47 @@ class Tree(Control, name="tree"):
         if not isinstance(tree, str) or not (tree or words):
             raise ValueError("it has neither a tree nor words")
         if tree:
-            read_tree(tree)
+            trees.read_tree(tree)
         return Target(tree, line, words)
 
     @classmethod
     def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
         """The same with a tree where only words were given: their parse, its leaves free."""
-        trees = iter(parser().parse([target.words for target in targets if not target.value]))
-        return [target if target.value else replace(target, value=without_words(next(trees))) for target in targets]
+        found = iter(parser().parse([target.words for target in targets if not target.value]))
+        return [
+            target if target.value else replace(target, value=trees.without_words(next(found))) for target in targets
+        ]
 
     @classmethod
     def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
         """Labelled bracket F1 of the parse of the text cut to the tree's length, or padded to it with full stops."""
-        wanted = read_tree(target.value)
+        wanted = trees.read_tree(target.value)
         size = len(wanted.leaves())
-        fitted = [[*words_of(text)[:size], *[PADDING] * (size - len(words_of(text)))] for text in texts]
-        return [bracket_f1([wanted], [found]) for found in parser().parse(fitted)]
+        fitted = [[*words_of(text), *[PADDING] * size][:size] for text in texts]
+        return [trees.bracket_f1([wanted], [found]) for found in parser().parse(fitted)]
 
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
-        return [without_words(read_tree(labels.tree))]
+        return [trees.without_words(trees.read_tree(labels.tree))]
 
     @classmethod
     def prompt(cls, value: str) -> list[tuple[str, int]]:
         """Depth first: "(S", "(NP", the tags of words, and ")"; a bracket speaks of the word after it or, closing, before it."""
-        return list(_brackets(read_tree(value), 0))
+        return list(_brackets(trees.read_tree(value), 0))
 
 
 def _brackets(tree: Brackets, place: int) -> Iterator[tuple[str, int]]:
-    if is_tag(tree):
+    if trees.is_tag(tree):
         yield tree.label(), place
         return
     yield f"({tree.label()}", place
     for child in tree:
-        yield from [(ANY_WORD, place)] if isinstance(child, str) else _brackets(child, place)
+        yield from [(trees.ANY_WORD, place)] if isinstance(child, str) else _brackets(child, place)
         place += 1 if isinstance(child, str) else len(child.leaves())
     yield ")", place - 1
 
 
-def check_labels(leaves: Sequence[Leaf], table: LeafTable) -> None:
+def check_labels(leaves: Sequence[trees.Leaf], table: LeafTable) -> None:
     """See that the table knows all tags and labels; a `UserError` if it does not; those that it knows are listed."""
     if not leaves[0].opens:
         raise UserError(f"A tag alone is no tree; put it into a constituent, (NP ({leaves[0].tag or 'NN'} _)).")

@@ -78,7 +78,7 @@ def read_sentences(path: str | Path) -> list[tuple[str, ...]]:
     """The words of the sentences that the targets of a file were taken from; a `UserError` if a target has none."""
 
     def sentence(record: Any, row: int) -> tuple[str, ...]:
-        words = words_of_record(record) if isinstance(record, dict) else ()
+        words = words_of_record(record)
         check_words([words], least=1)
         return words
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from diffusion_lm.annotate.trees import Leaf, spans_of_leaves
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Attribute, Guidance, Length, Pos, Span, Tree
 from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.control.guidance import InnerLoop, Pull, Steered
 from diffusion_lm.control.syntax import chart_energy
-from diffusion_lm.control.tree import Leaf, spans_of_leaves
 from diffusion_lm.diffusion.process import Gaussian, Prediction
 from tests.control.conftest import Quadratic, energy, latents, programs
 

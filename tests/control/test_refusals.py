@@ -1,6 +1,7 @@
 """What cannot be asked is refused at once, by one sentence that names it."""
 
 import json
+import operator
 import shutil
 from contextlib import nullcontext
 
@@ -94,6 +95,15 @@ def test_what_cannot_be_asked_is_one_sentence(lm, control, named):
 def test_a_weight_is_above_0_and_finite(weight):
     with pytest.raises(UserError, match=f"{weight:g}"):
         weight * THAI
+
+
+@pytest.mark.parametrize("control", [Keyword("pub"), THAI, Length(5) & THAI, ~THAI], ids=str)
+@pytest.mark.parametrize("combine", [operator.and_, operator.or_])
+@pytest.mark.parametrize("other", ["a Thai bar", None, 3, Length])
+def test_controls_are_combined_with_controls_only(control, combine, other):
+    with pytest.raises(UserError) as refused:
+        combine(control, other)
+    assert repr(other) in str(refused.value)
 
 
 def test_words_are_read_as_the_corpus_writes_them(bundled):
