@@ -56,14 +56,10 @@ class Automaton:
     def lengths(self, most: int) -> frozenset[int]:
         """The numbers of words, 1 to `most`, that an accepted sentence can have."""
         used = self.next[:, self.classes[self.classes != NEVER].unique()]
-        reached = torch.zeros(len(self.next), dtype=torch.bool)
-        reached[0] = True
-        found = set()
+        reached, found = torch.tensor([0]), set()
         for words in range(1, most + 1):
-            after = used[reached].flatten()
-            reached = torch.zeros_like(reached)
-            reached[after] = True
-            if bool((reached & self.accept).any()):
+            reached = used[reached].unique()
+            if bool(self.accept[reached].any()):
                 found.add(words)
         return frozenset(found)
 
@@ -71,25 +67,17 @@ class Automaton:
         """Log-probability of each class at each position: [B, L, V] to [B, L, C], -inf for a class without words."""
         # In float64, since a required word may be e^-200 as likely as the others.
         likely = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()
-        columns = torch.arange(self.next.shape[1], device=logits.device)
-        member = self.classes.to(logits.device)[:, None] == columns
+        member = self.classes.to(logits.device)[:, None] == torch.arange(self.next.shape[1], device=logits.device)
         summed = (likely @ member.double()).clamp(min=_FLOOR)
-        total = summed.sum(-1, keepdim=True)
-        return (summed / total).log().masked_fill(~member.any(0), -torch.inf)
+        return (summed / summed.sum(-1, keepdim=True)).log().masked_fill(~member.any(0), -torch.inf)
 
     def messages(self, log_p: Tensor, words: Tensor) -> Tensor:
-        """The backward algorithm: log p(accept | state before position i) for i of 0 to L.
+        """The backward algorithm: log p(accept | state before position i) for i of 0 to L, [L + 1, B, S].
 
-        Args:
-            log_p: of the classes, [B, L, C].
-            words: True at positions that the automaton reads, [B, L].
-
-        Returns:
-            [L + 1, B, S].
+        Of log_p of the classes, [B, L, C]; the automaton reads the positions where `words` [B, L] is True.
         """
         follow = self.next.to(log_p.device)
-        message = torch.zeros(len(log_p), len(follow), dtype=log_p.dtype, device=log_p.device)
-        message = message.masked_fill(~self.accept.to(log_p.device), -torch.inf)
+        message = log_p.new_zeros(len(log_p), len(follow)).masked_fill(~self.accept.to(log_p.device), -torch.inf)
         out = [message]
         for i in reversed(range(log_p.shape[1])):
             before = (log_p[:, i, None] + message[:, follow]).logsumexp(-1)
@@ -148,30 +136,18 @@ def between(mask: Tensor) -> Tensor:
     """The positions between START, the first, and END, the last that exists: [B, L] to [B, L]."""
     inner = mask.clone()
     inner[:, :-1] &= mask[:, 1:]
-    inner[:, -1] = False
-    inner[:, 0] = False
+    inner[:, [0, -1]] = False
     return inner
 
 
 def explore(start: State, step: Callable[[State, int], State], classes: int, what: str) -> tuple[list[State], Tensor]:
-    """All states that can be reached from `start`, and which follows which.
-
-    Args:
-        start: becomes state 0.
-        step: the state that follows a state and a class.
-        classes: C.
-        what: named if there are too many.
-
-    Returns:
-        The states, and their numbers by state and class, [S, C].
+    """All states that can be reached from `start`, which is the first, and which of them follows state and class, [S, C].
 
     Raises:
-        UserError: if there are more than `MOST_STATES`, or fewer where classes are many.
+        UserError: if there are more than `MOST_STATES`, or fewer where classes are many; it names `what`.
     """
     most = min(MOST_STATES, MOST_STEPS // max(classes, 1))
-    number = {start: 0}
-    states = [start]
-    rows = []
+    number, states, rows = {start: 0}, [start], []
     for state in states:  # grows while it is walked
         followers = [step(state, c) for c in range(classes)]
         for follower in followers:
@@ -185,11 +161,7 @@ def explore(start: State, step: Callable[[State, int], State], classes: int, wha
 
 
 def combine(a: Automaton, b: Automaton, how: Callable[[bool, bool], bool], what: str) -> Automaton:
-    """The automaton that runs both; `how` says from their two verdicts whether it accepts.
-
-    Raises:
-        UserError: if it needs too many states (see `explore`); the message names `what`.
-    """
+    """The automaton that runs both; `how` says from their two verdicts whether it accepts. It may be refused by `explore`."""
     pairs, classes = torch.stack([a.classes, b.classes]).unique(dim=1, return_inverse=True)
     real = (pairs != NEVER).all(0)
     renumbered = torch.where(real, real.cumsum(0) - 1, NEVER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,15 +27,12 @@ Piece = tuple[int, ...] | Blank
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions of n sentences.
-
-    Attributes:
-        known: the id of every position that is given, else `UNKNOWN`, [n, L].
-        mask: True at positions that exist, [n, L].
-    """
+    """Positions of n sentences."""
 
     known: Tensor
+    """The id of every position that is given, else `UNKNOWN`, [n, L]."""
     mask: Tensor
+    """True at positions that exist, [n, L]."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,10 @@ class Canvas:
     def _is_elastic(self) -> bool:
         return any(isinstance(p, Blank) and p.words is None for p in self._pieces())
 
+    def _fixed(self) -> int | None:
+        """The number of words, if it is known."""
+        return self.words or (None if self._is_elastic() else self._least())
+
     def _checked(self) -> Canvas:
         least = self._least()
         if least > self.max_words:
@@ -78,18 +80,14 @@ class Canvas:
 
     def _given(self) -> dict[int, int]:
         """The template's words whose place is known, counted from 0."""
-        pieces = self._pieces()
+        pieces, total = self._pieces(), self._fixed() or math.inf
+        sizes = [len(p) if isinstance(p, tuple) else p.words or math.inf for p in pieces]
         given: dict[int, int] = {}
-        for backwards in (False, True) if self.words is not None or not self._is_elastic() else (False,):
-            words = (self.words or self._least()) if backwards else 0
-            for piece in reversed(pieces) if backwards else pieces:
-                size = len(piece) if isinstance(piece, tuple) else piece.words
-                if size is None:
-                    break
-                first = words - size if backwards else words
-                if isinstance(piece, tuple):
-                    given.update(enumerate(piece, first))
-                words = first if backwards else first + size
+        for i, piece in enumerate(pieces):
+            before = sum(sizes[:i])
+            first = before if before < math.inf else total - sum(sizes[i:])  # as counted from either end
+            if isinstance(piece, tuple) and math.isfinite(first):
+                given.update(enumerate(piece, int(first)))
         return given
 
     def with_named(self, named: tuple[tuple[int, frozenset[int]], ...]) -> Canvas:
@@ -100,9 +98,8 @@ class Canvas:
         """Whether a sentence of this many words suits all that is known."""
         if self.allowed is not None and words not in self.allowed:
             return False
-        if self.words is not None or not self._is_elastic():
-            return words == (self.words or self._least())
-        return self._least() <= words <= self.max_words
+        fixed = self._fixed()
+        return self._least() <= words <= self.max_words if fixed is None else words == fixed
 
     def with_words(self, words: int) -> Canvas:
         """A sentence of this many words; a `UserError` if it is out of range or contradicts what is known."""
@@ -128,13 +125,9 @@ class Canvas:
         return canvas
 
     def lay_out(self, n: int, length_counts: Tensor, tokenizer: Tokenizer, generator: torch.Generator) -> Layout:
-        """Draw what is still free (lengths from the corpus, the sizes of blanks) and place what is known.
+        """Draw what is still free of n sentences (lengths from the corpus, the sizes of blanks) and place what is known.
 
-        Args:
-            n: number of sentences.
-            length_counts: how often each total length (START and END included) is in the corpus, [max_length + 1].
-            tokenizer: whose START is first, END last and PAD behind it.
-            generator: source of the draws.
+        `length_counts` says how often each total length (START and END included) is in the corpus, [max_length + 1].
         """
         lengths = self._draw_words(n, length_counts, generator)
         width = int(lengths.max()) + 2
@@ -145,19 +138,12 @@ class Canvas:
         return Layout(known, torch.arange(width) < (lengths + 2)[:, None])
 
     def _draw_words(self, n: int, length_counts: Tensor, generator: torch.Generator) -> Tensor:
-        if self.words is not None or not self._is_elastic():
-            return torch.full((n,), self.words or self._least())
-        weights = length_counts.double().clone().cpu()
-        weights[: self._least() + 2] = 0
-        weights[self.max_words + 3 :] = 0
-        possible = torch.ones_like(weights, dtype=torch.bool)
-        if self.allowed is not None:
-            possible[:] = False
-            possible[[words + 2 for words in self.allowed if self.fits(words)]] = True
-        weights *= possible
+        if (fixed := self._fixed()) is not None:
+            return torch.full((n,), fixed)
+        possible = torch.tensor([self.fits(total - 2) for total in range(len(length_counts))], device="cpu")
+        weights = length_counts.double().cpu() * possible
         if not bool(weights.any()):
             # Lengths that the corpus does not have: the shortest that are possible, a word or a few for each blank.
-            possible[: self._least() + 2] = possible[self.max_words + 3 :] = False
             weights[possible.nonzero().flatten()[:4]] = 1
         return torch.multinomial(weights, n, replacement=True, generator=generator) - 2
 

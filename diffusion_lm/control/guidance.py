@@ -24,21 +24,17 @@ class Slope(NamedTuple):
 
 @dataclass
 class Steered:
-    """A denoiser and what steers it, counted.
-
-    Attributes:
-        denoise: the plain denoiser.
-        mask: True at positions that exist, [B, L].
-        vectors: Emb(w), [V, D].
-        energies: what is followed, and the sentences of the batch that it is wanted of.
-        passes: classifier evaluations (forward and backward count as one).
-    """
+    """A denoiser and what steers it, counted."""
 
     denoise: Denoise
     mask: Tensor
+    """True at positions that exist, [B, L]."""
     vectors: Tensor
+    """Emb(w), [V, D]."""
     energies: list[tuple[Energy, Tensor]] = field(default_factory=list)
+    """What is followed, and the sentences of the batch that it is wanted of."""
     passes: int = 0
+    """Classifier evaluations (forward and backward count as one)."""
 
     def energy(self, z: Tensor, t: Tensor) -> Tensor | None:
         """The sum of each sentence's energies at z_t, [B], 0 for one without; None if all are."""
@@ -68,19 +64,34 @@ class Steered:
 
 
 class Guidance(ABC):
-    """A way to follow an energy: it moves each z_s before the denoiser sees it."""
+    """A way to follow an energy: it moves each z_s, a few times, before the denoiser sees it."""
+
+    steps: int
+    until: float = 0.0
 
     @abstractmethod
+    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:
+        """What is taken from z_s, [B, L, D]."""
+
     def guide(self, steered: Steered) -> Guide:
         """What the sampler calls after each step."""
+
+        def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
+            for _ in range(self.steps if float(s[0]) >= self.until else 0):
+                slope = steered.slope(z, s)
+                if slope is None:
+                    break
+                z = z - self.update(z, step, slope)
+            return z
+
+        return move
 
     @staticmethod
     def paper(task: str = "attribute") -> InnerLoop:
         """The original's inner loop with the numbers of its code for a task (appendix C, table 6), or for `COMPOSITION`."""
         if task not in PAPER:
             raise UserError(f"The paper has no guidance for {task!r}; it has numbers for {', '.join(PAPER)}.")
-        rate, fluency = PAPER[task]
-        return InnerLoop(steps=3, rate=rate, fluency=fluency, until=0.05)
+        return InnerLoop(steps=3, rate=0.1, fluency=PAPER[task], until=0.05)
 
 
 @final
@@ -98,17 +109,9 @@ class Pull(Guidance):
     rate: float = 5.0
     """Length of an update in the latents' own units, where p(c | z_s) is near 0."""
 
-    def guide(self, steered: Steered) -> Guide:  # noqa: D102
-        def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
-            for _ in range(self.steps):
-                slope = steered.slope(z, s)
-                if slope is None:
-                    return z
-                length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
-                z = z - per_sentence(self.rate * -torch.expm1(-slope.energy) / length) * slope.gradient
-            return z
-
-        return move
+    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
+        length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
+        return per_sentence(self.rate * -torch.expm1(-slope.energy) / length) * slope.gradient
 
 
 @final
@@ -129,32 +132,13 @@ class InnerLoop(Guidance):
     until: float = 0.0
     """No guidance below this t (the original: below step 10 of 200)."""
 
-    def guide(self, steered: Steered) -> Guide:  # noqa: D102
-        def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
-            if float(s[0]) < self.until:
-                return z
-            std = step.std if float(step.std) > 0 else 1.0
-            for _ in range(self.steps):
-                slope = steered.slope(z, s)
-                if slope is None:
-                    return z
-                # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale but
-                # its balance with the fluency term stays.
-                gradient = slope.gradient / len(z) + self.fluency * 2 * (z - step.mean) / std / len(z)
-                z = z - self.rate * gradient.sign()
-            return z
-
-        return move
+    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
+        std = step.std if float(step.std) > 0 else 1.0
+        # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale.
+        return self.rate * (slope.gradient + self.fluency * 2 * (z - step.mean) / std).sign()
 
 
 COMPOSITION = "composition"
 """Several controls at once, whose energies are added."""
-PAPER = {
-    "attribute": (0.1, 0.01),
-    "pos": (0.1, 0.0001),
-    "tree": (0.1, 0.0005),
-    "span": (0.1, 0.1),
-    "length": (0.1, 0.01),
-    COMPOSITION: (0.1, 0.01),
-}
-"""Rate and lambda a task, as the original's code has them."""
+PAPER = {"attribute": 0.01, "pos": 0.0001, "tree": 0.0005, "span": 0.1, "length": 0.01, COMPOSITION: 0.01}
+"""Lambda a task, as the original's code has it; its rate is always 0.1."""

@@ -105,11 +105,11 @@ class Infill(Control, name="infill"):
             raise ValueError(f"it has no text under the keys {keys[0]} and {keys[1]}")
         if BLANK in left + right:
             raise ValueError(f"its context holds {BLANK}, which stands for the gap")
-        if not isinstance(references, list) or not references or not all(map(_is_text, references)):
+        texts = references if isinstance(references, list) else []
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f"it has no list of texts under the key {keys[2]}")
-        return Target(
-            f"{left.strip()} {BLANK} {right.strip()}".strip(), line, words_of_record(record), tuple(references)
-        )
+        value = f"{left.strip()} {BLANK} {right.strip()}".strip()
+        return Target(value, line, words_of_record(record), tuple(texts))
 
     @classmethod
     def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
@@ -141,7 +141,3 @@ class Infill(Control, name="infill"):
         start = rng.randint(2, len(words) - size - 2)
         left, gap, right = words[:start], words[start : start + size], words[start + size :]
         return {"left": join_words(left), "right": join_words(right), "references": [join_words(gap)]}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())

@@ -102,9 +102,8 @@ def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
         if word not in words:
             near = near_words(word, words)
             hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-            raise UserError(
-                f"{word!r} in {what}: not in the model's vocabulary of {len(words)} words{hint}; use other words."
-            )
+            known_words = f"the model's vocabulary of {len(words)} words"
+            raise UserError(f"{word!r} in {what}: not in {known_words}{hint}; use other words.")
 
 
 def phrase_language(host: Host, phrase: str, what: str, *, said: bool = True) -> Automaton:
@@ -146,10 +145,8 @@ def _phrase(match: Tensor, breaks: Tensor, what: str) -> tuple[Tensor, Tensor, T
     A state is the set of prefixes that the last words end with, as the Knuth-Morris-Pratt automaton has it where no two
     words of the phrase share a token; the whole phrase is final once a word that does not break it has followed.
     """
-    length, columns = len(match), torch.cat([match, breaks[None]])
-    kinds, classes = columns.unique(dim=1, return_inverse=True)
-    of = kinds.T.tolist()
-    final = frozenset([length + 1])
+    kinds, classes = torch.cat([match, breaks[None]]).unique(dim=1, return_inverse=True)
+    length, of, final = len(match), kinds.T.tolist(), frozenset([len(match) + 1])
 
     def step(state: frozenset[int], c: int) -> frozenset[int]:
         if state == final or (length in state and not of[c][length]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate.labels import Progress
 from diffusion_lm.annotate.tagger import UPOS
 from diffusion_lm.annotate.trees import Leaf, Span, leaves_of, read_tree, spans_of_leaves, split_chain
 from diffusion_lm.common import number
@@ -85,30 +86,26 @@ class LeafTableConfig:
 
 @dataclass(frozen=True)
 class LeafTable(Asset, name="tree"):
-    """How often each word of a language model is each kind of leaf, and which trees there are.
-
-    Attributes:
-        config: the kinds of leaves, K of them, in their order.
-        tags: the tags of words among the trees.
-        counts: word, kind, count; one row for each that occurs, int32 [n, 3].
-        shapes: the leaves of N different trees one after another, int16.
-        lengths: how many leaves each tree has, int16 [N].
-        typical: log-probability a leaf of each tree under a bigram model of leaves, [N]: how usual it is.
-        follows: kind, kind behind it, count, where K is the sentence's edge, int32 [n, 3].
-        emits: kind, universal tag, count, int32 [n, 3].
-    """
+    """How often each word of a language model is each of K kinds of leaf, and which N trees there are."""
 
     about = "count what the trees of sentences say of their words, behind --tree and --span"
     kind = Kind("table of trees", "diffusion-lm train-control tree")
     Config = TreeTrainConfig
     config: LeafTableConfig
     tags: TagTable
+    """The tags of words among the trees."""
     counts: Tensor
+    """Word, kind, count; one row for each that occurs, int32 [n, 3]."""
     shapes: Tensor
+    """The leaves of the trees one after another, int16."""
     lengths: Tensor
+    """How many leaves each tree has, int16 [N]."""
     typical: Tensor
+    """Log-probability a leaf of each tree under a bigram model of leaves, [N]: how usual it is."""
     follows: Tensor
+    """Kind, kind behind it, count, where K is the sentence's edge, int32 [n, 3]."""
     emits: Tensor
+    """Kind, universal tag, count, int32 [n, 3]."""
 
     @cached_property
     def labels(self) -> list[str]:
@@ -138,10 +135,8 @@ class LeafTable(Asset, name="tree"):
 
         The tag by `TagTable.columns`, times p(opens, closes | w, tag).
         """
-        columns = self.tags.columns([leaf.tag for leaf in leaves])
-        for column, leaf in zip(columns, leaves, strict=True):
-            column += self._contexts(leaf)
-        return columns
+        contexts = [self._contexts(leaf) for leaf in leaves]
+        return self.tags.columns([leaf.tag for leaf in leaves]) + torch.stack(contexts)
 
     def _contexts(self, leaf: Leaf) -> Tensor:
         """Log p(opens, closes | w, tag), [V]; 0 for what was never seen, of which the tag has to do."""
@@ -151,27 +146,24 @@ class LeafTable(Asset, name="tree"):
         else:
             kinds = [self._kinds[leaf]] if leaf in self._kinds else []
             of = self.tags.alone[:, self.tags.config.tags.index(leaf.tag)].float()
-        seen = torch.zeros(len(of))
         if not kinds:
-            return seen
+            return torch.zeros(len(of))
         rows = self.counts[torch.isin(self.counts[:, 1], torch.tensor(kinds, dtype=torch.int32))].long()
-        seen = seen.index_put((rows[:, 0],), rows[:, 2].float(), accumulate=True)
+        seen = torch.bincount(rows[:, 0], rows[:, 2].float(), len(of))
         return ((seen + BACK_OFF * seen.sum() / of.sum()) / (of + BACK_OFF)).log()
 
     def trees_with(self, spans: Sequence[Span]) -> list[int]:
         """The trees that have all these constituents, the most usual first."""
         fits = torch.ones(len(self.lengths), dtype=torch.bool)
         for span in spans:
-            label = split_chain(span.label)[0]
-            long_enough = self.lengths >= span.stop
+            label, long_enough = split_chain(span.label)[0], self.lengths >= span.stop
             opens = torch.tensor([label in leaf.opens for leaf in self.config.leaves])
             closes = torch.tensor([label in leaf.closes for leaf in self.config.leaves])
             for place, has in ((span.start, opens), (span.stop - 1, closes)):
                 at = self.shapes[torch.where(long_enough, self._starts + place, 0)].long()
                 fits &= long_enough & has[at]
-        found = [
-            tree for tree in fits.nonzero().flatten().tolist() if set(spans) <= set(spans_of_leaves(self.tree(tree)))
-        ]
+        likely = fits.nonzero().flatten().tolist()
+        found = [tree for tree in likely if set(spans) <= set(spans_of_leaves(self.tree(tree)))]
         return sorted(found, key=lambda tree: -float(self.typical[tree]))
 
     @cached_property
@@ -184,30 +176,25 @@ class LeafTable(Asset, name="tree"):
         return [self.config.leaves[kind] for kind in self.shapes[start : start + int(self.lengths[number])].tolist()]
 
     @classmethod
-    def make(  # noqa: D102
-        cls, config: TreeTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None
-    ) -> LeafTable:
+    def make(cls, config: TreeTrainConfig, host: Host, progress: Progress | None = None) -> LeafTable:  # noqa: D102
         found = labelled(host, config.corpus, config.labels, progress)
         sentences = [Sentence(ids, leaves_of(read_tree(label.tree)), label.pos) for ids, label in found]
-        size, least = host.tokenizer.vocab_size, config.min_count
-        return count_leaves(
-            sentences, UPOS, size, parser="ours", smoothing=config.smoothing, min_count=least, lm=host.fingerprint
-        )
+        how: dict[str, Any] = {"smoothing": config.smoothing, "min_count": config.min_count, "lm": host.fingerprint}
+        return count_leaves(sentences, UPOS, host.tokenizer.vocab_size, parser="ours", **how)
 
     def summary(self) -> str:  # noqa: D102
-        return (
-            f"{self.config.sentences:,} sentences; {len(self.config.leaves):,} kinds of leaf, "
-            f"{len(self.tags.config.tags)} tags, {len(self.lengths):,} different trees kept."
-        )
+        what = f"{len(self.config.leaves):,} kinds of leaf, {len(self.tags.config.tags)} tags"
+        return f"{self.config.sentences:,} sentences; {what}, {len(self.lengths):,} different trees kept."
 
     def tensors(self) -> dict[str, Tensor]:  # noqa: D102
-        own = {name: getattr(self, name) for name in TENSORS}
-        return own | {f"tags/{name}": tensor for name, tensor in self.tags.tensors().items()}
+        return self._own() | {f"tags/{name}": tensor for name, tensor in self.tags.tensors().items()}
+
+    def _own(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in TENSORS}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write config.json and model.safetensors, and the tags in a folder beside them."""
-        own = {name: getattr(self, name) for name in TENSORS}
-        save(folder, self.kind, asdict(self.config), own, lambda part: self.tags.save_pretrained(part / "tags"))
+        save(folder, self.kind, asdict(self.config), self._own(), lambda part: self.tags.save_pretrained(part / "tags"))
 
     @classmethod
     def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> LeafTable:  # noqa: D102
@@ -243,31 +230,20 @@ def count_leaves(
     known = [leaf for leaf, count in often.most_common() if count >= min_count]
     kinds = {leaf: kind for kind, leaf in enumerate(known)}
     edge, tag_index = len(known), {tag: i for i, tag in enumerate(universal)}
-    words: list[tuple[int, int]] = []
-    follows: list[tuple[int, int]] = []
-    emits: list[tuple[int, int]] = []
+    words, follows, emits = (list[tuple[int, int]]() for _ in range(3))
+    typical, trees = _Bigrams(sentences, often), dict[tuple[int, ...], float]()
     for each in sentences:
         found = [kinds.get(leaf, -1) for leaf in each.leaves]
         words += zip(each.ids, found, strict=True)
         emits += zip(found, (tag_index[tag] for tag in each.tags), strict=True)
         follows += zip([edge, *found], [*found, edge], strict=True)
-
-    typical = _Bigrams(sentences, often)
-    trees = {
-        tuple(kinds[leaf] for leaf in each.leaves): typical(each.leaves)
-        for each in sentences
-        if all(leaf in kinds for leaf in each.leaves)
-    }
-    return LeafTable(
-        LeafTableConfig(known, list(universal), parser, len(sentences), lm),
-        table,
-        _pairs(words),
-        torch.tensor([kind for tree in trees for kind in tree], dtype=torch.int16),
-        torch.tensor([len(tree) for tree in trees], dtype=torch.int16),
-        torch.tensor(list(trees.values())),
-        _pairs(follows),
-        _pairs(emits),
-    )
+        if -1 not in found:
+            trees[tuple(found)] = typical(each.leaves)
+    config = LeafTableConfig(known, list(universal), parser, len(sentences), lm)
+    shapes = torch.tensor([kind for tree in trees for kind in tree], dtype=torch.int16)
+    lengths = torch.tensor([len(tree) for tree in trees], dtype=torch.int16)
+    counts = [_pairs(words), shapes, lengths, torch.tensor(list(trees.values())), _pairs(follows), _pairs(emits)]
+    return LeafTable(config, table, *counts)
 
 
 def _pairs(pairs: Sequence[tuple[int, int]]) -> Tensor:
@@ -281,8 +257,7 @@ class _Bigrams:
 
     def __init__(self, sentences: Sequence[Sentence], often: Counter[Leaf]) -> None:
         self.often, self.total = often, often.total()
-        self.first: Counter[Leaf | None] = Counter()
-        self.pairs: Counter[tuple[Leaf | None, Leaf]] = Counter()
+        self.first, self.pairs = Counter[Leaf | None](), Counter[tuple[Leaf | None, Leaf]]()
         for _, leaves, _ in sentences:
             self.first.update((None, *leaves[:-1]))
             self.pairs.update(zip((None, *leaves), leaves, strict=False))

@@ -71,10 +71,9 @@ class WordGraph:
     """
 
     def __init__(self, source: str) -> None:
-        self.source, self.last = source, 1
+        self.source, self.last, self._follow = source, 1, [0]
         self.places: dict[Label, int] = {}
         self.labels: list[Label] = [""]
-        self._follow = [0]
         self.reads, self.behind = cache(self._reads), cache(self._behind)
 
     def _grow(self, labels: list[Label], follow: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lm.annotate.labels import Annotation, labelled_documents
+from diffusion_lm.annotate.labels import Annotation, Progress, labelled_documents
 from diffusion_lm.annotate.tagger import UPOS
 from diffusion_lm.common import UserError, number
 from diffusion_lm.control.program import Asset, AssetConfig, Host
@@ -32,13 +32,9 @@ def smoothed(counts: Tensor, prior: Tensor, weight: float) -> Tensor:
 
 
 def labelled(
-    host: Host,
-    corpus: CorpusConfig,
-    labels: str,
-    progress: Callable[[int, int], None] | None = None,
-    split: str = "train",
+    host: Host, corpus: CorpusConfig, labels: str, progress: Progress | None = None, split: str = "train"
 ) -> Iterator[tuple[list[int], Annotation]]:
-    """The sentences of a split as a model reads them, START and END left out, and their labels (see `labelled_documents`).
+    """The sentences of a split, without START and END, and their labels (see `labelled_documents`).
 
     Raises:
         UserError: if the corpus is unusable, or the model's tokens are no words.
@@ -76,7 +72,6 @@ class TagTableConfig:
     certainty: float
     """Share of the corpus's words that have their word's most frequent tag."""
     smoothing: float
-    """Pseudo-counts a word, spread as the tags are in the whole corpus."""
     lm: str
 
 
@@ -85,12 +80,6 @@ class TagTable(Asset, name="pos"):
     """How often each word of a language model has each tag, alone and beside another tag.
 
     The tag beside a word is one of T tags, or T where the sentence begins or ends.
-
-    Attributes:
-        config: the tags in their order.
-        alone: counts of word and tag, [V, T].
-        after: tag in front, word, tag, count; one row for each that occurs, int32 [n, 4].
-        before: tag behind, word, tag, count, int32 [n, 4].
     """
 
     about = "count the tags of words behind --pos"
@@ -98,8 +87,11 @@ class TagTable(Asset, name="pos"):
     Config = TagTrainConfig
     config: TagTableConfig
     alone: Tensor
+    """Counts of word and tag, [V, T]."""
     after: Tensor
+    """Tag in front, word, tag, count; one row for each that occurs, int32 [n, 4]."""
     before: Tensor
+    """Tag behind, word, tag, count, int32 [n, 4]."""
 
     @cached_property
     def log_p(self) -> Tensor:
@@ -135,9 +127,7 @@ class TagTable(Asset, name="pos"):
         return columns
 
     @classmethod
-    def make(  # noqa: D102
-        cls, config: TagTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None
-    ) -> TagTable:
+    def make(cls, config: TagTrainConfig, host: Host, progress: Progress | None = None) -> TagTable:  # noqa: D102
         sentences = ((ids, label.pos) for ids, label in labelled(host, config.corpus, config.labels, progress))
         return count_tags(
             sentences, UPOS, host.tokenizer.vocab_size, tagger="spacy", smoothing=config.smoothing, lm=host.fingerprint
@@ -165,26 +155,17 @@ def count_tags(
     lm: str,
 ) -> TagTable:
     """Count the tags of a language model's words in sentences of token ids and tags, all of which are `tags`."""
-    column = {tag: i for i, tag in enumerate(tags)}
-    edge, number = len(column), 0
-    words: list[int] = []
-    lefts: list[int] = []
-    heres: list[int] = []
-    rights: list[int] = []
+    column, number = {tag: i for i, tag in enumerate(tags)}, 0
+    edge, rows = len(column), list[tuple[int, ...]]()
     for ids, found in sentences:
         number += 1
         index = [edge, *(column[tag] for tag in found), edge]
-        words += ids
-        lefts += index[:-2]
-        heres += index[1:-1]
-        rights += index[2:]
-    word, here = torch.tensor(words), torch.tensor(heres)
-    alone = torch.zeros(vocab_size, len(column), dtype=torch.int32)
-    alone.index_put_((word, here), torch.ones(len(word), dtype=torch.int32), accumulate=True)
+        rows += zip(ids, index[:-2], index[1:-1], index[2:], strict=True)
+    word, left, here, right = torch.tensor(rows).T
+    alone = torch.bincount(word * edge + here, minlength=vocab_size * edge).view(vocab_size, edge).int()
     certainty = float(alone.amax(1).sum() / alone.sum())
     config = TagTableConfig(list(tags), tagger, number, certainty, smoothing, lm)
-    after, before = (tally(torch.tensor(side), word, here) for side in (lefts, rights))
-    return TagTable(config, alone, after, before)
+    return TagTable(config, alone, tally(left, word, here), tally(right, word, here))
 
 
 def tally(*columns: Tensor) -> Tensor:
