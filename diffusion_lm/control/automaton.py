@@ -13,18 +13,14 @@ from diffusion_lm.common import UserError
 
 BANNED = -1e4
 """Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
-
 NEVER = -1
 """Class of tokens that are no words: START, END, UNK and PAD."""
-
 MOST_STATES = 2000
 """Automata beyond this are refused: sampling walks through all states at every position of every step."""
-
 MOST_STEPS = 200_000
 """States times classes: what a sentence needs of memory while it is drawn."""
-
-# A word this unlikely is one that another control has banned; a path through it is possible only on paper.
 _FLOOR = 1e-300
+"""A word this unlikely is one that another control has banned; a path through it is possible only on paper."""
 
 State = TypeVar("State", bound=Hashable)
 

@@ -63,8 +63,8 @@ class Infill(Control, name="infill"):
         position = 0
         for blank in _BLANK.finditer(self.template):
             digits = blank[1]
-            if digits is not None and (len(digits) > _MOST_DIGITS or int(digits) == 0):
-                shown = f"{digits[:_MOST_DIGITS]}{'...' if len(digits) > _MOST_DIGITS else ''}"
+            if digits and (len(digits) > _MOST_DIGITS or int(digits) == 0):
+                shown = digits if len(digits) <= _MOST_DIGITS else f"{digits[:_MOST_DIGITS]}..."
                 raise UserError(f"A blank of {shown} words is out of range; write ___{{1}} or more, or leave it out.")
             yield self.template[position : blank.start()], [Blank(int(digits) if digits else None)]
             position = blank.end()

@@ -43,11 +43,9 @@ class Language(Control):
         return f"any of {len(vocabulary(host, f'The {cls.task}')) - len(SPECIALS):,} words"
 
     def __or__(self, other: Control) -> Control:
-        """Either; exact where the other one is a language too."""
         return Union(self, other) if isinstance(other, Language) else super().__or__(other)
 
     def __invert__(self) -> Control:
-        """All other sentences."""
         return Complement(self)
 
 
@@ -100,10 +98,9 @@ def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:
     words = dict.fromkeys(bare(word) for word in known if word)
     for word in wanted:
         if word not in words:
-            near = near_words(word, words)
-            hint = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-            known_words = f"the model's vocabulary of {len(words)} words"
-            raise UserError(f"{word!r} in {what}: not in {known_words}{hint}; use other words.")
+            near = " or ".join(map(repr, near_words(word, words)))
+            size = f"{len(words)} words{f' (did you mean {near}?)' if near else ''}"
+            raise UserError(f"{word!r} in {what}: not in the model's vocabulary of {size}; use other words.")
 
 
 def phrase_language(host: Host, phrase: str, what: str, *, said: bool = True) -> Automaton:
@@ -196,7 +193,6 @@ class Avoid(Language, name="avoid"):
         return 1 - Keyword(self.phrase).success(texts)
 
     def __invert__(self) -> Control:
-        """The texts that say it."""
         return Keyword(self.phrase)
 
     def __str__(self) -> str:

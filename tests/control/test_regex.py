@@ -61,6 +61,16 @@ def test_a_word_with_classes_is_spelled_as_re_spells_it(pieces, word):
 @pytest.mark.parametrize(
     ("pattern", "yes", "no"),
     [
+        ("a b", ["a b"], ["a", "a b b", "pub"]),
+        ("a (b|c is) in", ["a b in", "a c is in"], ["a c in", "a b"]),
+        ("a* b", ["b", "a a a b"], ["a", "b b"]),
+        ("a+ b?", ["a", "a a b"], ["", "b", "a b b"]),
+        ("(a b){2}", ["a b a b"], ["a b", "a b a b a b"]),
+        ("a{1,3}", ["a", "a a", "a a a"], ["", "a a a a"]),
+        ("a{2,}", ["a a", "a a a a a"], ["a"]),
+        (". a .", ["b a c"], ["a b c", "b a"]),
+        (r"a \.", ["a ."], ["a b"]),
+        ("(|a) b", ["b", "a b"], ["a"]),
         (r".* \d+ .*", ["The 20 pub", "a 5 b", "20 20 20"], ["The pub is", "", "a b"]),
         (r"£\d+(-\d+)? \.", ["£20.", "£20-25."], ["20.", "£20-.", "£."]),
         (r"£\d{2}", ["£20"], ["£5"]),
@@ -77,7 +87,7 @@ def test_a_word_with_classes_is_spelled_as_re_spells_it(pieces, word):
         (r"£ \?", ["£?"], ["£"]),
     ],
 )
-def test_a_pattern_matches_what_it_says_elsewhere(pattern, yes, no):
+def test_a_pattern_matches_what_it_says(pattern, yes, no):
     graph = word_graph(pattern)
     for text in (*yes, *no):
         assert graph.matches(words_of(text)) == (text in yes), text
@@ -117,6 +127,13 @@ def test_numbers_are_drawn_where_a_pattern_asks_for_them():
         (r"\d{3,1}", "ends before it begins"),
         ("a++", "behind nothing"),
         ("^$", "is empty"),
+        ("", "is empty"),
+        ("a (b", "without its )"),
+        ("a ) b", "without its ("),
+        ("(" * 1500 + "a" + ")" * 1500, "100 brackets"),
+        ("* a", "behind nothing"),
+        ("a{3,1}", "ends before it begins"),
+        ("a{1000}", "more than 100 times"),
         ("a{" + "9" * 5000 + "}", "write \\ before"),
     ],
 )
