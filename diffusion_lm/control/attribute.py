@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
@@ -43,13 +43,11 @@ def said_fields(document: Document) -> dict[str, str]:
 
 def known_values(documents: Sequence[dict[str, str]], min_count: int) -> dict[str, list[str]]:
     """Values of each field that at least `min_count` texts say, most frequent first; the fields in canonical order."""
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for fields in documents:
-        for name, value in fields.items():
-            counts[name][value] += 1
-    order = [*(f for f in FIELDS if f in counts), *sorted(set(counts) - set(FIELDS))]
-    values = {name: [v for v, n in counts[name].most_common() if n >= min_count] for name in order}
-    return {name: kept for name, kept in values.items() if kept}
+    counts = Counter(pair for fields in documents for pair in fields.items())
+    often = [pair for pair, n in counts.most_common() if n >= min_count]
+    names = {name for name, _ in often}
+    order = [*(name for name in FIELDS if name in names), *sorted(names - set(FIELDS))]
+    return {name: [value for field, value in often if field == name] for name in order}
 
 
 class AttributeModel(LatentClassifier, name="attribute"):
@@ -186,11 +184,10 @@ class Attribute(_Named, name="attribute"):
         return Target(value, words=words_of_record(record))
 
     @classmethod
-    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
-        """The targets as the classifier writes them."""
-        pairs = [target.value.partition("=")[::2] for target in targets]
-        values = ["=".join(canonical(*pair, host)) for pair in pairs]
-        return [replace(target, value=value) for target, value in zip(targets, values, strict=True)]
+    def prepared(cls, target: Target, host: Host) -> Target:
+        """As the classifier writes field and value."""
+        field, _, value = target.value.partition("=")
+        return replace(target, value="=".join(canonical(field, value, host)))
 
     @classmethod
     def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:

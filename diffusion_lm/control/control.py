@@ -39,7 +39,7 @@ class Target:
 
 
 class Ways(Protocol):
-    """How controls that can be followed in more than one way are followed, as `SamplingConfig` has it."""
+    """How controls are followed that can be in more than one way, as `SamplingConfig` has it."""
 
     @property
     def attribute_by(self) -> str: ...  # noqa: D102
@@ -68,8 +68,6 @@ class Control(ABC):
         if name is not None:
             cls.task = name
             CONTROLS[name] = cls
-
-    # -- what it does
 
     @abstractmethod
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
@@ -100,8 +98,6 @@ class Control(ABC):
         """One control that does what this and another one do, where that is better than both side by side."""
         return None
 
-    # -- how it is asked for
-
     @classmethod
     def of_texts(cls, texts: Sequence[str], ways: Ways) -> Control:
         """The control that the values of its flag ask for."""
@@ -121,8 +117,6 @@ class Control(ABC):
     def describe(cls, host: Host) -> str:
         """What a model can be asked for, for `info`; a `UserError` says why it cannot be."""
         return "yes"
-
-    # -- how it is measured
 
     @classmethod
     def assets(cls, ways: Ways) -> list[type[Asset]]:
@@ -144,9 +138,9 @@ class Control(ABC):
         return Target(value, line, words_of_record(record))
 
     @classmethod
-    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
-        """The targets as the model can be asked for them; a `UserError` if it cannot."""
-        return list(targets)
+    def prepared(cls, target: Target, host: Host) -> Target:
+        """The target as the model can be asked for it; a `UserError` if it cannot."""
+        return target
 
     @classmethod
     def answer(cls, target: Target, text: str) -> str:
@@ -174,8 +168,6 @@ class Control(ABC):
         """A value as symbols for an autoregressive model, each with the number of words before the one it speaks of."""
         return [(f"{cls.task}={value}", 0)]
 
-    # -- the algebra
-
     def __and__(self, other: Control) -> Control:
         return And(self, _a_control(other))
 
@@ -183,7 +175,6 @@ class Control(ABC):
         return Or(self, _a_control(other))
 
     def __invert__(self) -> Control:
-
         return Not(self)
 
     def __rmul__(self, weight: float) -> Control:
@@ -211,9 +202,6 @@ def words_of_record(record: Any) -> tuple[str, ...]:
     if words[:1] == ["START"] and words[-1:] == ["END"]:
         words = words[1:-1]
     return tuple(word for word in words if word != "\n")
-
-
-# -- several at once -----------------------------------------------------------------------------------------------
 
 
 def _together(programs: Iterable[tuple[Program, Program]], what: str) -> Iterator[Program]:
@@ -274,10 +262,9 @@ class And(Control):
 
 
 def _by_formula(formula: Callable[..., Tensor], sign: str, controls: Sequence[Control], *asked: Any) -> list[Program]:
-    """Programs whose one energy is a formula of those of some controls, which `asked` says what to compile for.
+    """Programs whose one energy is a formula of those of some controls, compiled for what is `asked`.
 
-    Raises:
-        UserError: if one has more than energies: no formula for "either" and "not" speaks of anything but a probability.
+    A `UserError` if one has more than energies: no formula for "either" and "not" speaks of anything but a probability.
     """
     canvases, compiled = asked[1], [control.compile(*asked) for control in controls]
     for control, programs in zip(controls, compiled, strict=True):
@@ -351,7 +338,6 @@ class Weighted(Control):
     weight: float
 
     def __post_init__(self) -> None:
-
         if not 0 < self.weight < math.inf:
             raise UserError(f"A control's weight is a number above 0, not {self.weight:g}; ~ wants the opposite.")
 
@@ -387,9 +373,7 @@ class Weighted(Control):
     def merged(self, other: Control) -> Control | None:
         """None; a `UserError` if it would be one with the other, which has a weight of its own, or must not stand beside it."""
         if self.a.merged(other) or other.merged(self.a):
-            raise UserError(
-                f"{self} and {other} are followed as one; weigh both, {self.weight:g} * (a & b), or neither."
-            )
+            raise UserError(f"{self} and {other} count as one; weigh both, {self.weight:g} * (a & b), or neither.")
         return None
 
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102

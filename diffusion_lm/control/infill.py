@@ -112,17 +112,14 @@ class Infill(Control, name="infill"):
         return Target(value, line, words_of_record(record), tuple(texts))
 
     @classmethod
-    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
+    def prepared(cls, target: Target, host: Host) -> Target:
         """The same with UNK for each word of the context that the model lacks, as the paper's model reads it.
 
         Such a target has no `words`: the human sentence does not have this context.
         """
-        found = []
-        for target in targets:
-            sides = [host.tokenizer.decode(host.tokenizer.encode(side)) for side in target.value.split(BLANK)]
-            value = f" {BLANK} ".join(sides).strip()
-            found.append(target if value == target.value else replace(target, value=value, words=()))
-        return found
+        sides = [host.tokenizer.decode(host.tokenizer.encode(side)) for side in target.value.split(BLANK)]
+        value = f" {BLANK} ".join(sides).strip()
+        return target if value == target.value else replace(target, value=value, words=())
 
     @classmethod
     def answer(cls, target: Target, text: str) -> str:

@@ -67,16 +67,12 @@ class LatentConfig:
     heads: int = 4
 
 
-Accuracy = dict[str, list[float]]
-"""What is measured, by name: its value in each band of noise levels."""
-
-
 class LatentClassifier(Asset, nn.Module):
     """Base: a trunk over (z [B, L, D], t [B], mask [B, L]), and what training, saving and loading have in common."""
 
     Shape: ClassVar[type[LatentConfig]]
-    accuracy: Accuracy | None = None
-    """On dev, after training."""
+    accuracy: dict[str, list[float]] | None = None
+    """On dev, after training: what is measured, by name, in each band of noise levels."""
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()
@@ -150,7 +146,7 @@ class LatentClassifier(Asset, nn.Module):
             return self(z, t, mask.to(network.device))
 
     @torch.no_grad()
-    def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> Accuracy:
+    def accuracy_on(self, host: Host, encoded: EncodedCorpus, labels: Sequence[Any]) -> dict[str, list[float]]:
         """Accuracy by noise level, a level a sentence, always with the same noise."""
         self.eval()
         classes, sums = self.classes(labels), dict[str, Tensor]()
@@ -163,7 +159,7 @@ class LatentClassifier(Asset, nn.Module):
                     sums.setdefault(name, torch.zeros(2, LEVELS)).index_add_(1, band, torch.stack(hits).float())
         return {name: (right / of).tolist() for name, (right, of) in sums.items()}
 
-    def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> Accuracy:
+    def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> dict[str, list[float]]:
         """Accuracy of a trained classifier on the dev split of a corpus."""
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             return self.accuracy_on(host, *self._split(config, host, "dev", cache))

@@ -39,7 +39,6 @@ class Length(Control, name="length"):
     words: int
 
     def __post_init__(self) -> None:
-
         if not isinstance(self.words, int):
             raise UserError(f"A length is a whole number of words, not {self.words!r}.")
 

@@ -74,7 +74,6 @@ class Asset(ABC):
     """What config.json holds, a dataclass; its `lm` is the fingerprint of the language model."""
 
     def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
-
         super().__init_subclass__(**options)
         if name is not None:
             cls.name = name

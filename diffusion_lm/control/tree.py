@@ -129,12 +129,9 @@ class Tree(Syntactic, name="tree"):
         return Target(tree, line, words)
 
     @classmethod
-    def prepared(cls, targets: Sequence[Target], host: Host) -> list[Target]:
-        """The same with a tree where only words were given: their parse, its leaves free."""
-        found = iter(parser().parse([target.words for target in targets if not target.value]))
-        return [
-            target if target.value else replace(target, value=trees.without_words(next(found))) for target in targets
-        ]
+    def prepared(cls, target: Target, host: Host) -> Target:
+        """With a tree where only words were given: their parse, its leaves free."""
+        return target if target.value else replace(target, value=trees.without_words(*parser().parse([target.words])))
 
     @classmethod
     def paper_success(cls, target: Target, texts: Sequence[str]) -> list[float]:
@@ -173,7 +170,5 @@ def check_labels(leaves: Sequence[trees.Leaf], table: LeafTable) -> None:
     labels = {label for leaf in leaves for label in leaf.opens} - set(table.labels)
     tags = {leaf.tag for leaf in leaves if leaf.tag is not None} - set(known)
     if labels or tags:
-        raise UserError(
-            f"There is no tag or constituent {', '.join(sorted(labels | tags))}; the constituents are "
-            f"{', '.join(table.labels)}, and the tags {', '.join(known)}."
-        )
+        wrong = f"There is no tag or constituent {', '.join(sorted(labels | tags))}"
+        raise UserError(f"{wrong}; the constituents are {', '.join(table.labels)}, and the tags {', '.join(known)}.")

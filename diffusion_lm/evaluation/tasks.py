@@ -99,7 +99,7 @@ class Task:
 
         def ask(targets: Mapping[str, Target]) -> None:
             check_words([target.words for target in targets.values()])
-            asked = {name: self.controls[name].prepared([target], host)[0] for name, target in targets.items()}
+            asked = {name: self.controls[name].prepared(target, host) for name, target in targets.items()}
             if name_of(asked) in out:
                 raise UserError(f"it repeats the target {name_of(asked)!r}")
             out[name_of(asked)] = asked

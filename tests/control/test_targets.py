@@ -55,9 +55,9 @@ def test_a_line_that_is_none_is_refused(task, record):
 
 
 def test_a_target_is_asked_as_the_model_writes_it(lm):
-    (attribute,) = CONTROLS["attribute"].prepared([Target("FOOD= thai")], lm)
+    attribute = CONTROLS["attribute"].prepared(Target("FOOD= thai"), lm)
     assert attribute.value == "food=Thai"
-    (infill,) = CONTROLS["infill"].prepared([Target("The xylophone ___ near", words=("The", "xylophone"))], lm)
+    infill = CONTROLS["infill"].prepared(Target("The xylophone ___ near", words=("The", "xylophone")), lm)
     assert infill.value == "The UNK ___ near" and infill.words == ()
     made = lm.generate(2, CONTROLS["infill"].of_target(infill, None), steps=2)
     assert [words[:2] + words[-1:] for words in made.words] == [["The", "UNK", "near"]] * 2
