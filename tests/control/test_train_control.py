@@ -20,10 +20,10 @@ def place(lm, tmp_path_factory):
     """A folder with the tiny model and a small corpus in two splits."""
     folder = tmp_path_factory.mktemp("train_control")
     lm.save_pretrained(folder / "lm")
-    texts = [d.text for d in islice(toy_documents(2), 60) if not lm.tokenizer.unknown_words(d.text)][:40]
+    texts = [d.text for d in islice(toy_documents(2), 60) if not lm.tokenizer.unknown_words(d.text)][:16]
     (folder / "corpus").mkdir()
-    (folder / "corpus" / "train.txt").write_text("\n".join(texts[:20]))
-    (folder / "corpus" / "valid.txt").write_text("\n".join(texts[20:]))
+    (folder / "corpus" / "train.txt").write_text("\n".join(texts[:8]))
+    (folder / "corpus" / "valid.txt").write_text("\n".join(texts[8:]))
     return folder
 
 
@@ -41,7 +41,7 @@ def test_syntax_is_counted_learned_and_steers(place, capsys):
     assert "constituents" in capsys.readouterr().out
     lm = DiffusionLM.from_pretrained(place / "lm", "cpu")
     table = lm.asset(LeafTable)
-    assert len(table.lengths) <= 20 and {"S", "NP"} <= set(table.labels)
+    assert len(table.lengths) <= 8 and {"S", "NP"} <= set(table.labels)
     span = next(span for span in spans_of_leaves(table.tree(0)) if span.label == "NP")
     flag = f"{span.start + 1}:{span.stop}:NP"
     for control in (
