@@ -86,8 +86,15 @@ class Hosted:
         return self.assets[kind]
 
 
+class Unjudged(Control):
+    """Base: a control whose success is of no interest."""
+
+    def success(self, texts: Sequence[str]) -> Tensor:
+        return torch.ones(len(texts))
+
+
 @dataclass(frozen=True)
-class Quadratic(Control):
+class Quadratic(Unjudged):
     """Energy weight |z|^2 / 2, whose gradient is known."""
 
     weight: float
@@ -95,12 +102,6 @@ class Quadratic(Control):
     def compile(self, host: Any, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
         energies = (Energy(lambda latents: self.weight * latents.z.square().flatten(1).sum(-1) / 2),)
         return [Program(canvas, energies=energies) for canvas in canvases]
-
-    def success(self, texts: Sequence[str]) -> Tensor:
-        return torch.ones(len(texts))
-
-    def __str__(self) -> str:
-        return "quadratic"
 
 
 def programs(control: Control, lm: Any, n: int = 1, canvas: Canvas | None = None) -> list[Program]:

@@ -11,7 +11,6 @@ from diffusion_lm.control import Attribute, Infill, Keyword, Length, Pos, Reward
 from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.control.automaton import Automaton
 from diffusion_lm.control.canvas import UNKNOWN, Canvas
-from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp
@@ -19,7 +18,7 @@ from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Reno
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import FREE, Decoding, compiled, lay_out
 from diffusion_lm.model.denoiser import ModelConfig
-from tests.control.conftest import programs
+from tests.control.conftest import Unjudged, programs
 
 
 def test_the_same_seed_gives_the_same_text_and_another_another(lm):
@@ -77,17 +76,11 @@ def test_one_control_for_all_is_the_control_itself_and_a_list_says_whose_place_m
         lm.generate(3, [one, None])
 
 
-class Growing(Control):
+class Growing(Unjudged):
     """Each sentence is a word longer than the one before."""
 
     def compile(self, host, canvases, generator):
         return [Program(canvas.with_words(6 + i)) for i, canvas in enumerate(canvases)]
-
-    def success(self, texts):
-        return torch.ones(len(texts))
-
-    def __str__(self):
-        return "growing"
 
 
 def test_what_all_sentences_share_is_done_once(lm, monkeypatch):
@@ -105,7 +98,7 @@ def test_what_all_sentences_share_is_done_once(lm, monkeypatch):
     assert [len(words) for words in out.words] == [6, 7, 8, 9, 10]
 
 
-class Columns(Control):
+class Columns(Unjudged):
     """What it knows of words, [V] or [words, V], and nothing else."""
 
     def __init__(self, columns):
@@ -113,12 +106,6 @@ class Columns(Control):
 
     def compile(self, host, canvases, generator):
         return [Program(canvas, (self.columns,)) for canvas in canvases]
-
-    def success(self, texts):
-        return torch.ones(len(texts))
-
-    def __str__(self):
-        return "columns"
 
 
 def test_columns_of_every_word_add_to_those_of_the_first_words(lm):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from diffusion_lm.control import Control, Keyword, Length, Pos, Program, Reward, Span
+from diffusion_lm.control import Keyword, Length, Pos, Program, Reward, Span
 from diffusion_lm.generation.particles import Particles, systematic
+from tests.control.conftest import Unjudged
 
 
 def vowels(texts):
@@ -57,16 +58,13 @@ def test_a_reward_raises_what_it_rewards_beside_what_holds_the_sentences(lm, res
         assert rest.success(steered.texts).tolist() == [1.0] * 16
 
 
-class Echo(Control):
+class Echo(Unjudged):
     """Each sentence is a word longer than the one before, and says one word all the time, each its own."""
 
     def compile(self, host, canvases, generator):
         columns = torch.zeros(len(canvases), host.tokenizer.vocab_size)
         columns[range(len(canvases)), range(10, 10 + len(canvases))] = 3000.0
         return [Program(canvas.with_words(4 + i), (columns[i],)) for i, canvas in enumerate(canvases)]
-
-    def success(self, texts):
-        return torch.ones(len(texts))
 
 
 def test_a_sentence_takes_what_it_is_held_to_along(lm):
