@@ -84,9 +84,6 @@ class Infill(Control, name="infill"):
                 ends = {end + gap.words for end in ends} if gap.words else set(range(first, len(words) + 1))
         return len(words) in ends
 
-    def __str__(self) -> str:
-        return f"infill={self.template}"
-
     @classmethod
     def of_target(cls, target: Target, ways: Ways) -> Control:  # noqa: D102
         return cls(target.value, unknown=True)

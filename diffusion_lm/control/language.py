@@ -173,9 +173,6 @@ class Keyword(Language, name="keyword"):
         """The texts that do not say it; not the complement, since some say it in a way that the automaton never writes."""
         return Avoid(self.phrase)
 
-    def __str__(self) -> str:
-        return f"keyword={self.phrase}"
-
 
 @final
 @dataclass(frozen=True)
@@ -194,6 +191,3 @@ class Avoid(Language, name="avoid"):
 
     def __invert__(self) -> Control:
         return Keyword(self.phrase)
-
-    def __str__(self) -> str:
-        return f"avoid={self.phrase}"

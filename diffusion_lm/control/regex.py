@@ -262,6 +262,3 @@ class Regex(Language, name="regex"):
     def success(self, texts: Sequence[str]) -> Tensor:  # noqa: D102
         graph = word_graph(self.pattern)
         return torch.tensor([float(graph.matches(words_of(text))) for text in texts])
-
-    def __str__(self) -> str:
-        return f"regex={self.pattern}"

@@ -34,20 +34,16 @@ class Reward(Control):
     """How it is called in reports."""
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
-        rewards = (self.worth,)
+        rewards = (lambda texts: self.strength * self.success(texts),)
         return [Program(canvas, rewards=rewards) for canvas in canvases]
-
-    def worth(self, texts: Sequence[str]) -> Tensor:
-        """Strength times the reward of each text, in nats, [B]."""
-        return self.strength * self.success(texts)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """The reward itself, [B]; a `UserError` if the function does not give one finite number a text."""
         values = torch.as_tensor(self.fn(list(texts)), dtype=torch.float32).detach().cpu()
         if values.shape != (len(texts),) or not bool(values.isfinite().all()):
+            gave = f"{tuple(values.shape)} with {int((~values.isfinite()).sum())} that are not finite"
             raise UserError(
-                f"{self.name} has to give one finite number for each of {len(texts)} texts; it gave {tuple(values.shape)}"
-                f" with {int((~values.isfinite()).sum())} that are not finite."
+                f"{self.name} has to give one finite number for each of {len(texts)} texts; it gave {gave}."
             )
         return values
 

@@ -75,6 +75,7 @@ class Span(Syntactic, name="span"):
     repeats = True
     example = '{"spans": [[3, 5, "PP"]]}, words 3 to 5 counted from 0'
     counted: ClassVar[list[type[Asset]]] = [LeafTable]
+    draws = True
     spans: str
     """FIRST:LAST:LABEL, words counted from 1: "5:8:PP", or a chain of labels above the same words, "5:8:S+VP"; more than
     one are separated by spaces."""
@@ -82,10 +83,6 @@ class Span(Syntactic, name="span"):
     """Whether the span is followed by the gradient of a latent classifier, as the paper does, and not by what is counted."""
     parser: Callable[[], Parser] = field(default=parser, repr=False, compare=False)
     """Makes the outside judge of success."""
-
-    @property
-    def draws(self) -> bool:  # noqa: D102
-        return True
 
     def wanted(self) -> list[trees.Span]:
         """The spans; a `UserError` if one is malformed, or two of them cross or name the same words."""

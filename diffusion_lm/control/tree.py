@@ -67,10 +67,7 @@ class Tree(Syntactic, name="tree"):
     p(tag_i, opens_i, closes_i | w_i, tag_i-1, tag_i+1), which `LeafTable` has counted.
     """
 
-    help = (
-        'The constituency tree of each sentence in brackets, "(S (NP (DT The) (NN _)) (VP (VBZ is) (ADJP (JJ _))) (. .))": '
-        "_ is any word, a word is that word."
-    )
+    help = 'The constituency tree, "(S (NP (DT The) (NN _)) (VP (VBZ is) (ADJP (JJ _))) (. .))": _ is any word, The is The.'
     example = '{"tree": "(S (NP (DT _) (NN _)) (VP (VBZ _)))"} or {"words_": ["The", "pub", "closes"]}'
     counted: ClassVar[list[type[Asset]]] = [LeafTable]
     tree: str
