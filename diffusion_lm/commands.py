@@ -56,7 +56,7 @@ class WriteConfig(SamplingConfig):
 
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model or of its training run, or hub id."""
-    n: int = number(8, least=1)
+    n: int = number(8, least=1, most=1_000_000)
     """Number of sentences."""
     trace: int | None = field(default=None, metadata={ALONE: "10", RANGE: {"least": 1}})
     """Show the first sentence at so many steps while it crystallises; 10 if no number follows."""

@@ -37,11 +37,12 @@ def check_range(
     below: float | None = None,
 ) -> None:
     """See that a number is finite and within its range; the `UserError` names the number, its range and the value."""
-    bounds = [("at least", least, ge), ("above", above, gt), ("at most", most, le), ("below", below, lt)]
-    given = [(words, bound, fits) for words, bound, fits in bounds if bound is not None]
-    if not math.isfinite(value) or not all(fits(value, bound) for _, bound, fits in given):
-        wanted = " and ".join(f"{words} {bound:g}" for words, bound, _ in given) or "finite"
-        raise UserError(f"{name} must be {wanted}, not {value}.")
+    bounds = [("above", above, gt), ("at least", least, ge), ("at most", most, le), ("below", below, lt)]
+    for words, bound, fits in bounds:
+        if bound is not None and not fits(value, bound):
+            raise UserError(f"{name} must be {words} {bound:g}, not {value}.")
+    if not math.isfinite(value):
+        raise UserError(f"{name} must be finite, not {value}.")
 
 
 def check_seed(seed: int) -> None:

@@ -20,6 +20,7 @@ from diffusion_lm.common import UserError
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG, errno.EROFS)
 _FULL_TEXTS = ("No space left", *(f"os error {number}" for number in _FULL))
 
 
@@ -36,7 +37,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
                 f"The disk is full and {folder} could not be written; what was there before is intact, so free some "
                 "space and start the same command again."
             ) from None
-        if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
             raise UserError(f"{folder} cannot be written to ({error.strerror}); give another folder.") from None
         raise
 

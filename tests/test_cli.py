@@ -541,3 +541,22 @@ def test_warnings_are_shown_always_and_the_rest_with_verbose(model: str) -> None
     for words, level in (([], logging.WARNING), (["-v"], logging.INFO)):
         assert main(["info", model, *words]) == 0
         assert logging.getLogger("diffusion_lm").getEffectiveLevel() == level
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "generate --steps 1e12",
+        "generate --batch_size 1e30",
+        "generate -n 1e12",
+        "generate --temperature 1e-40",
+        "generate --guidance_rate 1e39",
+        "train --run.accumulate 1e30",
+        "train --model.max_length 1e9",
+        "train --tokenizer.vocab_size 1e30",
+        "train-judge --judge.device foo",
+    ],
+)
+def test_what_no_machine_could_do_is_refused_at_once(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == 2
+    assert words.split()[-2].rpartition(".")[2].lstrip("-") in capsys.readouterr().err

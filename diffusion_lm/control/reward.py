@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, check_range
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.program import Host, Program
@@ -32,6 +32,10 @@ class Reward(Control):
     """Nats that a unit of reward is worth."""
     name: str = "reward"
     """How it is called in reports."""
+
+    def __post_init__(self) -> None:
+        """Refuse a strength that is no number from 0 on."""
+        check_range("A reward's strength", self.strength, least=0, most=1e6)
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         rewards = (lambda texts: self.strength * self.success(texts),)

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from diffusion_lm.common import check_range
 from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
 
+COLDEST, HOTTEST = 1e-6, 1e6
+"""Temperatures between which logits stay numbers; at the first, the likeliest word is as good as certain."""
+
 
 def nearest(x: Tensor, vectors: Tensor) -> Tensor:
     """Index of the nearest row of `vectors` [V, D] to each position of x [B, L, D] in Euclidean distance, [B, L]."""
@@ -35,7 +38,7 @@ class Clamp(ABC):
 
     def __post_init__(self) -> None:
         """Refuse a temperature that is not above 0 and finite, or a time not from 0 to 1."""
-        check_range("temperature", getattr(self, "temperature", 1.0), above=0)
+        check_range("temperature", getattr(self, "temperature", 1.0), above=0, least=COLDEST, most=HOTTEST)
         check_range("from_time", self.from_time, least=0, most=1)
 
     @abstractmethod

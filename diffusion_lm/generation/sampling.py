@@ -332,7 +332,7 @@ def generate(
     """See `DiffusionLM.generate`."""
     for name, value in (("n", n), ("batch_size", batch_size), ("steps", decoding.steps)):
         if value is not None:
-            check_range(name, value, least=1)
+            check_range(name, value, least=1, most=1_000_000)
             if value != int(value):
                 raise UserError(f"{name} must be a whole number, not {value}.")
     check_seed(seed)

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.control.guidance import Guidance, Pull
-from diffusion_lm.diffusion.clamp import CLAMPS
+from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.sampling import Decoding
 
@@ -18,13 +18,13 @@ from diffusion_lm.generation.sampling import Decoding
 class SamplingConfig(Settings):
     """How texts are drawn and how controls are followed."""
 
-    steps: int | None = number(None, least=1)
+    steps: int | None = number(None, least=1, most=100_000)
     """Denoising steps; null: what fits the controls, 50 to 200."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
     """How z_s follows from z_t; null: renoise, the paper's step."""
     clamp: Literal["hard", "soft", "sample", "off"] | None = None
     """How x0_hat commits to words; null: what fits the controls."""
-    temperature: float | None = number(None, above=0)
+    temperature: float | None = number(None, above=0, least=COLDEST, most=HOTTEST)
     """Temperature of the soft and the sample clamp (sample if none is given): below 1 commits, above 1
     varies; null: 1."""
     clamp_from: float | None = number(None, least=0, most=1)
@@ -38,11 +38,11 @@ class SamplingConfig(Settings):
     guidance: Literal["default", "paper"] = "default"
     """How a classifier is followed: default (along the gradient), or paper (its sign steps of three updates a
     step, with its numbers for the task)."""
-    guidance_rate: float | None = number(None, above=0)
+    guidance_rate: float | None = number(None, above=0, most=1e6)
     """default guidance: length of an update; null: its own default."""
-    guidance_steps: int | None = number(None, least=1)
+    guidance_steps: int | None = number(None, least=1, most=100_000)
     """default guidance: updates a step; null: its own default."""
-    batch_size: int = number(64, least=1)
+    batch_size: int = number(64, least=1, most=100_000)
     """Sentences that are denoised together."""
     seed: int = 0
     """Seed of everything that is drawn: the same seed gives the same sentences again."""

@@ -29,15 +29,15 @@ class ModelConfig(Settings):
 
     size: Size = "small"
     """Width, layers and heads of the denoiser: tiny (128, 4, 2), small (256, 6, 4), base (768, 12, 12; the paper's)."""
-    width: int | None = number(None, least=1)
+    width: int | None = number(None, least=1, most=65_536)
     """H: width of the denoiser, instead of the size's."""
-    layers: int | None = number(None, least=1)
+    layers: int | None = number(None, least=1, most=1000)
     """Layers of the denoiser, instead of the size's."""
     heads: int | None = number(None, least=1)
     """Attention heads, instead of the size's."""
-    embedding_dim: int = number(16, least=1)
+    embedding_dim: int = number(16, least=1, most=65_536)
     """D: width of the word embeddings, and so of the latents (paper: 16 on E2E, 128 on ROCStories)."""
-    max_length: int = number(64, least=3)
+    max_length: int = number(64, least=3, most=8192)
     """Longest sentence in tokens, START and END included (paper: 64)."""
     layout: Literal["exact", "padded"] = "exact"
     """exact: a sentence is as long as its words; padded: every sentence fills max_length, PAD is a word (paper)."""

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class JudgeTrainConfig(CausalTrainConfig):
     """Longest sentence in tokens, START and END included."""
     dropout: float = number(0.15, least=0, below=1)
     """Dropout on the embedding and on every residual branch."""
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """cpu, cuda, or auto: cuda where there is one."""
     out: str | None = None
     """Folder that always holds the best judge so far; None keeps it in memory only."""
@@ -101,6 +101,8 @@ def train_judge(
         if (longest := int(lengths.max())) > config.max_length:
             raise UserError(f"A {split} sentence has {longest} tokens, more than max_length, {config.max_length}.")
     torch.manual_seed(config.seed)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA device here; take --judge.device auto or cpu.")
     best_device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(best_device if config.device == "auto" else config.device)
     shape = (config.width, config.layers, config.heads, config.max_length, config.dropout)

@@ -40,7 +40,7 @@ class TokenizerConfig(Settings):
     """word: reversible words and marks; bpe: byte-level pieces, for any corpus."""
     min_count: int = number(11, least=1)
     """word: a word is kept if the training split has it at least so often (paper: more than 10)."""
-    vocab_size: int = number(8192, least=260)
+    vocab_size: int = number(8192, least=260, most=1_000_000)
     """bpe: number of tokens, the 256 bytes and START, END, UNK and PAD counted."""
 
 
@@ -52,11 +52,11 @@ class RunConfig(Settings):
     """Folder of the run: the model, metrics.jsonl, TensorBoard events and checkpoints for resuming."""
     steps: int = number(1000, least=1)
     """Optimiser steps."""
-    batch_tokens: int = number(3072, least=1)
+    batch_tokens: int = number(3072, least=1, most=100_000_000)
     """Positions a step, padding included, over all processes; batches hold sentences of like length."""
-    batch_sentences: int | None = number(None, least=1)
+    batch_sentences: int | None = number(None, least=1, most=10_000_000)
     """Sentences a step instead of a token budget (the paper's 64)."""
-    accumulate: int = number(1, least=1)
+    accumulate: int = number(1, least=1, most=100_000)
     """Parts into which each step's batch is split to save memory."""
     time_sampling: Literal["uniform", "importance"] = "uniform"
     """How t is drawn (paper: uniform for L_simple, importance for L_vlb)."""
