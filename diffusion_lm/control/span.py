@@ -86,7 +86,7 @@ class Span(Syntactic, name="span"):
 
     def wanted(self) -> list[trees.Span]:
         """The spans; a `UserError` if one is malformed, or two of them cross or name the same words."""
-        texts = self.spans.split()
+        texts = list(dict.fromkeys(self.spans.split()))
         if not texts:
             raise UserError("No span is given; a span is FIRST:LAST:LABEL, such as 5:8:PP.")
         found = [read_span(text) for text in texts]

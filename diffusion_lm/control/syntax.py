@@ -189,3 +189,9 @@ class Syntactic(Control):
     @classmethod
     def assets(cls, ways: Ways) -> list[type[Asset]]:  # noqa: D102
         return [SyntaxModel] if ways.syntax_by == "classifier" else cls.counted
+
+    def merged(self, other: Control) -> Control | None:
+        """None; a `UserError` if the other one asks for another syntax of the same words."""
+        if type(other) is type(self) and str(other) != str(self):
+            raise UserError(f"{self} and {other} contradict each other; give one.")
+        return None

@@ -27,6 +27,8 @@ THAI, SPAN, TREE = Attribute("food", "Thai"), Span("1:2:NP"), "(S (NP (DT The) (
         (Attribute("colour", "red"), "'colour'; the known fields are food, Type, price"),
         (Attribute("food", "Thia"), "'Thia' (did you mean 'Thai'?)"),
         (Said("food", "Martian"), "'Martian'"),
+        (Pos("DET NOUN") & Pos("NOUN DET"), "pos=DET NOUN and pos=NOUN DET contradict"),
+        (Tree(TREE) & Length(3) & Tree("(S (NN _))"), "tree=(S (NN _)) contradict"),
         (Length(0), "0 is out of range; this model writes 1 to 30"),
         (Length(31), "31"),
         (Length(5) & Length(6), "5 and 6"),
@@ -186,3 +188,7 @@ def test_what_was_learned_of_another_model_or_is_broken_is_refused(lm, copied):
     lm.asset(AttributeModel).save_pretrained(copied / "controls" / "attribute")
     with pytest.raises(UserError, match="another language model"):
         DiffusionLM.from_pretrained(copied, "cpu").generate(1, THAI)
+
+
+def test_a_span_that_is_given_twice_is_one():
+    assert len(Span("1:2:NP 1:2:NP").wanted()) == 1
