@@ -169,7 +169,7 @@ def _write_json(generation: Generation, verdicts: dict[str, Tensor]) -> None:
     for i, text in enumerate(generation.texts):
         controls = [{"control": name, "success": float(success[i])} for name, success in verdicts.items()]
         record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
-        print(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False))
+        sys.stdout.write(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False) + "\n")
 
 
 def _write_text(generation: Generation, verdicts: dict[str, Tensor]) -> None:
