@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
-from diffusion_lm.common import RANGE, UserError, number
+from diffusion_lm.common import RANGE, UserError, device_named, number
 from diffusion_lm.control import Asset
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
@@ -123,7 +123,7 @@ def say_progress(done: Progress, **figures: float | None) -> None:
 def run_generate(config: WriteConfig) -> None:
     """Write sentences to standard output; progress goes to standard error."""
     control, task = asked_of(config)
-    lm = DiffusionLM.from_pretrained(config.model, config.device_or_none)
+    lm = DiffusionLM.from_pretrained(config.model, device_named(config.device))
     with bar("denoising", "steps") as show:
         options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
         generation = lm.generate(config.n, control, **options, callback=_watch(config, lm.tokenizer, show))

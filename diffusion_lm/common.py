@@ -100,6 +100,21 @@ def own_defaults() -> Iterator[None]:
                 torch.set_default_dtype(_Outside.dtype)
 
 
+def device_named(name: str, option: str = "--device") -> torch.device:
+    """The device of a name; auto: CUDA where there is one.
+
+    Raises:
+        UserError: it is CUDA and there is none; `option` is what was set to it.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"There is no CUDA device here; take {option} auto or {option} cpu.")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device multiplies in bf16 natively; elsewhere bf16 would be emulated and slow."""
     import torch

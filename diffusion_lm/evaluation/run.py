@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, device_named
 from diffusion_lm.evaluation import scores
 from diffusion_lm.evaluation.metrics import scores_of_gaps
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
@@ -85,8 +85,7 @@ class Evaluation:
         if config.outside:  # nothing is to be missing at the end, when the texts have been written
             require(*ENCODER, *OUTSIDE, *MAUVE)
         self.config, self.corpus = config, open_corpus(config.corpus)
-        cpu = config.device == "cpu" or not torch.cuda.is_available()
-        self.processes = PartialState(cpu=cpu, timeout=timedelta(hours=12))
+        self.processes = PartialState(cpu=device_named(config.device).type == "cpu", timeout=timedelta(hours=12))
         self.judge = JudgeLM.from_pretrained(config.judge)
         self.lm = DiffusionLM.from_pretrained(config.model, self.processes.device)
         self.judge.to(self.lm.device)

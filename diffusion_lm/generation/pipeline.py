@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError, multiplies_bf16, own_defaults
+from diffusion_lm.common import UserError, device_named, multiplies_bf16, own_defaults
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.program import Asset
@@ -179,7 +179,7 @@ class DiffusionLM:
             denoiser.load_state_dict({name: weight.float() for name, weight in tensors.items()})
             return DiffusionLM(denoiser, tokenizer, lengths, folder)
 
-        return load(folder, KIND, build).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return load(folder, KIND, build).to(device or device_named("auto"))
 
 
 def bundled_models() -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
-from diffusion_lm.common import Settings, UserError, number
+from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Guidance, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
@@ -58,13 +56,7 @@ class SamplingConfig(Settings):
             raise UserError("clamp_from says when to clamp; say how too: --clamp hard, soft or sample.")
         if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
             raise UserError("guidance_rate and guidance_steps belong to --guidance default.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError("There is no CUDA device here; take --device auto or --device cpu.")
-
-    @property
-    def device_or_none(self) -> str | None:
-        """The device by name; None for the best that there is."""
-        return None if self.device == "auto" else self.device
+        device_named(self.device)
 
     def decoding(self, task: str) -> Decoding:
         """What the settings name; None where they name nothing. `task` is what `Guidance.paper` has numbers for."""

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.common import Settings, UserError, autocast, number
+from diffusion_lm.common import Settings, UserError, autocast, device_named, number
 from diffusion_lm.fit import Limits, OptimizerConfig, Progress, fit
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM
 from diffusion_lm.text.batches import gather, token_batches
@@ -101,10 +101,7 @@ def train_judge(
         if (longest := int(lengths.max())) > config.max_length:
             raise UserError(f"A {split} sentence has {longest} tokens, more than max_length, {config.max_length}.")
     torch.manual_seed(config.seed)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no CUDA device here; take --judge.device auto or cpu.")
-    best_device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(best_device if config.device == "auto" else config.device)
+    device = device_named(config.device, "--judge.device")
     shape = (config.width, config.layers, config.heads, config.max_length, config.dropout)
     model = JudgeLM(JudgeConfig(tokenizer.vocab_size, *shape), tokenizer).to(device)
     best_nats, best_weights = math.inf, dict[str, Tensor]()
