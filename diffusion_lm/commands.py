@@ -242,8 +242,11 @@ def run_evaluate(config: EvaluateConfig) -> None:
     """Measure a model and print the table."""
     from diffusion_lm.baselines import open_baseline
     from diffusion_lm.evaluation.run import evaluate
+    from diffusion_lm.evaluation.systems import Given, Writer
 
-    writer = open_baseline(config.baseline, config.baseline_beams) if config.baseline else None
+    writer: Writer | None = Given(config.texts) if config.texts is not None else None
+    if config.baseline:
+        writer = open_baseline(config.baseline, config.baseline_beams)
     console = Console()
     if not console.is_terminal:  # a file has no edge at which the table would have to be cut
         console = Console(width=max(console.width, WIDTH))

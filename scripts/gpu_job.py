@@ -1,10 +1,11 @@
-"""The whole GPU job, unattended: train from a YAML file, sample, score with a judge, write bf16 weights.
+"""The whole GPU job, unattended: train from a YAML file, its controls beside each other, sample, score, write bf16 weights.
 
     python scripts/gpu_job.py --config configs/e2e-base.yaml --corpus data/e2e --judge runs/judge --out runs/e2e-base
 
-Needs torch, accelerate, tokenizers, safetensors and pyyaml alone. Started again, it continues where it was: each
-part is skipped once it is done. `--pieces-mib 15` splits the weights for a channel that carries small files;
-`cat model.safetensors.*` joins them. `--tiny` tries everything on a CPU in a minute, on the toy corpus.
+Needs torch, accelerate, tokenizers, safetensors and pyyaml; its controls rich and, of syntax, nltk too. Started again, it
+continues where it was: each part is skipped once it is done. `--minutes` trains as many steps as fit, by the pace of the first.
+`--pieces-mib 15` splits the weights for a channel that carries small files; `cat model.safetensors.*` joins them. `--tiny`
+tries everything on a CPU in a minute, on the toy corpus.
 """
 
 from __future__ import annotations
@@ -13,24 +14,34 @@ import argparse
 import json
 import logging
 import math
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import yaml
 
-from diffusion_lm.diffusion.clamp import SampledClamp
+from diffusion_lm.control import ASSETS
+from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp
+from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 from diffusion_lm.evaluation.metrics import distinct, self_bleu
 from diffusion_lm.flags import read
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
-from diffusion_lm.training.lm import TrainConfig
-from diffusion_lm.training.trainer import train
+from diffusion_lm.training.lm import RUN_FILE, TrainConfig, batches_from, prepare
+from diffusion_lm.training.trainer import Trainer, train
 
 logger = logging.getLogger("gpu_job")
-SCORED = ((200, 1.0), (50, 0.9), (20, 0.8))
-"""Steps and temperature of each scored sampling run."""
+SCORED: dict[bool, list[tuple[int, Sampler, Clamp]]] = {
+    True: [(200, Renoise(), SampledClamp()), (50, Renoise(), SampledClamp(temperature=0.9))],
+    False: [(steps, sampler, HardClamp()) for steps in (200, 50) for sampler in (Renoise(), Ancestral())],
+}
+"""How the texts that are scored are drawn, of models that predict words and of others."""
+PACE_AFTER, PACE = 40, 80
+"""Steps before and of the measuring of the pace."""
 
 
 def tiny(config: TrainConfig) -> TrainConfig:
@@ -44,17 +55,55 @@ def tiny(config: TrainConfig) -> TrainConfig:
     )
 
 
+def steps_within(config: TrainConfig, minutes: float) -> int:
+    """How many steps fit, by the pace of some that are thrown away; a run that is taken up keeps its own number."""
+    out = Path(config.run.out)
+    if (out / RUN_FILE).exists():
+        steps: int = yaml.safe_load((out / RUN_FILE).read_text())["run"]["steps"]
+        return steps
+    data = prepare(config, out)
+    lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram())
+    trainer = Trainer(config, data, lm)
+    trainer.loss.train()
+    started = time.perf_counter()
+    batches = batches_from(data.train.lengths, config.run, config.model.canvas, 0)
+    for i, batch in zip(range(PACE_AFTER + PACE), batches, strict=False):
+        if i == PACE_AFTER:
+            started = time.perf_counter()  # a step ends with numbers on the host, so nothing is under way
+        trainer._train_step(batch)
+    pace = PACE / (time.perf_counter() - started)
+    logger.info("%.1f steps a second", pace)
+    return max(1, int(60 * minutes * pace))
+
+
+def train_controls(out: Path, corpus: str, names: list[str], how: list[str], labels: str) -> None:
+    """What its controls learn of the model, each in a process of its own, all at once."""
+    running = []
+    for name in names:
+        folder = out / "model" / "controls" / name
+        if folder.exists():
+            continue
+        words = ["train-control", name, "--model", str(out), "--corpus.source", corpus, *how]
+        if name != "attribute":
+            words += ["--labels", f"{labels}.jsonl", "--dev_labels", f"{labels}-dev.jsonl"]
+        with (out / f"{name}.log").open("w") as log:
+            command = [sys.executable, "-m", "diffusion_lm", *words]
+            running.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+    for process in running:
+        if process.wait():
+            logger.error("%s ended with %d", " ".join(map(str, process.args)), process.returncode)  # type: ignore[union-attr]
+
+
 def score(lm: DiffusionLM, config: TrainConfig, judge_folder: Path | None, n: int, out: Path) -> None:
-    """Sample at each number of steps; texts and measures go to samples.jsonl and scores.jsonl."""
+    """Sample in each way; texts and measures go to samples.jsonl and scores.jsonl."""
     judge = JudgeLM.from_pretrained(judge_folder).to(lm.device).eval() if judge_folder else None
     training = {document.text for document in open_corpus(config.corpus).documents("train")}
-    with (out / "samples.jsonl").open("w") as samples, (out / "scores.jsonl").open("w") as scores:
-        for steps, temperature in SCORED:
-            made = lm.generate(n, steps=steps, clamp=SampledClamp(temperature=temperature), batch_size=512)
+    with (out / "scored.jsonl").open("w") as samples, (out / "scores.jsonl").open("w") as scores:
+        for steps, sampler, clamp in SCORED[lm.denoiser.predicts_words]:
+            made = lm.generate(n, steps=steps, sampler=sampler, clamp=clamp, batch_size=512)
             words = [lm.tokenizer.words(lm.tokenizer.encode(text)) for text in made.texts]
             row = {
-                "steps": steps,
-                "temperature": temperature,
+                "how": str(made.decoding),
                 "n": n,
                 "nats_per_token": fluency(judge, made.texts) if judge else None,
                 "distinct_words": distinct(words, 1).count,
@@ -64,7 +113,7 @@ def score(lm: DiffusionLM, config: TrainConfig, judge_folder: Path | None, n: in
                 "seconds": made.seconds,
             }
             scores.write(json.dumps(row) + "\n")
-            samples.writelines(json.dumps({"steps": steps, "text": text}) + "\n" for text in made.texts)
+            samples.writelines(json.dumps({"how": row["how"], "text": text}) + "\n" for text in made.texts)
             logger.info("%s", row)
 
 
@@ -72,6 +121,9 @@ def write_weights(lm: DiffusionLM, out: Path, pieces_mib: int | None) -> None:
     """bf16 weights in `out/bf16`, whole or in pieces."""
     folder = out / "bf16"
     lm.save_pretrained(folder, torch.bfloat16)
+    for kind in ASSETS.values():
+        if lm.has(kind):
+            lm.asset(kind).save_pretrained(folder / "controls" / kind.name, torch.bfloat16)
     if pieces_mib is None:
         return
     weights = folder / "model.safetensors"
@@ -89,6 +141,10 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="folder of a judge; without one, fluency is not scored")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1000, help="samples at each number of steps")
+    parser.add_argument("--minutes", type=float, help="train for so long; default: the steps of the configuration")
+    parser.add_argument("--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax")
+    parser.add_argument("--controls-how", default="", help="flags of train-control, as one text")
+    parser.add_argument("--labels", default="runs/labels", help="files of labels of train and dev, less .jsonl and -dev.jsonl")
     parser.add_argument("--pieces-mib", type=int, help="split the weights into pieces of so many MiB")
     parser.add_argument("--tiny", action="store_true", help="try the whole job on a CPU with the toy corpus")
     arguments = parser.parse_args()
@@ -98,8 +154,12 @@ def main() -> None:
     config = replace(config, corpus=CorpusConfig(arguments.corpus), run=replace(config.run, out=str(arguments.out)))
     if arguments.tiny:
         config = tiny(config)
+    if arguments.minutes:
+        config = replace(config, run=replace(config.run, steps=steps_within(config, arguments.minutes)))
     train(config)
     logger.info("Trained after %.0f s.", time.perf_counter() - started)
+    train_controls(arguments.out, config.corpus.source, arguments.controls, arguments.controls_how.split(), arguments.labels)
+    logger.info("Controls trained after %.0f s.", time.perf_counter() - started)
     lm = DiffusionLM.from_pretrained(arguments.out)
     score(lm, config, arguments.judge, 16 if arguments.tiny else arguments.n, arguments.out)
     write_weights(lm, arguments.out, arguments.pieces_mib)

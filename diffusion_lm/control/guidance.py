@@ -1,8 +1,9 @@
-"""How a control's energy is followed while sampling: `Pull` is our default, `InnerLoop` the paper's."""
+"""How a control's energy is followed while sampling: `Pull` is our default, `InnerLoop` and `Adagrad` the paper's."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
@@ -69,19 +70,25 @@ class Guidance(ABC):
     steps: int
     until: float = 0.0
 
+    def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:
+        """The gradient of all that is minimised, [B, L, D]."""
+        return slope.gradient
+
     @abstractmethod
-    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:
-        """What is taken from z_s, [B, L, D]."""
+    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:
+        """What is taken from z_s, [B, L, D], from the directions of this step's updates so far, the newest last."""
 
     def guide(self, steered: Steered) -> Guide:
         """What the sampler calls after each step."""
 
         def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
+            directions: list[Tensor] = []
             for _ in range(self.steps if float(s[0]) >= self.until else 0):
                 slope = steered.slope(z, s)
                 if slope is None:
                     break
-                z = z - self.update(z, step, slope)
+                directions.append(self.direction(z, step, slope))
+                z = z - self.update(slope, directions)
             return z
 
         return move
@@ -109,18 +116,17 @@ class Pull(Guidance):
     rate: float = 5.0
     """Length of an update in the latents' own units, where p(c | z_s) is near 0."""
 
-    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
+    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
         length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
         return per_sentence(self.rate * -torch.expm1(-slope.energy) / length) * slope.gradient
 
 
-@final
 @dataclass(frozen=True)
 class InnerLoop(Guidance):
-    """The paper's guidance (section 5.2): after each step, a few updates of z_s on energy + fluency.
+    """The paper's guidance (section 5.2) as the original computes it: a few sign steps on energy + fluency.
 
-    Minimises energy(z_s) + fluency |z_s - mean|^2 / std, with std where the paper's -log p has std^2, as the original
-    computes it. An update is `rate` in every coordinate: what its Adagrad, made anew at each inner step, comes to.
+    Minimises energy(z_s) + fluency |z_s - mean|^2 / std, with std where the paper's -log p has std^2. An update is `rate` in
+    every coordinate: what the original's Adagrad, made anew at each inner step, comes to.
     """
 
     steps: int = 3
@@ -132,10 +138,26 @@ class InnerLoop(Guidance):
     until: float = 0.0
     """No guidance below this t (the original: below step 10 of 200)."""
 
-    def update(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
+    def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
         std = step.std if float(step.std) > 0 else 1.0
         # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale.
-        return self.rate * (slope.gradient + self.fluency * 2 * (z - step.mean) / std).sign()
+        return slope.gradient + self.fluency * 2 * (z - step.mean) / std
+
+    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
+        return self.rate * directions[-1].sign()
+
+
+@final
+@dataclass(frozen=True)
+class Adagrad(InnerLoop):
+    """The paper's guidance as it is written: Adagrad (Duchi et al. 2011), one for the updates of a step.
+
+    The k-th update of a coordinate is rate g_k / sqrt(g_1^2 + ... + g_k^2), and so the first a sign step.
+    """
+
+    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
+        squares = torch.stack([direction.square() for direction in directions]).sum(0)
+        return self.rate * directions[-1] / (squares.sqrt() + 1e-10)
 
 
 COMPOSITION = "composition"

@@ -42,6 +42,8 @@ class LatentTrainConfig(AssetConfig):
     """Attention heads."""
     steps: int = number(2000, least=1)
     """Optimiser steps."""
+    minutes: float | None = number(None, above=0)
+    """Time after which it ends, if the steps are not done before."""
     batch_tokens: int = number(4096, least=1)
     """Positions a step, padding included."""
     lr: float = number(2e-3, above=0)
@@ -124,8 +126,9 @@ class LatentClassifier(Asset, nn.Module):
                 return model.loss(classes, rows, model.read(host, train, rows, stratified(len(rows), network.device)))
 
             optimizer = OptimizerConfig(config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0)
+            limits = Limits(steps=config.steps, minutes=config.minutes)
             report = None if progress is None else lambda done: progress(done.steps, config.steps)
-            fit(model, batches, loss_of, Limits(steps=config.steps), optimizer, on_step=report)
+            fit(model, batches, loss_of, limits, optimizer, on_step=report)
             model.accuracy = model.accuracy_on(host, dev, dev_labels)
         return model
 

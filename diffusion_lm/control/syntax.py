@@ -49,23 +49,39 @@ class SyntaxConfig(LatentConfig):
 
 
 class _Classes(NamedTuple):
-    """Of the tags of each sentence; and first word, last word, class of its constituents, words counted from 1."""
+    """Of all words, sentence by sentence, and of all constituents: first word, last word, class, words counted from 1."""
 
-    tags: list[Tensor]
-    spans: list[list[tuple[int, int, int]]]
+    tags: Tensor
+    """[N]."""
+    words: Tensor
+    """Of each sentence, [n]."""
+    spans: Tensor
+    """[S, 3]."""
+    constituents: Tensor
+    """Of each sentence, [n]."""
 
     def of(self, rows: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Tags [B, L] and chart [B, L, L]; START, END and what is below the diagonal are `NO_LABEL`."""
         tags, charts = torch.full((len(rows), width), NO_LABEL), torch.full((len(rows), width, width), NO_LABEL)
-        for row, chart, number in zip(tags, charts, rows.tolist(), strict=True):
-            n = len(self.tags[number])
-            row[1 : n + 1] = self.tags[number]
-            first, last = torch.triu_indices(n, n) + 1
-            chart[first, last] = NO_CONSTITUENT
-            if self.spans[number]:
-                first, last, label = torch.tensor(self.spans[number]).T
-                chart[first, last] = label
+        sentence, place, number = _members(self.words, rows)
+        tags[sentence, place + 1] = self.tags[number]
+        first, at = torch.arange(width)[:, None], torch.arange(width)
+        charts[(1 <= first) & (first <= at) & (at <= self.words[rows, None, None])] = NO_CONSTITUENT
+        sentence, _, number = _members(self.constituents, rows)
+        first, last, label = self.spans[number].T
+        charts[sentence, first, last] = label
         return tags, charts
+
+
+def _members(counts: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of things that follow one another, so many a group [n], those of some groups [B].
+
+    Each one's group among the `rows`, its place there, and its place among all.
+    """
+    own = counts[rows]
+    group = torch.repeat_interleave(torch.arange(len(rows)), own)
+    place = torch.arange(len(group)) - (own.cumsum(0) - own)[group]
+    return group, place, (counts.cumsum(0) - counts)[rows][group] + place
 
 
 class SyntaxModel(LatentClassifier, name="syntax"):
@@ -115,9 +131,13 @@ class SyntaxModel(LatentClassifier, name="syntax"):
     def classes(self, labels: Sequence[Labelled]) -> _Classes:  # noqa: D102
         tag = {name: i for i, name in enumerate(self.config.tags)}
         chain = {name: i + 1 for i, name in enumerate(self.config.chains)}
-        tags = [torch.tensor([tag[name] for name in label.pos]) for label, _ in labels]
         spans = [[(s.start + 1, s.stop, chain[s.label]) for s in spans if s.label in chain] for _, spans in labels]
-        return _Classes(tags, spans)
+        return _Classes(
+            torch.tensor([tag[name] for label, _ in labels for name in label.pos]),
+            torch.tensor([len(label.pos) for label, _ in labels]),
+            torch.tensor([span for own in spans for span in own]).reshape(-1, 3),
+            torch.tensor([len(own) for own in spans]),
+        )
 
     def loss(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> Tensor:
         """Cross-entropy of a tag and of a cell of the chart, in nats."""
@@ -172,7 +192,14 @@ def chart_energy(model: SyntaxModel, spans: Sequence[Span], whole: int | None = 
         chart = torch.full((whole, whole), NO_CONSTITUENT).index_put((first, last), label)
         first, last = torch.triu_indices(whole, whole)
         label = chart[first, last]
-    return Energy(lambda latents: -latents.read(model)[1][:, first + 1, last + 1, label].mean(1))
+    cells = torch.stack([first + 1, last + 1, label])
+
+    def energy(latents: Latents) -> Tensor:
+        chart = latents.read(model)[1]
+        first, last, label = cells.to(chart.device)
+        return -chart[:, first, last, label].mean(1)
+
+    return Energy(energy)
 
 
 class Syntactic(Control):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "limit_targets", "device", "out", "baseline", "baseline_beams", "outside",
-    "outside_n", "label",
+    "outside_n", "label", "texts",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, final
 
 import torch
@@ -19,7 +20,8 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.control import Control, Target
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
-from diffusion_lm.evaluation.tasks import EvaluateConfig, Task
+from diffusion_lm.evaluation.targets import read_records
+from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import compiled
 from diffusion_lm.model.causal import JudgeLM
@@ -95,6 +97,8 @@ class Written(NamedTuple):
 
     texts: list[str]
     network_evaluations: int | None = None
+    seconds: float | None = None
+    """What all of them took, where that was measured when they were written."""
 
 
 class Writer(ABC):
@@ -119,6 +123,44 @@ class Writer(ABC):
     @abstractmethod
     def write(self, asked: Mapping[str, Target], n: int, seed: int) -> Written:
         """N texts of which each control's target, by its name, is `asked`; the same seed gives the same texts."""
+
+
+@final
+class Given(Writer):
+    """Texts that were written elsewhere: a file of JSON lines with task, target and text, as texts.jsonl has them.
+
+    A target is called as results call it (`tasks.name_of`); of free text, task is `unconditional` and target empty. Where
+    lines have `seconds` and `passes` too, as texts.jsonl has, these are what the texts cost.
+
+    Raises:
+        UserError: the file cannot be read, or a line of it is no such record.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name, self.path = Path(path).stem, path
+        self.found: dict[tuple[str, str], list[Record]] = {}
+        for record in read_records(path, self._record, '{"task": "length", "target": "12", "text": "A pub."}'):
+            self.found.setdefault((record["task"], record["target"]), []).append(record)
+        self.settings = {"texts": settings_hash([[*each] for each in self.found.items()])}
+
+    @staticmethod
+    def _record(record: Any, line: int) -> Record:
+        if not isinstance(record, dict) or not all(isinstance(record.get(k), str) for k in ("task", "target", "text")):
+            raise ValueError("it has not task, target and text")
+        return record
+
+    def check(self, task: str) -> None:  # noqa: D102
+        tasks = sorted({known for known, _ in self.found})
+        if task not in tasks:
+            raise UserError(f"{self.path} has no texts of the task {task}; it has those of {', '.join(tasks)}.")
+
+    def write(self, asked: Mapping[str, Target], n: int, seed: int) -> Written:
+        """The first n of the target."""
+        records = self.found.get(("+".join(asked) or FREE, name_of(asked) if asked else ""), [])[:n]
+        seconds = [record["seconds"] for record in records if isinstance(record.get("seconds"), int | float)]
+        passes = [record["passes"] for record in records if isinstance(record.get("passes"), int)]
+        texts, known = [record["text"] for record in records], len(seconds) == len(records) > 0
+        return Written(texts, passes[0] if passes else None, sum(seconds) if known else None)
 
 
 @final
@@ -168,14 +210,15 @@ class Model:
             settings = {**vars(self._given), "seed": seed, "batch_size": self.config.batch_size}
             control = self.whole(target)
             generation = self.lm.generate(self.system.samples, control, **settings, callback=lambda step: tick())
-            texts, passes = Written(generation.texts, generation.network_evaluations)
+            written = Written(generation.texts, generation.network_evaluations)
         else:
-            texts, passes = self.writer.write(self.asked[target], self.system.samples, seed)
+            written = self.writer.write(self.asked[target], self.system.samples, seed)
             tick()
+        texts, passes, seconds = written
         wanted = self.system.samples
         if len(texts) != wanted:
             raise UserError(f"{self.system.who} wrote {len(texts)} texts for {target!r}, not the {wanted} asked for.")
-        records = _costing(texts, time.perf_counter() - started, passes)
+        records = _costing(texts, time.perf_counter() - started if seconds is None else seconds, passes)
         return [record | scores for record, scores in zip(records, self.scores(target, texts), strict=True)]
 
     def scores(self, target: str, texts: Sequence[str]) -> list[Record]:

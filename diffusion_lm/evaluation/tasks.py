@@ -48,6 +48,9 @@ class EvaluateConfig(SamplingConfig):
     the targets are. Folders of several fine-tuned models are their product."""
     baseline_beams: int | None = number(None, least=1)
     """Width of the baseline's beam search, which writes its best text alone; null: it samples."""
+    texts: str | None = None
+    """File of texts that were written elsewhere, to be scored in the model's place: JSON lines with task, target and text, as
+    the texts.jsonl of an evaluation has them; the model still says what the targets are."""
     outside: bool = False
     """Measure with pretrained models too, which make metrics installs: MAUVE against human text, and fluency under a language
     model that never read the corpus."""
@@ -64,6 +67,8 @@ class EvaluateConfig(SamplingConfig):
         super().__post_init__()
         if not self.baseline and self.baseline_beams is not None:
             raise UserError("baseline_beams belongs to --baseline FOLDER.")
+        if self.baseline and self.texts is not None:
+            raise UserError("--texts and --baseline both say who wrote; give one.")
         if Path(self.out).is_file():
             raise UserError(f"{self.out} is a file; give --out a folder.")
 
