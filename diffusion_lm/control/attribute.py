@@ -103,11 +103,11 @@ class AttributeModel(LatentClassifier, name="attribute"):
         return torch.stack([F.nll_loss(p, wanted[:, i]) for i, p in enumerate(outputs)]).sum()
 
     def hits(self, classes: Tensor, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:  # noqa: D102
-        truth = classes[rows]
+        truth = classes[rows].to(outputs[0].device)
         right, said = torch.stack([p.argmax(-1) for p in outputs], 1) == truth, truth != UNSAID
         return {
             "fields that the text says": ((right & said).sum(1), said.sum(1)),
-            "all fields": (right.sum(1), torch.full((len(rows),), truth.shape[1])),
+            "all fields": (right.sum(1), torch.full_like(right.sum(1), truth.shape[1])),
         }
 
 

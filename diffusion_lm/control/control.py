@@ -45,7 +45,7 @@ class Ways(Protocol):
     def attribute_by(self) -> str: ...  # noqa: D102
 
     @property
-    def syntax_by(self) -> str: ...  # noqa: D102
+    def syntax_by(self) -> str | None: ...  # noqa: D102
 
 
 class Control(ABC):
@@ -274,7 +274,7 @@ def _by_formula(formula: Callable[..., Tensor], sign: str, controls: Sequence[Co
     @cache  # one object for all sentences that share their energies, so that a batch computes it once
     def energy(*parts: tuple[Energy, ...]) -> Energy:
         def of(latents: Latents) -> Tensor:
-            return formula(*(torch.stack([each.of(latents) for each in part]).sum(0) for part in parts))
+            return formula(*(torch.stack([each.terms * each.of(latents) for each in part]).sum(0) for part in parts))
 
         return Energy(of, any(each.reads_prediction for part in parts for each in part))
 
@@ -349,7 +349,7 @@ class Weighted(Control):
 
         @cache  # one object for all sentences that share one
         def energy(each: Energy) -> Energy:
-            return Energy(lambda latents: self.weight * each.of(latents), each.reads_prediction)
+            return Energy(lambda latents: self.weight * each.of(latents), each.reads_prediction, each.terms)
 
         @cache
         def reward(each: Reward) -> Reward:

@@ -17,10 +17,14 @@ from diffusion_lm.diffusion.samplers import Guide
 
 
 class Slope(NamedTuple):
-    """An energy [B] and its gradient by z_t [B, L, D]."""
+    """What is followed at z_t, and its gradient."""
 
     energy: Tensor
+    """The sum of the energies, each a mean over its terms, [B]."""
+    nats: Tensor
+    """-log p of all that is wanted, [B]."""
     gradient: Tensor
+    """Of the energy by z_t, [B, L, D]."""
 
 
 @dataclass
@@ -37,8 +41,8 @@ class Steered:
     passes: int = 0
     """Classifier evaluations (forward and backward count as one)."""
 
-    def energy(self, z: Tensor, t: Tensor) -> Tensor | None:
-        """The sum of each sentence's energies at z_t, [B], 0 for one without; None if all are."""
+    def energy(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The sum of each sentence's energies at z_t, [B], 0 for one without, and -log p of all, [B]; None if all are without."""
         if not self.energies:
             return None
         # Energies that do not read the prediction are spared the pass, and shown z_t in its place.
@@ -46,22 +50,24 @@ class Steered:
         prediction = self.denoise(z, t) if reads else Prediction(z, z)
         logits = prediction.logits if prediction.logits is not None else z
         latents = Latents(z, t, self.mask, prediction.x0, logits, self.vectors)
-        total = z.new_zeros(len(z))
+        total, nats = z.new_zeros(len(z)), z.new_zeros(len(z))
         for energy, rows in self.energies:
             every = len(rows) == len(z)
             values = energy.of(latents if every else latents.rows(rows)).to(total.dtype)
             total = total + values if every else total.index_add(0, rows, values)
-        return total
+            nats.index_add_(0, rows, energy.terms * values.detach())
+        return total, nats
 
     def slope(self, z: Tensor, t: Tensor) -> Slope | None:
         """The energy and its gradient by z_t; None for a control without energy."""
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
-            energy = self.energy(z, t)
-            if energy is None:
+            found = self.energy(z, t)
+            if found is None:
                 return None
+            energy, nats = found
             self.passes += 1
-            return Slope(energy.detach(), torch.autograd.grad(energy.sum(), z)[0])
+            return Slope(energy.detach(), nats, torch.autograd.grad(energy.sum(), z)[0])
 
 
 class Guidance(ABC):
@@ -118,7 +124,7 @@ class Pull(Guidance):
 
     def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
         length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
-        return per_sentence(self.rate * -torch.expm1(-slope.energy) / length) * slope.gradient
+        return per_sentence(self.rate * -torch.expm1(-slope.nats) / length) * slope.gradient
 
 
 @dataclass(frozen=True)

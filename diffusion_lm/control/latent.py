@@ -27,7 +27,7 @@ CENTRES = [(i + 0.5) / LEVELS for i in range(LEVELS)]
 """The middles of the bands of noise levels that accuracy is measured in."""
 
 Outputs = list[Tensor]
-"""Log-probabilities, as a classifier returns them."""
+"""What a classifier returns: log-probabilities, or states that they are read from."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ class LatentClassifier(Asset, nn.Module):
             torch.manual_seed(0)
             for rows in token_batches(encoded.lengths, 8192, None):
                 t = stratified(len(rows), host.denoiser.device)
-                outputs, band = [p.cpu() for p in self.read(host, encoded, rows, t)], (t * LEVELS).long().cpu()
-                for name, hits in self.hits(classes, rows, outputs).items():
-                    sums.setdefault(name, torch.zeros(2, LEVELS)).index_add_(1, band, torch.stack(hits).float())
+                band = (t * LEVELS).long().cpu()
+                for name, hits in self.hits(classes, rows, self.read(host, encoded, rows, t)).items():
+                    sums.setdefault(name, torch.zeros(2, LEVELS)).index_add_(1, band, torch.stack(hits).cpu().float())
         return {name: (right / of).tolist() for name, (right, of) in sums.items()}
 
     def dev_accuracy(self, host: Host, config: LatentTrainConfig) -> dict[str, list[float]]:

@@ -146,12 +146,14 @@ class Latents:
 
 @dataclass(frozen=True, eq=False)
 class Energy:
-    """-log p(c | z_t) in nats, whose gradient is followed."""
+    """-log p(c | z_t) a term in nats, whose gradient is followed."""
 
     of: Callable[[Latents], Tensor]
-    """Latents to [B]."""
+    """Latents to [B], the mean over the terms."""
     reads_prediction: bool = False
     """Whether it reads x0_hat or logits, so that its gradient goes through the denoiser."""
+    terms: int = 1
+    """Words or spans that c speaks of: -log p(c | z_t) itself is so many times as much."""
 
 
 @dataclass(frozen=True, eq=False)

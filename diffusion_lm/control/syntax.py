@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.annotate.tagger import UPOS
 from diffusion_lm.annotate.trees import Span, read_tree, spans_of
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, autocast
 from diffusion_lm.control.control import Control, Ways
 from diffusion_lm.control.latent import LatentClassifier, LatentConfig, LatentTrainConfig, Outputs
 from diffusion_lm.control.program import Asset, Energy, Host, Latents
@@ -106,13 +106,25 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         self.label = nn.Linear(config.width, len(config.chains) + 1)
 
     def forward(self, z: Tensor, t: Tensor, mask: Tensor) -> Outputs:
-        """Log-probabilities: z [B, L, D], t [B], mask [B, L] to tags [B, L, T] and chains [B, L, L, C + 1].
+        """Hidden states, [B, L, H], of z [B, L, D], t [B], mask [B, L], which `tags` and `cells` read; position 0 is START."""
+        return [self.norm(self.transformer(z, t, mask))]
 
-        Position 0 is START. Span (i, j) is from position i to position j, both inclusive; i > j means nothing.
-        """
-        hidden = self.norm(self.transformer(z, t, mask))
-        pairs = torch.relu(self.first(hidden)[:, :, None] + self.last(hidden)[:, None])
-        return [self.tag(hidden).float().log_softmax(-1), self.label(pairs).float().log_softmax(-1)]
+    def tags(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities of tags, [B, L, T]."""
+        return self.tag(hidden).float().log_softmax(-1)
+
+    def cells(self, hidden: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        """Log-probabilities of the chains of n spans, from position `first` [n] to position `last` [n], inclusive: [B, n, C + 1]."""
+        pairs = torch.relu(self.first(hidden)[:, first] + self.last(hidden)[:, last])
+        return self.label(pairs).float().log_softmax(-1)
+
+    def _everything(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        """Tags and the whole chart, [B, L, L, C + 1], where a last word before the first means nothing."""
+        (hidden,) = outputs
+        length = hidden.shape[1]
+        first, last = torch.cartesian_prod(*[torch.arange(length, device=hidden.device)] * 2).T
+        with autocast(hidden.device):
+            return self.tags(hidden), self.cells(hidden, first, last).unflatten(1, (length, length))
 
     @classmethod
     def labels(  # noqa: D102
@@ -143,14 +155,14 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         """Cross-entropy of a tag and of a cell of the chart, in nats."""
         tags, chart = (
             F.nll_loss(p.flatten(0, -2), wanted.to(p.device).flatten(), ignore_index=NO_LABEL)
-            for p, wanted in zip(outputs, classes.of(rows, outputs[0].shape[1]), strict=True)
+            for p, wanted in zip(self._everything(outputs), classes.of(rows, outputs[0].shape[1]), strict=True)
         )
         return tags + chart
 
     def hits(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
         """Words with the right tag; labelled F1 of constituents, each span's likeliest label taken by itself."""
-        tags, chart = outputs
-        truth, spans = classes.of(rows, tags.shape[1])
+        tags, chart = self._everything(outputs)
+        truth, spans = (wanted.to(tags.device) for wanted in classes.of(rows, tags.shape[1]))
         guess = chart.argmax(-1).masked_fill(spans == NO_LABEL, NO_CONSTITUENT)
         right = (guess == spans) & (guess != NO_CONSTITUENT)
         named = (guess != NO_CONSTITUENT).sum((1, 2)) + (spans > NO_CONSTITUENT).sum((1, 2))
@@ -175,10 +187,10 @@ def tag_energy(model: SyntaxModel, tags: Sequence[str]) -> Energy:
     classes = torch.tensor(_index(tags, model.config.tags, "tag"))
 
     def energy(latents: Latents) -> Tensor:
-        words = latents.read(model)[0][:, 1 : len(classes) + 1]
+        words = model.tags(latents.read(model)[0][:, 1 : len(classes) + 1])
         return -words.gather(-1, classes.to(words.device).expand(len(words), -1)[..., None]).mean((1, 2))
 
-    return Energy(energy)
+    return Energy(energy, terms=len(classes))
 
 
 def chart_energy(model: SyntaxModel, spans: Sequence[Span], whole: int | None = None) -> Energy:
@@ -195,11 +207,12 @@ def chart_energy(model: SyntaxModel, spans: Sequence[Span], whole: int | None = 
     cells = torch.stack([first + 1, last + 1, label])
 
     def energy(latents: Latents) -> Tensor:
-        chart = latents.read(model)[1]
-        first, last, label = cells.to(chart.device)
-        return -chart[:, first, last, label].mean(1)
+        (hidden,) = latents.read(model)
+        first, last, label = cells.to(hidden.device)
+        wanted = model.cells(hidden, first, last).gather(-1, label.expand(len(hidden), -1)[..., None])
+        return -wanted.mean((1, 2))
 
-    return Energy(energy)
+    return Energy(energy, terms=len(label))
 
 
 class Syntactic(Control):

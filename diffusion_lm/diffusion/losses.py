@@ -77,17 +77,20 @@ class Simple(Objective):
     `x0`: |x0 - f(x_t, t)|^2 with x0 ~ N(Emb(w), sigma_0^2) (the target is the *noisy* x0); `embedding`: at the first step
     |Emb(w) - f(x_1, 1)|^2 instead; `rounding`: -log p(w | x0), of the noisy x0, so it never sees the network; `prior`:
     |sqrt(alpha_bar(1)) x0|^2, which keeps the embedding from growing. Squares are means over D. No gradient is stopped.
-    With `predicts_eps` (the ablation of figure 4) `x0` and `embedding` are |eps - eps_hat|^2 instead.
+    With `predicts_eps` (the ablation of figure 4) `x0` and `embedding` are |eps - eps_hat|^2 instead. sigma_0 is the noise of
+    the schedule at t = 0 (.1 of sqrt) unless it is given; a term that is left out is not learned from.
     """
 
-    def __init__(self, steps: int = 2000, *, predicts_eps: bool = False) -> None:
-        self.steps, self.predicts_eps = steps, predicts_eps
+    def __init__(
+        self, steps: int = 2000, *, predicts_eps: bool = False, sigma_0: float | None = None, leave_out: str | None = None
+    ) -> None:
+        self.steps, self.predicts_eps, self.sigma_0, self.leave_out = steps, predicts_eps, sigma_0, leave_out
 
     def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
         alpha_bar = model.schedule.alpha_bar
         index = (t * self.steps).floor()  # 0 .. T-1, the paper's t - 1
         embedded = model.embed(ids)
-        sigma_0 = (1 - alpha_bar(t.new_tensor(0.0))).sqrt()
+        sigma_0 = (1 - alpha_bar(t.new_tensor(0.0))).sqrt() if self.sigma_0 is None else self.sigma_0
         x0 = embedded + sigma_0 * torch.randn_like(embedded)
         t = (index + 1) / self.steps
         z = diffuse(x0, per_sentence(alpha_bar(t)), torch.randn_like(x0))
@@ -100,12 +103,13 @@ class Simple(Objective):
             snr = model.schedule.log_snr(t).exp()
             to_x0, to_embedding = snr * to_x0, snr * to_embedding
         last = alpha_bar(t.new_tensor(1.0))
-        return {
+        terms = {
             "x0": torch.where(first, 0.0, to_x0),
             "embedding": torch.where(first, to_embedding, 0.0),
             "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
             "prior": token_mean((last * x0.square()).mean(-1), mask),
         }
+        return {name: torch.zeros_like(value) if name == self.leave_out else value for name, value in terms.items()}
 
 
 @final

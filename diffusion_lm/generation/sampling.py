@@ -16,11 +16,11 @@ from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
 from diffusion_lm.control.control import Control
-from diffusion_lm.control.guidance import Guidance, Pull, Steered
+from diffusion_lm.control.guidance import Guidance, InnerLoop, Pull, Steered
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
-from diffusion_lm.diffusion.samplers import Renoise, Sampler, gaussian_noise
+from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler, gaussian_noise
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected
 
@@ -32,6 +32,8 @@ REWARD_EVERY = 5
 OPEN = 0.5
 """Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
 (docs/log.md)."""
+KEPT_RATE = 1.0
+"""`Pull`'s rate where the sampler keeps what it has moved (docs/paper.md)."""
 FREE = -1
 """Group of sentences of which nothing is asked."""
 ALWAYS = 2.0
@@ -58,8 +60,11 @@ class Decoding:
         spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
         gradient holds it, drawing at a lower temperature or in fewer steps does.
         """
-        if not predicts_words:
+        sampler: Sampler = Renoise()
+        if not predicts_words or isinstance(self.guidance, InnerLoop):
+            # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
+            sampler = Ancestral()
         elif any(program.columns for program in programs):
             steps, clamp = 76, SoftClamp(temperature=0.7)
         elif any(program.automaton for program in programs):
@@ -70,7 +75,8 @@ class Decoding:
             steps, clamp = 100, SampledClamp(temperature=0.9)
         else:
             steps, clamp = 200, SampledClamp()
-        return Decoding(self.steps or steps, self.sampler or Renoise(), self.clamp or clamp, self.guidance or Pull())
+        guidance = self.guidance or (Pull() if predicts_words else Pull(rate=KEPT_RATE))
+        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance)
 
     def __str__(self) -> str:
         return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}"
@@ -339,6 +345,7 @@ def generate(
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     asked = compiled(lm, n, control, generator)
+    _check_followed(asked.programs, decoding)
     decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
     logger.info("Decoding with %s.", decoding)
     layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
@@ -356,6 +363,16 @@ def generate(
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
+
+
+def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:
+    """See that the paper's guidance has a classifier to follow, where anything but the canvas is asked for."""
+    held = any(program.columns or program.automaton or program.rewards for program in programs)
+    if isinstance(decoding.guidance, InnerLoop) and held and not any(program.energies for program in programs):
+        raise UserError(
+            "The paper's guidance follows classifiers, and nothing that is asked for has one: take --attribute or, by "
+            "--syntax_by classifier, --pos, --tree or --span (train-control attribute and train-control syntax train them)."
+        )
 
 
 def _sample(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from diffusion_lm.common import Settings, UserError, device_named, number
-from diffusion_lm.control.guidance import Guidance, Pull
+from diffusion_lm.control.guidance import Adagrad, Guidance, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.sampling import Decoding
@@ -19,7 +19,8 @@ class SamplingConfig(Settings):
     steps: int | None = number(None, least=1, most=100_000)
     """Denoising steps; null: what fits the controls, 50 to 200."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
-    """How z_s follows from z_t; null: renoise, the paper's step."""
+    """How z_s follows from z_t; null: renoise, the paper's formula; ddpm, as its code has it, where the model does not predict
+    words or the paper's guidance is followed."""
     clamp: Literal["hard", "soft", "sample", "off"] | None = None
     """How x0_hat commits to words; null: what fits the controls."""
     temperature: float | None = number(None, above=0, least=COLDEST, most=HOTTEST)
@@ -30,16 +31,18 @@ class SamplingConfig(Settings):
     attribute_by: Literal["classifier", "words"] = "classifier"
     """How an attribute is followed: by the classifier, which knows many ways to say a value, or by the value's own
     words, which are never missed."""
-    syntax_by: Literal["words", "classifier"] = "words"
+    syntax_by: Literal["words", "classifier"] | None = None
     """How parts of speech, trees and spans are followed: by what is counted of words, exactly and at no cost, or by the
-    gradient of a classifier, as in the paper."""
-    guidance: Literal["default", "paper"] = "default"
-    """How a classifier is followed: default (along the gradient), or paper (its sign steps of three updates a
-    step, with its numbers for the task)."""
+    gradient of a classifier, as in the paper; null: words, with the paper's guidance the classifier."""
+    guidance: Literal["default", "paper", "adagrad"] = "default"
+    """How a classifier is followed: default (along the gradient), paper (the sign steps that the paper's code takes, three a
+    step, with its numbers for the task), or adagrad (the same as the paper's text has it)."""
     guidance_rate: float | None = number(None, above=0, most=1e6)
-    """default guidance: length of an update; null: its own default."""
+    """Size of an update; null: the guidance's own."""
     guidance_steps: int | None = number(None, least=1, most=100_000)
-    """default guidance: updates a step; null: its own default."""
+    """Updates a step; null: the guidance's own."""
+    guidance_fluency: float | None = number(None, least=0, most=1e6)
+    """paper and adagrad: weight of staying near the sampler's own step (the paper's lambda); null: the task's own."""
     batch_size: int = number(64, least=1, most=100_000)
     """Sentences that are denoised together."""
     seed: int = 0
@@ -54,17 +57,25 @@ class SamplingConfig(Settings):
             raise UserError(f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample.")
         if self.clamp_from is not None and self.clamp is None:
             raise UserError("clamp_from says when to clamp; say how too: --clamp hard, soft or sample.")
-        if self.guidance != "default" and (self.guidance_rate, self.guidance_steps) != (None, None):
-            raise UserError("guidance_rate and guidance_steps belong to --guidance default.")
+        if self.guidance == "default" and self.guidance_fluency is not None:
+            raise UserError("guidance_fluency belongs to --guidance paper or adagrad.")
+        if self.syntax_by is None:
+            object.__setattr__(self, "syntax_by", "words" if self.guidance == "default" else "classifier")
         device_named(self.device)
 
     def decoding(self, task: str) -> Decoding:
         """What the settings name; None where they name nothing. `task` is what `Guidance.paper` has numbers for."""
         options = _given(temperature=self.temperature, from_time=self.clamp_from)
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
-        pull = Pull(**_given(steps=self.guidance_steps, rate=self.guidance_rate))
-        guidance = Guidance.paper(task) if self.guidance == "paper" else pull
-        return Decoding(self.steps, SAMPLERS[self.sampler]() if self.sampler else None, clamp, guidance)
+        sampler = SAMPLERS[self.sampler]() if self.sampler else None
+        return Decoding(self.steps, sampler, clamp, self._guidance(task))
+
+    def _guidance(self, task: str) -> Guidance | None:
+        options = _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)
+        if self.guidance == "default":
+            return Pull(**options) if options else None
+        paper = replace(Guidance.paper(task), **options)
+        return paper if self.guidance == "paper" else Adagrad(**vars(paper))
 
 
 def _given(**options: Any) -> dict[str, Any]:

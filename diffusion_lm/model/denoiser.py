@@ -45,6 +45,10 @@ class ModelConfig(Settings):
     """cross_entropy on x0_hat = softmax(logits) E; simple: the paper's L_simple (Eq. 2-3); vlb: the paper's L_vlb."""
     prediction: Literal["x0", "eps"] = "x0"
     """What the network of the simple and vlb objectives predicts (paper: x0; eps is its ablation)."""
+    sigma_0: float | None = number(None, least=0, most=10)
+    """Noise of the simple objective's q(x0 | w) = N(Emb(w), sigma_0^2) (paper: .1); null: the schedule's at t = 0."""
+    leave_out: Literal["x0", "embedding", "rounding", "prior"] | None = None
+    """A term of the simple objective that is not learned from, to see what it is for."""
     embeddings: Literal["learned", "random"] = "learned"
     """learned with the model (paper), or random and fixed (its ablation)."""
     normalize_embeddings: bool = True
@@ -65,6 +69,8 @@ class ModelConfig(Settings):
             raise UserError(f"The width {self.shape[0]} is not a multiple of the number of heads, {self.shape[2]}.")
         if self.objective == "cross_entropy" and self.prediction == "eps":
             raise UserError("The cross_entropy objective predicts words, not eps; take --model.objective simple.")
+        if self.objective != "simple" and (self.sigma_0, self.leave_out) != (None, None):
+            raise UserError("sigma_0 and leave_out belong to --model.objective simple.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -203,7 +209,8 @@ class Denoiser(nn.Module):
         if self.config.objective == "cross_entropy":
             return CrossEntropy()
         if self.config.objective == "simple":
-            return Simple(predicts_eps=self.config.prediction == "eps")
+            config, eps = self.config, self.config.prediction == "eps"
+            return Simple(predicts_eps=eps, sigma_0=config.sigma_0, leave_out=config.leave_out)
         return VariationalBound()
 
     @property

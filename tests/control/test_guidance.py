@@ -7,7 +7,7 @@ from diffusion_lm.annotate.trees import Leaf, spans_of_leaves
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Attribute, Guidance, Length, Pos, Span, Tree
 from diffusion_lm.control.attribute import AttributeModel
-from diffusion_lm.control.guidance import InnerLoop, Pull, Steered
+from diffusion_lm.control.guidance import Adagrad, InnerLoop, Pull, Steered
 from diffusion_lm.control.syntax import chart_energy
 from diffusion_lm.diffusion.process import Gaussian, Prediction
 from tests.control.conftest import Quadratic, energy, latents, programs
@@ -48,6 +48,33 @@ def test_the_papers_step_is_the_sign_of_energy_and_fluency_and_ends_early(lm):
     assert guide(z, step, torch.full((2,), 0.04)) is z
     with pytest.raises(UserError, match="'poetry'"):
         Guidance.paper("poetry")
+
+
+def test_adagrad_divides_by_the_root_of_the_squares_of_its_step(lm):
+    z, rate = torch.randn(2, 3, 4), 0.3
+    guide = Adagrad(steps=3, rate=rate, fluency=0.0).guide(steered(Quadratic(2.0), lm))
+    moved, squares = z.clone(), torch.zeros_like(z)
+    for _ in range(3):
+        squares += (2 * moved) ** 2
+        moved = moved - rate * 2 * moved / squares.sqrt()
+    step = Gaussian(z, torch.tensor(0.5))
+    torch.testing.assert_close(guide(z, step, torch.full((2,), 0.5)), moved)
+    torch.testing.assert_close(guide(z, step, torch.full((2,), 0.5)), moved)  # nothing is left of an earlier step
+    optimizer = torch.optim.Adagrad([free := z.clone().requires_grad_(True)], lr=rate, eps=1e-10)
+    for _ in range(3):
+        optimizer.zero_grad()
+        free.square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(free.detach(), moved)
+
+
+def test_a_mean_over_terms_is_followed_and_its_sum_says_how_sure_it_is(lm):
+    control = Pos("DET NOUN VERB", by_classifier=True)
+    state, z, t = steered(control, lm, length=5), torch.randn(2, 5, 16), torch.full((2,), 0.3)
+    slope = state.slope(z, t)
+    torch.testing.assert_close(slope.nats, 3 * slope.energy)
+    moved = Pull(1, 0.7).guide(state)(z, None, t)
+    torch.testing.assert_close((z - moved).flatten(1).norm(dim=1), 0.7 * (1 - torch.exp(-slope.nats)))
 
 
 @pytest.mark.parametrize("guidance", [Pull(), InnerLoop(fluency=0.0), Guidance.paper("attribute")])
@@ -111,9 +138,10 @@ def test_energies_are_each_sentences_own_and_the_classifier_runs_once(lm):
     handle = model.register_forward_hook(lambda *_: calls.append(1))
     found = state.energy(z, torch.full((3,), 0.3))
     handle.remove()
-    assert len(calls) == 1 and found[1] == 0
+    energy, nats = found
+    assert len(calls) == 1 and energy[1] == 0 and torch.equal(energy, nats)
     at = latents(z, lm)
-    torch.testing.assert_close(found[[0, 2]], torch.stack([thai.of(at)[0], bar.of(at)[2]]))
+    torch.testing.assert_close(energy[[0, 2]], torch.stack([thai.of(at)[0], bar.of(at)[2]]))
 
 
 def test_the_padded_layout_follows_the_papers_length_energy(padded):
@@ -133,7 +161,10 @@ class Chart:
         self.chart = torch.randn(1, 5, 5, 5).log_softmax(-1)
 
     def __call__(self, z, t, mask):
-        return [z, self.chart]
+        return [z]
+
+    def cells(self, hidden, first, last):
+        return self.chart[:, first, last]
 
 
 def test_a_tree_labels_every_cell_of_the_chart_and_a_span_its_own(lm):

@@ -6,12 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 
+from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.annotate.tagger import Parser
 from diffusion_lm.annotate.trees import Leaf, leaves_of, read_tree, spans_of, spans_of_leaves, tree_of
 from diffusion_lm.annotate.trees import Span as Constituent
 from diffusion_lm.control import Guidance, Keyword, Length, Pos, Span, Tree
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.leaves import LeafChain, LeafTable
+from diffusion_lm.control.syntax import NO_CONSTITUENT, NO_LABEL, SyntaxModel
 from diffusion_lm.text.spacing import split_words
 from tests.annotate.test_trees import charts
 from tests.control.conftest import programs
@@ -42,6 +44,26 @@ def test_a_leaf_without_a_tag_has_any():
         Leaf("VBZ", ("VP",)),
         Leaf(None, ("NP",), ("S", "VP", "NP")),
     ]
+
+
+def test_the_classes_of_a_batch_are_those_of_each_sentence(lm):
+    model, trees = lm.asset(SyntaxModel), ["(S (NP (DT _) (NN _)) (VP (VBZ _)))", "(NP (NN _))", "(NP (NP (NN _)) (CC _) (NP (NN _)))"]
+    tags = [["DET", "NOUN", "VERB"], ["NOUN"], ["NOUN", "CCONJ", "NOUN"]]
+    labels = [(Annotation(["w"] * len(t), t, tree), spans_of(read_tree(tree))) for t, tree in zip(tags, trees, strict=True)]
+    found, charts = model.classes(labels).of(torch.tensor([2, 0, 1, 2]), 5)
+    for row, number in enumerate([2, 0, 1, 2]):
+        n = len(tags[number])
+        assert [model.config.tags[i] for i in found[row, 1 : n + 1].tolist()] == tags[number]
+        assert found[row, 0] == NO_LABEL and (found[row, n + 1 :] == NO_LABEL).all()
+        known = {(s.start + 1, s.stop): s.label for s in labels[number][1] if s.label in model.config.chains}
+        for first, last in itertools.product(range(5), repeat=2):
+            cell = int(charts[row, first, last])
+            if not 1 <= first <= last <= n:
+                assert cell == NO_LABEL
+            elif label := known.get((first, last)):
+                assert model.config.chains[cell - 1] == label
+            else:
+                assert cell == NO_CONSTITUENT
 
 
 def test_columns_are_tags_times_contexts(lm):

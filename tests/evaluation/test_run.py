@@ -16,7 +16,7 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.evaluation.run import evaluate
 from diffusion_lm.evaluation.scores import COLUMNS, Context, read_run, read_texts, scores_by_target, table
-from diffusion_lm.evaluation.systems import reservoir, spread, target_seed
+from diffusion_lm.evaluation.systems import Given, reservoir, spread, target_seed
 from diffusion_lm.evaluation.tasks import EvaluateConfig
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation
@@ -44,6 +44,25 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(DiffusionLM, "generate", generate)
     return made
+
+
+def test_texts_that_were_written_elsewhere_are_scored_as_the_models_own(config: EvaluateConfig, tmp_path: Path) -> None:
+    tasks = ["unconditional", "attribute", "length"]
+    own = evaluate(replace(config, tasks=tasks))
+    file = Path(config.out) / "texts.jsonl"
+    given = replace(config, tasks=tasks, texts=str(file), out=str(tmp_path / "given"), label="theirs")
+    rows = evaluate(given, writer=Given(str(file)))
+    assert list(rows["system"][3:]) == ["theirs"] * 3
+    for column in ("success", "nats", "n", "passes"):
+        assert list(rows[column][3:].fillna(-1)) == list(own[column][3:].fillna(-1))
+    assert list(rows["seconds"][3:]) == pytest.approx(list(own["seconds"][3:]))
+    with pytest.raises(UserError, match="no texts of the task pos; it has those of attribute"):
+        evaluate(replace(given, tasks=["pos"]), writer=Given(str(file)))
+    with pytest.raises(UserError, match="wrote 3 texts for .*, not the 4 asked for"):
+        evaluate(replace(given, tasks=["attribute"], samples_per_target=4, out=str(tmp_path / "more")), writer=Given(str(file)))
+    (tmp_path / "broken.jsonl").write_text('{"task": "length", "text": "A pub."}\n')
+    with pytest.raises(UserError, match="Line 1 of .* has not task, target and text"):
+        Given(str(tmp_path / "broken.jsonl"))
 
 
 def test_every_task_has_its_row_beside_human_text_and_the_judge(config: EvaluateConfig) -> None:
