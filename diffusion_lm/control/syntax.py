@@ -152,12 +152,16 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         )
 
     def loss(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> Tensor:
-        """Cross-entropy of a tag and of a cell of the chart, in nats."""
+        """Cross-entropy of the tags and of the chart's cells, in nats a word.
+
+        A mean over cells, nearly all of which are no constituent, would leave the trunk to the tags.
+        """
+        wanted = [each.to(outputs[0].device) for each in classes.of(rows, outputs[0].shape[1])]
         tags, chart = (
-            F.nll_loss(p.flatten(0, -2), wanted.to(p.device).flatten(), ignore_index=NO_LABEL)
-            for p, wanted in zip(self._everything(outputs), classes.of(rows, outputs[0].shape[1]), strict=True)
+            F.nll_loss(p.flatten(0, -2), right.flatten(), ignore_index=NO_LABEL, reduction="sum")
+            for p, right in zip(self._everything(outputs), wanted, strict=True)
         )
-        return tags + chart
+        return (tags + chart) / (wanted[0] != NO_LABEL).sum()
 
     def hits(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
         """Words with the right tag; labelled F1 of constituents, each span's likeliest label taken by itself."""
