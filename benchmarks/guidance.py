@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusion_lm.control.control import Control
-from diffusion_lm.control.guidance import Adagrad, Guidance, InnerLoop, Pull
+from diffusion_lm.control.guidance import Adagrad, Guidance, InnerLoop, Proximal, Pull
 from diffusion_lm.diffusion.clamp import HardClamp
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.evaluation.metrics import distinct
@@ -43,7 +43,7 @@ WAYS = SamplingConfig(attribute_by="classifier", syntax_by="classifier")
 def grid(flags: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What `generate` is called with, by the name of the setting."""
     found: dict[str, dict[str, Any]] = {}
-    kinds = {"sign": InnerLoop, "adagrad": Adagrad}
+    kinds = {"sign": (InnerLoop, UNTIL), "adagrad": (Adagrad, UNTIL), "proximal": (Proximal,)}
     for kind, sampler, inner, rate, fluency in product(
         flags.kinds, flags.samplers, flags.inner, flags.rates, flags.fluency
     ):
@@ -52,7 +52,8 @@ def grid(flags: argparse.Namespace) -> dict[str, dict[str, Any]]:
         if kind == "pull":
             follow = Pull(inner, rate)
         else:
-            follow, name = kinds[kind](inner, rate, fluency, UNTIL), f"{name}-fluency{fluency:g}"
+            make, *rest = kinds[kind]
+            follow, name = make(inner, rate, fluency, *rest), f"{name}-fluency{fluency:g}"
         found[name] = {"guidance": follow, "sampler": SAMPLERS[sampler](), "clamp": HardClamp(), "steps": flags.steps}
     return found
 
@@ -110,7 +111,7 @@ def main() -> None:
     parser.add_argument("--others", action="store_true", help="those that --limit leaves out instead, of them as many")
     parser.add_argument("--samples", type=int, default=4, help="texts a target")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--kinds", nargs="+", default=["sign"], choices=["sign", "adagrad", "pull"])
+    parser.add_argument("--kinds", nargs="+", default=["sign"], choices=["sign", "adagrad", "proximal", "pull"])
     parser.add_argument("--samplers", nargs="+", default=["renoise", "ddpm"], choices=sorted(SAMPLERS))
     parser.add_argument("--inner", nargs="+", type=int, default=[3], help="updates a step (K)")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2])

@@ -42,7 +42,7 @@ class Watched(Guidance):
     inner: InnerLoop
     seen: list[dict[str, float]] = field(default_factory=list)
 
-    def update(self, slope: Slope, directions: Any) -> Tensor:  # noqa: D102
+    def update(self, slope: Slope, directions: Any, step: Gaussian) -> Tensor:  # noqa: D102
         raise NotImplementedError
 
     def guide(self, steered: Steered) -> Guide:  # noqa: D102

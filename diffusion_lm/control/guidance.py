@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ class Slope(NamedTuple):
     nats: Tensor
     """-log p of all that is wanted, [B]."""
     gradient: Tensor
-    """Of the energy by z_t, [B, L, D]."""
+    """Of the energy, or of the nats, by z_t, [B, L, D]."""
 
 
 @dataclass
@@ -55,11 +55,11 @@ class Steered:
             every = len(rows) == len(z)
             values = energy.of(latents if every else latents.rows(rows)).to(total.dtype)
             total = total + values if every else total.index_add(0, rows, values)
-            nats.index_add_(0, rows, energy.terms * values.detach())
+            nats = nats.index_add(0, rows, energy.terms * values)
         return total, nats
 
-    def slope(self, z: Tensor, t: Tensor) -> Slope | None:
-        """The energy and its gradient by z_t; None for a control without energy."""
+    def slope(self, z: Tensor, t: Tensor, *, of_nats: bool = False) -> Slope | None:
+        """The energies and the gradient by z_t, of their means or of the nats; None for a control without energy."""
         with torch.enable_grad():
             z = z.detach().requires_grad_(True)
             found = self.energy(z, t)
@@ -67,7 +67,8 @@ class Steered:
                 return None
             energy, nats = found
             self.passes += 1
-            return Slope(energy.detach(), nats, torch.autograd.grad(energy.sum(), z)[0])
+            (gradient,) = torch.autograd.grad((nats if of_nats else energy).sum(), z)
+            return Slope(energy.detach(), nats.detach(), gradient)
 
 
 class Guidance(ABC):
@@ -75,13 +76,15 @@ class Guidance(ABC):
 
     steps: int
     until: float = 0.0
+    of_nats: ClassVar[bool] = False
+    """Whether it follows -log p itself, in which a long target weighs more, and not its mean over the terms."""
 
     def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:
         """The gradient of all that is minimised, [B, L, D]."""
         return slope.gradient
 
     @abstractmethod
-    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:
+    def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:
         """What is taken from z_s, [B, L, D], from the directions of this step's updates so far, the newest last."""
 
     def guide(self, steered: Steered) -> Guide:
@@ -90,11 +93,11 @@ class Guidance(ABC):
         def move(z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
             directions: list[Tensor] = []
             for _ in range(self.steps if float(s[0]) >= self.until else 0):
-                slope = steered.slope(z, s)
+                slope = steered.slope(z, s, of_nats=self.of_nats)
                 if slope is None:
                     break
                 directions.append(self.direction(z, step, slope))
-                z = z - self.update(slope, directions)
+                z = z - self.update(slope, directions, step)
             return z
 
         return move
@@ -122,9 +125,34 @@ class Pull(Guidance):
     rate: float = 5.0
     """Length of an update in the latents' own units, where p(c | z_s) is near 0."""
 
-    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
+    def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:  # noqa: D102
         length = slope.gradient.flatten(1).norm(dim=1) + 1e-8
         return per_sentence(self.rate * -torch.expm1(-slope.nats) / length) * slope.gradient
+
+
+@final
+@dataclass(frozen=True)
+class Proximal(Guidance):
+    """Towards the likeliest z_s given z_t and the control: sign steps in units of the noise that the sampler's step has.
+
+    Minimises -log p(c | z_s) + fluency |z_s - mean|^2 / (2 std^2); fluency 1 is Bayes' rule, less follows the control harder.
+    An update is `rate` std in every coordinate, so that one rate fits any number of steps, and words that the control does not
+    need are drawn back to the sampler's own step.
+    """
+
+    of_nats = True
+    steps: int = 3
+    """Inner updates a step."""
+    rate: float = 1.0
+    """Size of an update, in standard deviations of the sampler's step."""
+    fluency: float = 0.03
+    """Weight of staying near the sampler's own step."""
+
+    def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
+        return slope.gradient + self.fluency * (z - step.mean) / step.std.clamp(min=1e-3) ** 2
+
+    def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:  # noqa: D102
+        return self.rate * step.std * directions[-1].sign()
 
 
 @dataclass(frozen=True)
@@ -149,7 +177,7 @@ class InnerLoop(Guidance):
         # The original's energy is a mean over the batch and the labelled tokens; the sign drops that scale.
         return slope.gradient + self.fluency * 2 * (z - step.mean) / std
 
-    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
+    def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:  # noqa: D102
         return self.rate * directions[-1].sign()
 
 
@@ -161,7 +189,7 @@ class Adagrad(InnerLoop):
     The k-th update of a coordinate is rate g_k / sqrt(g_1^2 + ... + g_k^2), and so the first a sign step.
     """
 
-    def update(self, slope: Slope, directions: Sequence[Tensor]) -> Tensor:  # noqa: D102
+    def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:  # noqa: D102
         squares = torch.stack([direction.square() for direction in directions]).sum(0)
         return self.rate * directions[-1] / (squares.sqrt() + 1e-10)
 

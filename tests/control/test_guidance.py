@@ -7,7 +7,7 @@ from diffusion_lm.annotate.trees import Leaf, spans_of_leaves
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Attribute, Guidance, Length, Pos, Span, Tree
 from diffusion_lm.control.attribute import AttributeModel
-from diffusion_lm.control.guidance import Adagrad, InnerLoop, Pull, Steered
+from diffusion_lm.control.guidance import Adagrad, InnerLoop, Proximal, Pull, Steered
 from diffusion_lm.control.syntax import chart_energy
 from diffusion_lm.diffusion.process import Gaussian, Prediction
 from tests.control.conftest import Quadratic, energy, latents, programs
@@ -68,6 +68,16 @@ def test_adagrad_divides_by_the_root_of_the_squares_of_its_step(lm):
     torch.testing.assert_close(free.detach(), moved)
 
 
+def test_proximal_goes_to_the_likeliest_point_in_units_of_the_noise(lm):
+    mean, std, t = torch.randn(2, 3, 4), torch.tensor(0.2), torch.full((2,), 0.5)
+    # -log p = |z|^2 / 2, so with fluency 1 the likeliest z_s of the product of two Gaussians is mean / (1 + std^2).
+    guide = Proximal(steps=400, rate=0.02, fluency=1.0).guide(steered(Quadratic(1.0), lm))
+    moved = guide(mean + std * torch.randn(2, 3, 4), Gaussian(mean, std), t)
+    assert (moved - mean / (1 + std**2)).abs().max() <= 0.02 * std + 1e-6
+    once = Proximal(steps=1, rate=0.5).guide(steered(Quadratic(1.0), lm))(mean, Gaussian(mean, std), t)
+    torch.testing.assert_close((once - mean).abs(), torch.full_like(mean, 0.5 * 0.2))
+
+
 def test_a_mean_over_terms_is_followed_and_its_sum_says_how_sure_it_is(lm):
     control = Pos("DET NOUN VERB", by_classifier=True)
     state, z, t = steered(control, lm, length=5), torch.randn(2, 5, 16), torch.full((2,), 0.3)
@@ -81,7 +91,8 @@ def test_a_mean_over_terms_is_followed_and_its_sum_says_how_sure_it_is(lm):
 def test_an_energy_of_zero_changes_no_bit(lm, guidance):
     free = lm.generate(4, Length(7), steps=5, seed=3)
     still = InnerLoop(fluency=0.0) if guidance == Guidance.paper() else guidance  # fluency alone pulls z_s to its mean
-    held = lm.generate(4, Quadratic(0.0) & Length(7), steps=5, seed=3, guidance=still, clamp=free.decoding.clamp)
+    how = {"clamp": free.decoding.clamp, "sampler": free.decoding.sampler}
+    held = lm.generate(4, Quadratic(0.0) & Length(7), steps=5, seed=3, guidance=still, **how)
     assert held.ids == free.ids and held.network_evaluations > free.network_evaluations
 
 
