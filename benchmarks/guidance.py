@@ -94,7 +94,9 @@ def score(flags: argparse.Namespace, controls: dict[str, Control | None]) -> Non
         row |= {"nats": float(nats.sum() / tokens.sum()), "different": len(set(texts)) / len(texts), "n": len(texts)}
         rows.append(row | {"words": distinct([words_of(text) for text in texts], 1).count})
     rows.sort(key=lambda row: -sum(value for name, value in row.items() if name[0].isupper()))
-    table = Table(*rows[0], title=f"{flags.task}, {len(controls)} targets x {flags.samples}, {flags.steps} steps, {flags.model}")
+    table = Table(
+        *rows[0], title=f"{flags.task}, {len(controls)} targets x {flags.samples}, {flags.steps} steps, {flags.model}"
+    )
     for row in rows:
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
     Console(width=140).print(table)

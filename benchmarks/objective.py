@@ -93,9 +93,7 @@ def writing(lm: DiffusionLM, sampler: str, from_time: float | None, n: int, step
 
     clamp = NoClamp() if from_time is None else HardClamp(from_time=from_time)
     denoise = clamped(lambda z, t: lm.denoiser(z, t, mask), clamp, vectors)
-    end = SAMPLERS[sampler]()(
-        denoise, lm.denoiser.schedule, z.to(lm.device), steps, callback=look, generator=generator
-    )
+    end = SAMPLERS[sampler]()(denoise, lm.denoiser.schedule, z.to(lm.device), steps, callback=look, generator=generator)
     t, z = last
     raw = lm.denoiser(z, t, mask).x0
     words = lm.denoiser.rounding_logits(end.x0).argmax(-1)
@@ -177,7 +175,9 @@ def main() -> None:
         if not flags.model:
             run = [f"--run.steps={flags.steps}", f"--run.batch_tokens={flags.batch_tokens}", f"--run.out={out}"]
             quiet = ["--run.validate_every=1000000", "--run.sample_every=1000000"]
-            config, _ = read(TrainConfig, [f"--config={CONFIG}", f"--corpus.source={flags.source}", *run, *quiet, *POINTS[point]])
+            config, _ = read(
+                TrainConfig, [f"--config={CONFIG}", f"--corpus.source={flags.source}", *run, *quiet, *POINTS[point]]
+            )
             train(config)
         out.mkdir(parents=True, exist_ok=True)
         measure(DiffusionLM.from_pretrained(flags.model or out), flags, out)
@@ -188,7 +188,9 @@ def main() -> None:
         write_whole(flags.out / "scores.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
         for name, record in found.items():
             how = record["writing"]["hard clamp"]
-            logger.info("%s: loss %.3f, %.3f nats, %d words", name, record["dev"]["loss"], how["nats"], how["distinct_words"])
+            logger.info(
+                "%s: loss %.3f, %.3f nats, %d words", name, record["dev"]["loss"], how["nats"], how["distinct_words"]
+            )
 
 
 if __name__ == "__main__":

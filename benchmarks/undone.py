@@ -2,9 +2,9 @@
 
     python benchmarks/undone.py --model e2e-paper --task tree --targets FILE --out runs/undone
 
-For each sampler and each tenth of t, with the paper's guidance: the classifier's -log p (a term) before the updates of a step, after
-them, and when the next step begins; and the share of words whose nearest vector under x0_hat is another one after the updates.
-Then the energy of the finished texts, clean, beside what the outside judge says of them. OUT/TASK.json holds it all.
+For each sampler and each tenth of t, with the paper's guidance: the classifier's -log p (a term) before a step's updates,
+after them, and when the next step begins; and the share of words whose nearest vector under x0_hat is another one after the
+updates. Then what the outside judge says of the finished texts. OUT/TASK.json holds it all.
 """
 
 from __future__ import annotations

@@ -144,7 +144,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="train for so long; default: the steps of the configuration")
     parser.add_argument("--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax")
     parser.add_argument("--controls-how", default="", help="flags of train-control, as one text")
-    parser.add_argument("--labels", default="runs/labels", help="files of labels of train and dev, less .jsonl and -dev.jsonl")
+    parser.add_argument(
+        "--labels", default="runs/labels", help="files of labels of train and dev, less .jsonl and -dev.jsonl"
+    )
     parser.add_argument("--pieces-mib", type=int, help="split the weights into pieces of so many MiB")
     parser.add_argument("--tiny", action="store_true", help="try the whole job on a CPU with the toy corpus")
     arguments = parser.parse_args()
@@ -158,7 +160,9 @@ def main() -> None:
         config = replace(config, run=replace(config.run, steps=steps_within(config, arguments.minutes)))
     train(config)
     logger.info("Trained after %.0f s.", time.perf_counter() - started)
-    train_controls(arguments.out, config.corpus.source, arguments.controls, arguments.controls_how.split(), arguments.labels)
+    train_controls(
+        arguments.out, config.corpus.source, arguments.controls, arguments.controls_how.split(), arguments.labels
+    )
     logger.info("Controls trained after %.0f s.", time.perf_counter() - started)
     lm = DiffusionLM.from_pretrained(arguments.out)
     score(lm, config, arguments.judge, 16 if arguments.tiny else arguments.n, arguments.out)

@@ -6,7 +6,7 @@ DATA holds `e2e` (trainset.csv, devset.csv, testset_w_refs.csv) and `control_tar
 compose_pos_attr.jsonl). Each stage is a command of diffusion-lm, printed before it runs, with a log of its own under OUT/logs. A
 stage that is done with the same command is not run again, so an interrupted call goes on where it stopped. `--only` runs
 some stages, and `--list` prints all commands. The defaults are a small run. At the paper's size: `--targets 0 --samples 50
---free 1000 --minutes 30 --judge-minutes 30 --judge-shape "" --ablation-steps 5000 --ablation-samples 500 --paper-steps 200000`.
+--free 1000 --minutes 30 --judge-minutes 30 --judge-shape "" --ablation-steps 5000 --ablation-samples 500`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ logger = logging.getLogger("reproduce")
 TASKS = ("attribute", "pos", "tree", "span", "length")
 COMPOSED = ("pos+attribute", "tree+attribute")
 TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.validate_every 100000 --run.sample_every 100000"
-JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "paper recipe, tiny"
+JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "e2e-paper"
+GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS = "FT and FT-PoE", "FUDGE", "PPLM", "ablations"
 SMALL_JUDGE = "--judge.width 192 --judge.layers 3 --judge.heads 3 --judge.batch_tokens 2048"
 SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
@@ -77,7 +78,6 @@ class Plan(NamedTuple):
     judge_shape: str
     ablation_steps: int
     ablation_samples: int
-    paper_steps: int
     outside: bool
 
 
@@ -123,7 +123,7 @@ def stages(plan: Plan) -> Iterator[Stage]:
     yield Stage("trace", f"benchmarks/trace.py --out {out}/trace", OURS)
     yield from _trained_ablations(plan)
     yield from _sampled_ablations(plan, f"{evaluate} --n {plan.ablation_samples}")
-    yield from _paper(plan, corpus, labels, free, on_targets)
+    yield from _paper(plan, corpus, free, on_targets)
     noise = f"--dev_labels {out}/labels-dev.jsonl --out {out}/e2e-small/by_noise"
     yield Stage("noise", f"benchmarks/classifiers.py --source {plan.data / 'e2e'} {noise}", OURS)
 
@@ -205,46 +205,23 @@ def _sampled_ablations(plan: Plan, evaluate: str) -> Iterator[Stage]:
         )
 
 
-def _paper(plan: Plan, corpus: str, labels: str, free: str, on_targets: str) -> Iterator[Stage]:
-    """The paper's recipe at the size tiny: its objective, its padded canvas, its guidance of 200 steps, its clamp."""
-    model = f"{plan.out}/models/paper"
-    recipe = f"{SIMPLE} --model.size tiny --model.layout padded --model.norm post --model.dropout 0.1"
-    how = "--optimizer.lr 1e-3 --run.batch_tokens 2048 --run.validate_every 100000 --run.sample_every 1000"
-    yield Stage(
-        "train-paper",
-        f"train {corpus} {recipe} {how} --run.steps {plan.paper_steps} --run.out {model}",
-        PAPER,
-    )
-    controls = f"{corpus} --model {model}"
-    yield Stage(
-        "paper-attribute",
-        f"train-control attribute {controls} --steps {max(1, plan.paper_steps // 5)} --batch_tokens 2048",
-        PAPER,
-    )
-    # Fewer and smaller steps: a chart of 64 x 64 spans is most of their cost.
-    yield Stage(
-        "paper-syntax",
-        f"train-control syntax {controls} --steps {max(1, plan.paper_steps // 10)} --batch_tokens 1024 {labels} "
-        f"--dev_labels {plan.out}/labels-dev.jsonl",
-        PAPER,
-    )
-    label = "--label 'paper recipe, tiny'"
-    sampled = f"--model {model} --steps 200 --clamp hard {label}"
-    guided = "--guidance paper --syntax_by classifier --attribute_by classifier"
-    yield Stage(
-        "paper",
-        f"{fewer(on_targets, plan, 4)} --tasks [{','.join(TASKS)}] {sampled} {guided} --out {plan.out}/paper",
-        PAPER,
-    )
-    yield Stage("paper-free", f"{free} {sampled} --out {plan.out}/paper-free", PAPER)
+def _paper(plan: Plan, corpus: str, free: str, on_targets: str) -> Iterator[Stage]:
+    """The paper's objective, clamp and guidance, and our own gradient, on the bundled model of that objective."""
+    model = "--model e2e-paper"
+    # One target in four: 767 passes of two networks a batch.
+    few, fewest = fewer(on_targets, plan, 4), fewer(on_targets, plan, 12)
+    ways = {"paper": "--guidance paper", "pull": "--syntax_by classifier"}
+    for name, how in ways.items():
+        label = f"--label 'e2e-paper, {GUIDED[name]}'"
+        tasks, both = ",".join(TASKS), ",".join(COMPOSED)
+        yield Stage(name, f"{few} --tasks [{tasks}] {model} {how} {label} --out {plan.out}/{name}", PAPER)
+        yield Stage(
+            f"{name}-both", f"{fewest} --tasks [{both}] {model} {how} {label} --out {plan.out}/{name}-both", PAPER
+        )
+    yield Stage("paper-free", f"{free} {model} --out {plan.out}/paper-free", PAPER)
     yield Stage(
         "likelihood-paper",
-        f"benchmarks/likelihood.py {plan.data / 'e2e'} --model {model} {label} --out {plan.out}/likelihood-paper",
-        PAPER,
-    )
-    yield Stage(
-        "paper-both",
-        f"{fewer(on_targets, plan, 12)} --tasks [{','.join(COMPOSED)}] {sampled} {guided} --out {plan.out}/paper-both",
+        f"benchmarks/likelihood.py {plan.data / 'e2e'} {model} --label e2e-paper --out {plan.out}/likelihood-paper",
         PAPER,
     )
 
@@ -320,7 +297,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--judge-shape", default=SMALL_JUDGE, help="flags of train-judge that change its size")
     parser.add_argument("--ablation-steps", type=int, default=600, help="training of each ablation")
     parser.add_argument("--ablation-samples", type=int, default=100, help="texts of each ablation (paper: 500)")
-    parser.add_argument("--paper-steps", type=int, default=6000, help="training of the paper's recipe")
     parser.add_argument(
         "--outside",
         action=argparse.BooleanOptionalAction,

@@ -24,7 +24,7 @@ def script() -> dict[str, Any]:
 
 @pytest.fixture
 def plan(script: dict[str, Any], tmp_path: Path) -> Any:
-    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, 7, True)
+    return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, True)
 
 
 def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], plan: Any) -> None:

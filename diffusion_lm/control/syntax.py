@@ -66,7 +66,7 @@ class _Classes(NamedTuple):
         sentence, place, number = _members(self.words, rows)
         tags[sentence, place + 1] = self.tags[number]
         first, at = torch.arange(width)[:, None], torch.arange(width)
-        charts[(1 <= first) & (first <= at) & (at <= self.words[rows, None, None])] = NO_CONSTITUENT
+        charts[(first >= 1) & (first <= at) & (at <= self.words[rows, None, None])] = NO_CONSTITUENT
         sentence, _, number = _members(self.constituents, rows)
         first, last, label = self.spans[number].T
         charts[sentence, first, last] = label
@@ -114,7 +114,7 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         return self.tag(hidden).float().log_softmax(-1)
 
     def cells(self, hidden: Tensor, first: Tensor, last: Tensor) -> Tensor:
-        """Log-probabilities of the chains of n spans, from position `first` [n] to position `last` [n], inclusive: [B, n, C + 1]."""
+        """Log-probabilities of the chains of n spans, from position `first` to `last` [n], inclusive: [B, n, C + 1]."""
         pairs = torch.relu(self.first(hidden)[:, first] + self.last(hidden)[:, last])
         return self.label(pairs).float().log_softmax(-1)
 

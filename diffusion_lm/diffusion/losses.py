@@ -82,7 +82,12 @@ class Simple(Objective):
     """
 
     def __init__(
-        self, steps: int = 2000, *, predicts_eps: bool = False, sigma_0: float | None = None, leave_out: str | None = None
+        self,
+        steps: int = 2000,
+        *,
+        predicts_eps: bool = False,
+        sigma_0: float | None = None,
+        leave_out: str | None = None,
     ) -> None:
         self.steps, self.predicts_eps, self.sigma_0, self.leave_out = steps, predicts_eps, sigma_0, leave_out
 

@@ -47,9 +47,14 @@ def test_a_leaf_without_a_tag_has_any():
 
 
 def test_the_classes_of_a_batch_are_those_of_each_sentence(lm):
-    model, trees = lm.asset(SyntaxModel), ["(S (NP (DT _) (NN _)) (VP (VBZ _)))", "(NP (NN _))", "(NP (NP (NN _)) (CC _) (NP (NN _)))"]
+    model, trees = (
+        lm.asset(SyntaxModel),
+        ["(S (NP (DT _) (NN _)) (VP (VBZ _)))", "(NP (NN _))", "(NP (NP (NN _)) (CC _) (NP (NN _)))"],
+    )
     tags = [["DET", "NOUN", "VERB"], ["NOUN"], ["NOUN", "CCONJ", "NOUN"]]
-    labels = [(Annotation(["w"] * len(t), t, tree), spans_of(read_tree(tree))) for t, tree in zip(tags, trees, strict=True)]
+    labels = [
+        (Annotation(["w"] * len(t), t, tree), spans_of(read_tree(tree))) for t, tree in zip(tags, trees, strict=True)
+    ]
     found, charts = model.classes(labels).of(torch.tensor([2, 0, 1, 2]), 5)
     for row, number in enumerate([2, 0, 1, 2]):
         n = len(tags[number])

@@ -58,10 +58,13 @@ def test_texts_that_were_written_elsewhere_are_scored_as_the_models_own(config: 
     assert list(rows["seconds"][3:]) == pytest.approx(list(own["seconds"][3:]))
     with pytest.raises(UserError, match="no texts of the task pos; it has those of attribute"):
         evaluate(replace(given, tasks=["pos"]), writer=Given(str(file)))
-    with pytest.raises(UserError, match="wrote 3 texts for .*, not the 4 asked for"):
-        evaluate(replace(given, tasks=["attribute"], samples_per_target=4, out=str(tmp_path / "more")), writer=Given(str(file)))
+    with pytest.raises(UserError, match=r"wrote 3 texts for .*, not the 4 asked for"):
+        evaluate(
+            replace(given, tasks=["attribute"], samples_per_target=4, out=str(tmp_path / "more")),
+            writer=Given(str(file)),
+        )
     (tmp_path / "broken.jsonl").write_text('{"task": "length", "text": "A pub."}\n')
-    with pytest.raises(UserError, match="Line 1 of .* has not task, target and text"):
+    with pytest.raises(UserError, match=r"Line 1 of .* has not task, target and text"):
         Given(str(tmp_path / "broken.jsonl"))
 
 
