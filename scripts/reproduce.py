@@ -212,7 +212,7 @@ def _paper(plan: Plan, corpus: str, free: str, on_targets: str) -> Iterator[Stag
     few, fewest = fewer(on_targets, plan, 4), fewer(on_targets, plan, 12)
     ways = {"paper": "--guidance paper", "pull": "--syntax_by classifier"}
     for name, how in ways.items():
-        label = f"--label 'e2e-paper, {GUIDED[name]}'"
+        label = f'--label "e2e-paper, {GUIDED[name]}"'
         tasks, both = ",".join(TASKS), ",".join(COMPOSED)
         yield Stage(name, f"{few} --tasks [{tasks}] {model} {how} {label} --out {plan.out}/{name}", PAPER)
         yield Stage(
