@@ -118,13 +118,12 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         pairs = torch.relu(self.first(hidden)[:, first] + self.last(hidden)[:, last])
         return self.label(pairs).float().log_softmax(-1)
 
-    def _everything(self, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """Tags and the whole chart, [B, L, L, C + 1], where a last word before the first means nothing."""
+    def _everything(self, outputs: Outputs) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Tags; all cells in which the last word is not before the first, [B, n, C + 1]; and these words, [n] each."""
         (hidden,) = outputs
-        length = hidden.shape[1]
-        first, last = torch.cartesian_prod(*[torch.arange(length, device=hidden.device)] * 2).T
+        first, last = torch.triu_indices(hidden.shape[1], hidden.shape[1], device=hidden.device)
         with autocast(hidden.device):
-            return self.tags(hidden), self.cells(hidden, first, last).unflatten(1, (length, length))
+            return self.tags(hidden), self.cells(hidden, first, last), (first, last)
 
     @classmethod
     def labels(  # noqa: D102
@@ -156,23 +155,23 @@ class SyntaxModel(LatentClassifier, name="syntax"):
 
         A mean over cells, nearly all of which are no constituent, would leave the trunk to the tags.
         """
-        wanted = [each.to(outputs[0].device) for each in classes.of(rows, outputs[0].shape[1])]
-        tags, chart = (
-            F.nll_loss(p.flatten(0, -2), right.flatten(), ignore_index=NO_LABEL, reduction="sum")
-            for p, right in zip(self._everything(outputs), wanted, strict=True)
-        )
-        return (tags + chart) / (wanted[0] != NO_LABEL).sum()
+        of_tags, of_cells, (first, last) = self._everything(outputs)
+        tags, chart = (wanted.to(of_tags.device) for wanted in classes.of(rows, of_tags.shape[1]))
+        pairs = ((of_tags, tags), (of_cells, chart[:, first, last]))
+        nats = [F.nll_loss(p.flatten(0, 1), right.flatten(), ignore_index=NO_LABEL, reduction="sum") for p, right in pairs]
+        return sum(nats) / (tags != NO_LABEL).sum()
 
     def hits(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:
         """Words with the right tag; labelled F1 of constituents, each span's likeliest label taken by itself."""
-        tags, chart = self._everything(outputs)
-        truth, spans = (wanted.to(tags.device) for wanted in classes.of(rows, tags.shape[1]))
-        guess = chart.argmax(-1).masked_fill(spans == NO_LABEL, NO_CONSTITUENT)
+        tags, cells, (first, last) = self._everything(outputs)
+        truth, chart = (wanted.to(tags.device) for wanted in classes.of(rows, tags.shape[1]))
+        spans = chart[:, first, last]
+        guess = cells.argmax(-1).masked_fill(spans == NO_LABEL, NO_CONSTITUENT)
         right = (guess == spans) & (guess != NO_CONSTITUENT)
-        named = (guess != NO_CONSTITUENT).sum((1, 2)) + (spans > NO_CONSTITUENT).sum((1, 2))
+        named = (guess != NO_CONSTITUENT).sum(1) + (spans > NO_CONSTITUENT).sum(1)
         return {
             "tags": ((tags.argmax(-1) == truth).sum(1), (truth != NO_LABEL).sum(1)),
-            "constituents (F1)": (2 * right.sum((1, 2)), named),
+            "constituents (F1)": (2 * right.sum(1), named),
         }
 
 
