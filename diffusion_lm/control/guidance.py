@@ -145,7 +145,7 @@ class Proximal(Guidance):
     """Inner updates a step."""
     rate: float = 1.0
     """Size of an update, in standard deviations of the sampler's step."""
-    fluency: float = 0.03
+    fluency: float = 0.1
     """Weight of staying near the sampler's own step."""
 
     def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102

@@ -158,7 +158,9 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         of_tags, of_cells, (first, last) = self._everything(outputs)
         tags, chart = (wanted.to(of_tags.device) for wanted in classes.of(rows, of_tags.shape[1]))
         pairs = ((of_tags, tags), (of_cells, chart[:, first, last]))
-        nats = [F.nll_loss(p.flatten(0, 1), right.flatten(), ignore_index=NO_LABEL, reduction="sum") for p, right in pairs]
+        nats = [
+            F.nll_loss(p.flatten(0, 1), right.flatten(), ignore_index=NO_LABEL, reduction="sum") for p, right in pairs
+        ]
         return sum(nats) / (tags != NO_LABEL).sum()
 
     def hits(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> dict[str, tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
 from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
 from diffusion_lm.control.control import Control
-from diffusion_lm.control.guidance import Guidance, InnerLoop, Pull, Steered
+from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull, Steered
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
@@ -32,8 +32,6 @@ REWARD_EVERY = 5
 OPEN = 0.5
 """Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
 (docs/log.md)."""
-KEPT_RATE = 1.0
-"""`Pull`'s rate where the sampler keeps what it has moved (docs/paper.md)."""
 FREE = -1
 """Group of sentences of which nothing is asked."""
 ALWAYS = 2.0
@@ -75,7 +73,7 @@ class Decoding:
             steps, clamp = 100, SampledClamp(temperature=0.9)
         else:
             steps, clamp = 200, SampledClamp()
-        guidance = self.guidance or (Pull() if predicts_words else Pull(rate=KEPT_RATE))
+        guidance = self.guidance or (Pull() if predicts_words else Proximal())
         return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance)
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from diffusion_lm.common import Settings, UserError, device_named, number
-from diffusion_lm.control.guidance import Adagrad, Guidance, Pull
+from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.sampling import Decoding
@@ -34,15 +34,16 @@ class SamplingConfig(Settings):
     syntax_by: Literal["words", "classifier"] | None = None
     """How parts of speech, trees and spans are followed: by what is counted of words, exactly and at no cost, or by the
     gradient of a classifier, as in the paper; null: words, with the paper's guidance the classifier."""
-    guidance: Literal["default", "paper", "adagrad"] = "default"
-    """How a classifier is followed: default (along the gradient), paper (the sign steps that the paper's code takes, three a
-    step, with its numbers for the task), or adagrad (the same as the paper's text has it)."""
+    guidance: Literal["pull", "proximal", "paper", "adagrad"] | None = None
+    """How a classifier is followed: pull (along the gradient, as far as it takes), proximal (to the likeliest point near the
+    sampler's own step), paper (the sign steps that the paper's code takes, with its numbers for the task), adagrad (the same as
+    the paper's text has it); null: pull where the model predicts words, else proximal."""
     guidance_rate: float | None = number(None, above=0, most=1e6)
     """Size of an update; null: the guidance's own."""
     guidance_steps: int | None = number(None, least=1, most=100_000)
     """Updates a step; null: the guidance's own."""
     guidance_fluency: float | None = number(None, least=0, most=1e6)
-    """paper and adagrad: weight of staying near the sampler's own step (the paper's lambda); null: the task's own."""
+    """All but pull: weight of staying near the sampler's own step (the paper's lambda); null: the guidance's own."""
     batch_size: int = number(64, least=1, most=100_000)
     """Sentences that are denoised together."""
     seed: int = 0
@@ -57,10 +58,16 @@ class SamplingConfig(Settings):
             raise UserError(f"The {self.clamp} clamp has no temperature; take --clamp soft or --clamp sample.")
         if self.clamp_from is not None and self.clamp is None:
             raise UserError("clamp_from says when to clamp; say how too: --clamp hard, soft or sample.")
-        if self.guidance == "default" and self.guidance_fluency is not None:
-            raise UserError("guidance_fluency belongs to --guidance paper or adagrad.")
+        options = self._options()
+        if options and self.guidance is None:
+            raise UserError(
+                f"guidance_{next(iter(options))} belongs to a guidance; say which, such as --guidance pull."
+            )
+        if self.guidance == "pull" and "fluency" in options:
+            raise UserError("--guidance pull has no guidance_fluency; take proximal, paper or adagrad.")
         if self.syntax_by is None:
-            object.__setattr__(self, "syntax_by", "words" if self.guidance == "default" else "classifier")
+            by = "classifier" if self.guidance in ("paper", "adagrad") else "words"
+            object.__setattr__(self, "syntax_by", by)
         device_named(self.device)
 
     def decoding(self, task: str) -> Decoding:
@@ -70,12 +77,14 @@ class SamplingConfig(Settings):
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
         return Decoding(self.steps, sampler, clamp, self._guidance(task))
 
+    def _options(self) -> dict[str, Any]:
+        return _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)
+
     def _guidance(self, task: str) -> Guidance | None:
-        options = _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)
-        if self.guidance == "default":
-            return Pull(**options) if options else None
-        paper = replace(Guidance.paper(task), **options)
-        return paper if self.guidance == "paper" else Adagrad(**vars(paper))
+        paper = Guidance.paper(task) if self.guidance in ("paper", "adagrad") else None
+        known = {"pull": Pull(), "proximal": Proximal(), "paper": paper, "adagrad": paper and Adagrad(**vars(paper))}
+        found: Any = known[self.guidance] if self.guidance else None
+        return found and replace(found, **self._options())
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from diffusion_lm.control import Attribute, Infill, Keyword, Length, Pos, Reward
 from diffusion_lm.control.attribute import AttributeModel
 from diffusion_lm.control.automaton import Automaton
 from diffusion_lm.control.canvas import UNKNOWN, Canvas
-from diffusion_lm.control.guidance import InnerLoop
+from diffusion_lm.control.guidance import InnerLoop, Proximal, Pull
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Renoise
@@ -147,7 +147,10 @@ def test_defaults_fit_what_is_asked_and_flags_beat_them(lm, control, steps, clam
     found = Decoding().fitted(asked, predicts_words=True)
     assert (found.steps, found.clamp, type(found.sampler)) == (steps, clamp, Renoise)
     paper = Decoding().fitted(asked, predicts_words=False)
-    assert (paper.steps, type(paper.clamp)) == (200, HardClamp)
+    assert (paper.steps, type(paper.clamp), type(paper.sampler)) == (200, HardClamp, Ancestral)
+    assert isinstance(paper.guidance, Proximal) and isinstance(found.guidance, Pull)
+    followed = Decoding(guidance=InnerLoop()).fitted(asked, predicts_words=True)
+    assert (followed.steps, type(followed.clamp), type(followed.sampler)) == (200, HardClamp, Ancestral)
     own = Decoding(7, DDIM(), NoClamp(), InnerLoop())
     assert own.fitted(asked, predicts_words=True) == own
 
