@@ -83,6 +83,11 @@ class LatentClassifier(Asset, nn.Module):
         self.transformer = Transformer(config.embedding_dim, size, config.max_length)
         self.norm = nn.LayerNorm(config.width)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.norm.weight.device
+
     @classmethod
     @abstractmethod
     def labels(cls, config: Any, host: Host, split: str, encoded: EncodedCorpus) -> Sequence[Any]:

@@ -189,11 +189,11 @@ def tag_energy(model: SyntaxModel, tags: Sequence[str]) -> Energy:
 
     A long target then does not drown the sampler's own step. A `UserError` if a tag is unknown.
     """
-    classes = torch.tensor(_index(tags, model.config.tags, "tag"))
+    classes = torch.tensor(_index(tags, model.config.tags, "tag")).to(model.device)
 
     def energy(latents: Latents) -> Tensor:
         words = model.tags(latents.read(model)[0][:, 1 : len(classes) + 1])
-        return -words.gather(-1, classes.to(words.device).expand(len(words), -1)[..., None]).mean((1, 2))
+        return -words.gather(-1, classes.expand(len(words), -1)[..., None]).mean((1, 2))
 
     return Energy(energy, terms=len(classes))
 
@@ -209,11 +209,10 @@ def chart_energy(model: SyntaxModel, spans: Sequence[Span], whole: int | None = 
         chart = torch.full((whole, whole), NO_CONSTITUENT).index_put((first, last), label)
         first, last = torch.triu_indices(whole, whole)
         label = chart[first, last]
-    cells = torch.stack([first + 1, last + 1, label])
+    first, last, label = (index.to(model.device) for index in (first + 1, last + 1, label))
 
     def energy(latents: Latents) -> Tensor:
         (hidden,) = latents.read(model)
-        first, last, label = cells.to(hidden.device)
         wanted = model.cells(hidden, first, last).gather(-1, label.expand(len(hidden), -1)[..., None])
         return -wanted.mean((1, 2))
 

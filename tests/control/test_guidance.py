@@ -167,6 +167,8 @@ def test_the_padded_layout_follows_the_papers_length_energy(padded):
 class Chart:
     """Stands for a classifier: random log-probabilities of 5 classes for spans of positions."""
 
+    device = torch.device("cpu")
+
     def __init__(self):
         self.config = type("Config", (), {"chains": ["S", "NP", "VP", "PP"]})
         self.chart = torch.randn(1, 5, 5, 5).log_softmax(-1)
