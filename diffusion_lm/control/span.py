@@ -104,8 +104,12 @@ class Span(Syntactic, name="span"):
             raise UserError(f"The span {self.spans} ends at word {stop}, but this model writes at most {most}.")
         longer = frozenset(range(stop, most + 1))
         if self.by_classifier:
+            # A constituent inside a sentence seldom ends it: a mark stands behind. A canvas that ends there would force it.
+            behind = frozenset(range(max(span.stop + (span.start > 0) for span in wanted), most + 1))
             energies = (chart_energy(host.asset(SyntaxModel), wanted),)
-            return [Program(canvas.with_allowed(longer, str(self)), energies=energies) for canvas in canvases]
+            allowed = [behind if any(map(canvas.fits, behind)) else longer for canvas in canvases]
+            pairs = zip(canvases, allowed, strict=True)
+            return [Program(canvas.with_allowed(own, str(self)), energies=energies) for canvas, own in pairs]
         table = host.asset(LeafTable)
         usual = self._usual(table, wanted, most)
         possible = longer if usual[0].words is None else frozenset(tree.words for tree in usual if tree.words)

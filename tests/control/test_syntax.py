@@ -71,6 +71,15 @@ def test_the_classes_of_a_batch_are_those_of_each_sentence(lm):
                 assert cell == NO_CONSTITUENT
 
 
+def test_a_span_by_classifier_leaves_room_for_a_mark_behind_it_unless_the_length_is_asked(lm):
+    def allowed(control):
+        return programs(control, lm)[0].canvas.allowed
+
+    assert min(allowed(Span("2:4:NP", by_classifier=True))) == 5
+    assert min(allowed(Span("1:4:S", by_classifier=True))) == 4
+    assert programs(Length(4) & Span("2:4:NP", by_classifier=True), lm)[0].canvas.words == 4
+
+
 def test_columns_are_tags_times_contexts(lm):
     table = lm.asset(LeafTable)
     leaf = next(leaf for leaf in table.config.leaves if leaf.tag == "DT" and leaf.opens[-1:] == ("NP",))
