@@ -125,7 +125,8 @@ def measure(lm: DiffusionLM, flags: argparse.Namespace, out: Path) -> None:
     dev = encode_corpus(corpus, "dev", lm.tokenizer, lm.config.max_length, out / "cache").to(lm.device)
     ways = {"hard clamp": (flags.sampler, 1.0), "no clamp": (flags.sampler, None)}
     if flags.model:
-        ways |= {"clamp from .5": (flags.sampler, 0.5), "hard clamp, renoise": ("renoise", 1.0)}
+        ways |= {f"clamp from {time:g}": (flags.sampler, time) for time in (0.7, 0.5, 0.3)}
+        ways |= {"hard clamp, noised afresh": ("renoise", 1.0)}
     with lm.autocast():
         record: dict[str, Any] = {
             "dev": validate(lm.denoiser, dev, lm.tokenizer.pad_id, lm.config.canvas),

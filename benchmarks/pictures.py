@@ -17,7 +17,7 @@ from diffusion_lm.control.latent import CENTRES
 
 READ = {"paper": "x0 (the paper)", "eps": "eps", "cosine": "x0, cosine", "random-vectors": "x0, random vectors"}
 """Points whose reading is drawn, and what they are called."""
-WRITTEN = {"hard clamp": "clamped", "clamp from .5": "clamped from t = .5 on", "no clamp": "not clamped"}
+WRITTEN = {"hard clamp": "clamped", "clamp from 0.5": "clamped from t = .5 on", "no clamp": "not clamped"}
 NAMES = {"renoise": "noised afresh (the paper's formula)", "ddpm": "posterior (the paper's code)"}
 
 
