@@ -145,6 +145,26 @@ def test_the_target_of_simple_is_the_noisy_x0() -> None:
     assert first["embedding"].abs().max() == 0 and first["x0"].abs().max() == 0
 
 
+@pytest.mark.parametrize("sigma_0", [0.0, 0.3])
+def test_the_noise_of_a_word_is_what_it_is_set_to(sigma_0: float) -> None:
+    ids, mask = sentences(4000)
+    model, still = Told(lambda z, t: Prediction(TABLE[ids])), torch.full((4000,), 0.5)
+    terms = Simple(sigma_0=sigma_0)(model, ids, mask, still)
+    assert terms["x0"].mean().item() == pytest.approx(sigma_0**2, rel=0.1)
+    assert sigma_0 > 0 or terms["x0"].max() == 0
+
+
+@pytest.mark.parametrize("name", ["x0", "embedding", "rounding", "prior"])
+def test_a_term_that_is_left_out_is_nothing_and_the_others_stay(name: str) -> None:
+    ids, mask = sentences(5)
+    model, t = Told(lambda z, t: Prediction(z)), torch.tensor([0.0, 0.2, 0.4, 0.6, 0.8])
+    torch.manual_seed(0)
+    whole = Simple()(model, ids, mask, t)
+    torch.manual_seed(0)
+    for term, value in Simple(leave_out=name)(model, ids, mask, t).items():
+        torch.testing.assert_close(value, 0 * whole[term] if term == name else whole[term])
+
+
 def test_simple_is_zero_for_an_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     # With eps = 0 the noisy x0 can be read off z_t.
     draws = iter([torch.randn, torch.zeros])
