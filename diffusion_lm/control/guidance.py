@@ -23,6 +23,8 @@ class Slope(NamedTuple):
     """The sum of the energies, each a mean over its terms, [B]."""
     nats: Tensor
     """-log p of all that is wanted, [B]."""
+    terms: Tensor
+    """Of how many words, spans or values that speaks, [B]."""
     gradient: Tensor
     """Of the energy, or of the nats, by z_t, [B, L, D]."""
 
@@ -41,8 +43,8 @@ class Steered:
     passes: int = 0
     """Classifier evaluations (forward and backward count as one)."""
 
-    def energy(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The sum of each sentence's energies at z_t, [B], 0 for one without, and -log p of all, [B]; None if all are without."""
+    def energy(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What a `Slope` says of each sentence at z_t but the gradient, 0 for one without energies; None if all are."""
         if not self.energies:
             return None
         # Energies that do not read the prediction are spared the pass, and shown z_t in its place.
@@ -50,13 +52,14 @@ class Steered:
         prediction = self.denoise(z, t) if reads else Prediction(z, z)
         logits = prediction.logits if prediction.logits is not None else z
         latents = Latents(z, t, self.mask, prediction.x0, logits, self.vectors)
-        total, nats = z.new_zeros(len(z)), z.new_zeros(len(z))
+        total, nats, terms = z.new_zeros(len(z)), z.new_zeros(len(z)), z.new_zeros(len(z))
         for energy, rows in self.energies:
             every = len(rows) == len(z)
             values = energy.of(latents if every else latents.rows(rows)).to(total.dtype)
             total = total + values if every else total.index_add(0, rows, values)
             nats = nats.index_add(0, rows, energy.terms * values)
-        return total, nats
+            terms = terms.index_add(0, rows, torch.full_like(values, energy.terms))
+        return total, nats, terms
 
     def slope(self, z: Tensor, t: Tensor, *, of_nats: bool = False) -> Slope | None:
         """The energies and the gradient by z_t, of their means or of the nats; None for a control without energy."""
@@ -65,10 +68,10 @@ class Steered:
             found = self.energy(z, t)
             if found is None:
                 return None
-            energy, nats = found
+            energy, nats, terms = found
             self.passes += 1
             (gradient,) = torch.autograd.grad((nats if of_nats else energy).sum(), z)
-            return Slope(energy.detach(), nats.detach(), gradient)
+            return Slope(energy.detach(), nats.detach(), terms.detach(), gradient)
 
 
 class Guidance(ABC):
@@ -135,9 +138,10 @@ class Pull(Guidance):
 class Proximal(Guidance):
     """Towards the likeliest z_s given z_t and the control: sign steps in units of the noise that the sampler's step has.
 
-    Minimises -log p(c | z_s) + fluency |z_s - mean|^2 / (2 std^2); fluency 1 is Bayes' rule, less follows the control harder.
-    An update is `rate` std in every coordinate, so that one rate fits any number of steps, and words that the control does not
-    need are drawn back to the sampler's own step.
+    Minimises -log p(c | z_s) + weight |z_s - mean|^2 / (2 std^2); a weight of 1 is Bayes' rule, a smaller one follows the control
+    harder. It is `fluency` times the root of the number of words, spans or values that c speaks of: many together are surer than
+    one. An update is `rate` std in every coordinate, so that one rate fits any number of steps, and words that the control does
+    not need are drawn back to the sampler's own step.
     """
 
     of_nats = True
@@ -145,11 +149,12 @@ class Proximal(Guidance):
     """Inner updates a step."""
     rate: float = 1.0
     """Size of an update, in standard deviations of the sampler's step."""
-    fluency: float = 0.1
+    fluency: float = 0.005
     """Weight of staying near the sampler's own step."""
 
     def direction(self, z: Tensor, step: Gaussian, slope: Slope) -> Tensor:  # noqa: D102
-        return slope.gradient + self.fluency * (z - step.mean) / step.std.clamp(min=1e-3) ** 2
+        weight = per_sentence(self.fluency * slope.terms.sqrt())
+        return slope.gradient + weight * (z - step.mean) / step.std.clamp(min=1e-3) ** 2
 
     def update(self, slope: Slope, directions: Sequence[Tensor], step: Gaussian) -> Tensor:  # noqa: D102
         return self.rate * step.std * directions[-1].sign()

@@ -149,7 +149,8 @@ def test_energies_are_each_sentences_own_and_the_classifier_runs_once(lm):
     handle = model.register_forward_hook(lambda *_: calls.append(1))
     found = state.energy(z, torch.full((3,), 0.3))
     handle.remove()
-    energy, nats = found
+    energy, nats, terms = found
+    assert terms.tolist() == [1, 0, 1]
     assert len(calls) == 1 and energy[1] == 0 and torch.equal(energy, nats)
     at = latents(z, lm)
     torch.testing.assert_close(energy[[0, 2]], torch.stack([thai.of(at)[0], bar.of(at)[2]]))
