@@ -40,7 +40,7 @@ SCORED: dict[bool, list[tuple[int, Sampler, Clamp]]] = {
     False: [(steps, sampler, HardClamp()) for steps in (200, 50) for sampler in (Renoise(), Ancestral())],
 }
 """How the texts that are scored are drawn, of models that predict words and of others."""
-PACE_AFTER, PACE = 40, 80
+PACE_AFTER, PACE = 150, 150
 """Steps before and of the measuring of the pace."""
 
 
