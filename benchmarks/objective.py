@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -153,6 +155,39 @@ def score(path: Path, judge: JudgeLM) -> dict[str, Any]:
     return record
 
 
+def show(found: dict[str, dict[str, Any]]) -> None:
+    """Two tables: of the points, and of the ways to write of the last."""
+    columns = (
+        "point",
+        "x0",
+        "rounding",
+        "bound",
+        "rms",
+        "nearest",
+        "wrong",
+        "undecided",
+        "nats",
+        "words",
+        "changed",
+        "unclamped",
+    )
+    points = Table(*columns, title="dev loss, vectors, reading at t = .45, free text with the hard clamp, without it")
+    middle = len(CENTRES) // 2 - 1
+    for name, record in found.items():
+        dev, vectors, read, wrote = (record[part] for part in ("dev", "vectors", "reading", "writing"))
+        hard, off = wrote["hard clamp"], wrote["no clamp"]
+        numbers = [dev["x0"], dev["rounding"], dev["bound"], vectors["rms"], vectors["nearest_median"]]
+        numbers += [read["wrong"][middle], read["undecided"][middle], hard["nats"], hard["distinct_words"]]
+        points.add_row(name, *(f"{x:.4g}" for x in [*numbers, off["changed_by_rounding"], off["nats"]]))
+    ways = Table("point", "way", "nats", "words", "undecided at the end", "changed by rounding", "a text")
+    for name, record in found.items():
+        for way, how in record["writing"].items():
+            shares = (f"{100 * how[part]:.1f} %" for part in ("undecided_at_the_end", "changed_by_rounding"))
+            ways.add_row(name, way, f"{how['nats']:.3f}", str(how["distinct_words"]), *shares, how["example"][:70])
+    for table in (points, ways):
+        Console(width=200).print(table)
+
+
 def main() -> None:
     """Train and measure the points that are not there yet; then score all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,11 +222,7 @@ def main() -> None:
         judge = JudgeLM.from_pretrained(flags.judge).eval()
         found = {path.parent.name: score(path, judge) for path in sorted(flags.out.glob("*/measures.json"))}
         write_whole(flags.out / "scores.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-        for name, record in found.items():
-            how = record["writing"]["hard clamp"]
-            logger.info(
-                "%s: loss %.3f, %.3f nats, %d words", name, record["dev"]["loss"], how["nats"], how["distinct_words"]
-            )
+        show(found)
 
 
 if __name__ == "__main__":
