@@ -102,6 +102,10 @@ class LatentClassifier(Asset, nn.Module):
     def classes(self, labels: Sequence[Any]) -> Any:
         """The labels of sentences as `loss` and `hits` take them."""
 
+    def count(self, labels: Sequence[Any]) -> None:
+        """Keep what is counted in the labels and not trained; nothing by default."""
+        return
+
     @abstractmethod
     def loss(self, classes: Any, rows: Tensor, outputs: Outputs) -> Tensor:
         """The loss, [], of some sentences."""
@@ -122,6 +126,7 @@ class LatentClassifier(Asset, nn.Module):
             size = {name: getattr(config, name) for name in ("width", "layers", "heads")}
             shape = cls.Shape(**cls.known(labels, config), **space, **size, lm=host.fingerprint)
             model = cls(shape).to(network.device)
+            model.count(labels)
             classes, generator = model.classes(labels), torch.Generator().manual_seed(config.seed)
 
             def batches() -> Sequence[Tensor]:

@@ -104,12 +104,12 @@ class Span(Syntactic, name="span"):
             raise UserError(f"The span {self.spans} ends at word {stop}, but this model writes at most {most}.")
         longer = frozenset(range(stop, most + 1))
         if self.by_classifier:
-            # A constituent inside a sentence seldom ends it: a mark stands behind. A canvas that ends there would force it.
-            behind = frozenset(range(max(span.stop + (span.start > 0) for span in wanted), most + 1))
-            energies = (chart_energy(host.asset(SyntaxModel), wanted),)
-            allowed = [behind if any(map(canvas.fits, behind)) else longer for canvas in canvases]
-            pairs = zip(canvases, allowed, strict=True)
-            return [Program(canvas.with_allowed(own, str(self)), energies=energies) for canvas, own in pairs]
+            model = host.asset(SyntaxModel)
+            energies, p = (chart_energy(model, wanted),), model.lengths_with(wanted)
+            narrowed = [canvas.with_allowed(longer, str(self)) for canvas in canvases]
+            fit = torch.tensor([[n in longer and canvas.fits(n) for n in range(len(p))] for canvas in narrowed])
+            words = torch.multinomial(p * fit + 1e-9 * fit, 1, generator=generator).flatten().tolist()
+            return [Program(c.with_words(n), energies=energies) for c, n in zip(narrowed, words, strict=True)]
         table = host.asset(LeafTable)
         usual = self._usual(table, wanted, most)
         possible = longer if usual[0].words is None else frozenset(tree.words for tree in usual if tree.words)

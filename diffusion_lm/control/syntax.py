@@ -93,10 +93,12 @@ class SyntaxModel(LatentClassifier, name="syntax"):
     """
 
     about = "train the classifiers of tags and constituents behind --syntax_by classifier"
-    kind = Kind("classifier of syntax", "diffusion-lm train-control syntax")
+    kind = Kind("classifier of syntax", "diffusion-lm train-control syntax", format=2)
     Config = SyntaxTrainConfig
     Shape: ClassVar[type[LatentConfig]] = SyntaxConfig
     config: SyntaxConfig
+    lengths: Tensor
+    """How many sentences of n words, the last index, have a constituent of a chain that begins them or not and ends at a word."""
 
     def __init__(self, config: SyntaxConfig) -> None:
         super().__init__(config)
@@ -104,6 +106,7 @@ class SyntaxModel(LatentClassifier, name="syntax"):
         self.first = nn.Linear(config.width, config.width)
         self.last = nn.Linear(config.width, config.width, bias=False)
         self.label = nn.Linear(config.width, len(config.chains) + 1)
+        self.register_buffer("lengths", torch.zeros(len(config.chains), 2, config.max_length, config.max_length))
 
     def forward(self, z: Tensor, t: Tensor, mask: Tensor) -> Outputs:
         """Hidden states, [B, L, H], of z [B, L, D], t [B], mask [B, L], which `tags` and `cells` read; position 0 is START."""
@@ -149,6 +152,27 @@ class SyntaxModel(LatentClassifier, name="syntax"):
             torch.tensor([span for own in spans for span in own]).reshape(-1, 3),
             torch.tensor([len(own) for own in spans]),
         )
+
+    def count(self, labels: Sequence[Labelled]) -> None:
+        """How long the sentences with each constituent are."""
+        chain = {name: i for i, name in enumerate(self.config.chains)}
+        for label, spans in labels:
+            for span in spans:
+                if span.label in chain:
+                    self.lengths[chain[span.label], int(span.start == 0), span.stop, len(label.words)] += 1
+
+    def lengths_with(self, spans: Sequence[Span]) -> Tensor:
+        """p(words | spans) of a sentence of each number of words, [max_length]: as if each span spoke by itself.
+
+        Where few sentences have a constituent just there, it leans on those with any that ends there.
+        """
+        p = torch.ones(self.config.max_length)
+        for span, chain in zip(spans, _index([s.label for s in spans], self.config.chains, "constituent"), strict=True):
+            any_there = self.lengths[:, :, span.stop].sum((0, 1)).cpu() + 1e-3
+            any_there[: span.stop] = 0
+            own = self.lengths[chain, int(span.start == 0), span.stop].cpu()
+            p = p * (own + any_there / any_there.sum())
+        return p / p.sum()
 
     def loss(self, classes: _Classes, rows: Tensor, outputs: Outputs) -> Tensor:
         """Cross-entropy of the tags and of the chart's cells, in nats a word.

@@ -71,13 +71,18 @@ def test_the_classes_of_a_batch_are_those_of_each_sentence(lm):
                 assert cell == NO_CONSTITUENT
 
 
-def test_a_span_by_classifier_leaves_room_for_a_mark_behind_it_unless_the_length_is_asked(lm):
-    def allowed(control):
-        return programs(control, lm)[0].canvas.allowed
-
-    assert min(allowed(Span("2:4:NP", by_classifier=True))) == 5
-    assert min(allowed(Span("1:4:S", by_classifier=True))) == 4
+def test_a_span_by_classifier_has_the_lengths_that_sentences_with_it_have(lm):
+    model = lm.asset(SyntaxModel)
+    model.lengths.zero_()
+    trees = ["(S (NP (DT _) (NN _)) (VP (VBZ _)))"] * 3 + ["(S (NP (NN _)) (VP (VBZ _)) (. .))"]
+    model.count([(Annotation(["w"] * len(read_tree(tree).leaves()), [], tree), spans_of(read_tree(tree))) for tree in trees])
+    assert model.lengths_with([Constituent(0, 3, "S")]).argmax() == 3
+    p = model.lengths_with([Constituent(0, 1, "NP")])
+    assert p.argmax() == 3 and p[0] == 0 and p.sum().item() == pytest.approx(1)
+    drawn = [program.canvas.words for program in programs(Span("1:2:NP", by_classifier=True), lm, n=40)]
+    assert drawn.count(3) > 30
     assert programs(Length(4) & Span("2:4:NP", by_classifier=True), lm)[0].canvas.words == 4
+    model.lengths.zero_()
 
 
 def test_columns_are_tags_times_contexts(lm):
