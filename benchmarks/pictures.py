@@ -1,6 +1,6 @@
-"""The pictures of docs/paper.md, from what objective.py, undone.py and guidance.py have measured.
+"""The pictures of docs/paper.md, from what objective.py and undone.py have measured.
 
-python benchmarks/pictures.py --objective runs/objective --undone runs/undone --search runs/guidance --out docs/img/paper
+python benchmarks/pictures.py --objective runs/objective --undone runs/undone --out docs/img/paper
 """
 
 from __future__ import annotations
@@ -60,35 +60,18 @@ def undone(found: dict[str, dict[str, Any]]) -> Figure:
     return figure
 
 
-def grid(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Success and fluency of every setting that was searched, a panel a task."""
-    figure = Figure(figsize=(4.2 * len(found), 3.6), layout="constrained")
-    for axes, rows in zip(_axes(figure, len(found), list(found)), found.values(), strict=True):
-        for colour, kind in zip(("C0", "C1", "C2", "C3"), ("sign", "adagrad", "proximal", "pull"), strict=True):
-            own = [row for row in rows if row["setting"].startswith(kind)]
-            success = [100 * max(v for k, v in row.items() if k[0].isupper()) for row in own]
-            if own:
-                axes.scatter([row["nats"] for row in own], success, color=colour, label=kind)
-        axes.set(xlabel="nats a token", ylabel="success (%)")
-        axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
 def main() -> None:
     """Draw what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objective", type=Path, required=True)
     parser.add_argument("--undone", type=Path, required=True)
-    parser.add_argument("--search", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("docs/img/paper"))
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     points = json.loads((flags.objective / "scores.json").read_text(encoding="utf8"))
     steps = {path.stem: json.loads(path.read_text()) for path in sorted(flags.undone.glob("*.json"))}
-    settings = {path.parent.name: json.loads(path.read_text()) for path in sorted(flags.search.glob("*/scores.json"))}
     commit(points, points["model"]).savefig(flags.out / "commit.png", dpi=150)
     undone(steps).savefig(flags.out / "undone.png", dpi=150)
-    grid(settings).savefig(flags.out / "grid.png", dpi=150)
 
 
 if __name__ == "__main__":
