@@ -52,7 +52,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 def paper(passes: int) -> Measured:
     """The paper's shapes: the time of some passes of each kind, multiplied."""
-    config = settings(Point("generate", str(HERE.parent / "configs" / "paper-e2e.yaml")), "")
+    config = settings(Point("generate", str(HERE.parent / "configs" / "paper-e2e.yaml")), "unused")
     words = tokenizer()
     lm = DiffusionLM.new(config.model, words, synthetic_corpus(words, config.model.max_length, None).length_histogram())
     space = {name: getattr(config.model, name) for name in ("embedding_dim", "max_length", "schedule")}

@@ -123,5 +123,5 @@ def test_a_new_baseline_is_one_class(labelled, learned, tmp_path, monkeypatch):
     call.run(dataclasses.replace(call.config(judge=learned), epochs=1.0, out=str(tmp_path / "plain")))
     writer = open_baseline([tmp_path / "plain"])
     assert isinstance(writer, Heedless)
-    texts, passes = writer.write({"length": Target("3")}, 4, 0)
+    texts, passes, _ = writer.write({"length": Target("3")}, 4, 0)
     assert len(texts) == 4 and passes > 0
