@@ -75,7 +75,9 @@ def test_a_span_by_classifier_has_the_lengths_that_sentences_with_it_have(lm):
     model = lm.asset(SyntaxModel)
     model.lengths.zero_()
     trees = ["(S (NP (DT _) (NN _)) (VP (VBZ _)))"] * 3 + ["(S (NP (NN _)) (VP (VBZ _)) (. .))"]
-    model.count([(Annotation(["w"] * len(read_tree(tree).leaves()), [], tree), spans_of(read_tree(tree))) for tree in trees])
+    model.count(
+        [(Annotation(["w"] * len(read_tree(tree).leaves()), [], tree), spans_of(read_tree(tree))) for tree in trees]
+    )
     assert model.lengths_with([Constituent(0, 3, "S")]).argmax() == 3
     p = model.lengths_with([Constituent(0, 1, "NP")])
     assert p.argmax() == 3 and p[0] == 0 and p.sum().item() == pytest.approx(1)
