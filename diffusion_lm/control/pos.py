@@ -89,6 +89,8 @@ class Pos(Syntactic, name="pos"):
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
+        if host.has(SyntaxModel) and not host.has(TagTable):
+            return f"with --syntax_by classifier: {', '.join(host.asset(SyntaxModel).config.tags)}"
         return ", ".join(host.asset(TagTable).config.tags)
 
     @classmethod

@@ -112,6 +112,8 @@ class Tree(Syntactic, name="tree"):
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
+        if host.has(SyntaxModel) and not host.has(LeafTable):
+            return f"with --syntax_by classifier: {', '.join(host.asset(SyntaxModel).config.chains)}"
         return ", ".join(host.asset(LeafTable).labels)
 
     @classmethod
