@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from functools import reduce
 from itertools import product
-from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +25,15 @@ from diffusion_lm.diffusion.clamp import HardClamp
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.evaluation.metrics import distinct
 from diffusion_lm.evaluation.systems import spread
-from diffusion_lm.evaluation.tasks import find_tasks
+from diffusion_lm.evaluation.tasks import find_tasks, together
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.settings import SamplingConfig
-from diffusion_lm.model.causal import JudgeLM
+from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.spacing import words_of
 
 logger = logging.getLogger("guidance")
-UNTIL = 0.05
-"""The original follows no gradient in the last twentieth of the steps."""
+UNTIL = Guidance.paper().until
 WAYS = SamplingConfig(attribute_by="classifier", syntax_by="classifier")
 
 
@@ -44,7 +41,7 @@ def grid(flags: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """What `generate` is called with, by the name of the setting."""
     found: dict[str, dict[str, Any]] = {}
     kinds = {"sign": (InnerLoop, UNTIL), "adagrad": (Adagrad, UNTIL), "proximal": (Proximal,)}
-    for kind, sampler, inner, rate, fluency in product(
+    for kind, sampler, inner, rate, weight in product(
         flags.kinds, flags.samplers, flags.inner, flags.rates, flags.fluency
     ):
         follow: Guidance
@@ -53,7 +50,7 @@ def grid(flags: argparse.Namespace) -> dict[str, dict[str, Any]]:
             follow = Pull(inner, rate)
         else:
             make, *rest = kinds[kind]
-            follow, name = make(inner, rate, fluency, *rest), f"{name}-fluency{fluency:g}"
+            follow, name = make(inner, rate, weight, *rest), f"{name}-fluency{weight:g}"
         found[name] = {"guidance": follow, "sampler": SAMPLERS[sampler](), "clamp": HardClamp(), "steps": flags.steps}
     return found
 
@@ -89,9 +86,8 @@ def score(flags: argparse.Namespace, controls: dict[str, Control | None]) -> Non
             for part in control.parts() if control else []:
                 parts.setdefault(type(part).__name__, []).append(float(part.success(texts).mean()))
         texts = [line["text"] for line in lines]
-        nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
         row = {"setting": path.stem.removeprefix("texts-"), **{n: sum(v) / len(v) for n, v in parts.items()}}
-        row |= {"nats": float(nats.sum() / tokens.sum()), "different": len(set(texts)) / len(texts), "n": len(texts)}
+        row |= {"nats": fluency(judge, texts), "different": len(set(texts)) / len(texts), "n": len(texts)}
         rows.append(row | {"words": distinct([words_of(text) for text in texts], 1).count})
     rows.sort(key=lambda row: -sum(value for name, value in row.items() if name[0].isupper()))
     table = Table(
@@ -130,10 +126,7 @@ def main() -> None:
     names = spread(list(targets), flags.limit)
     if flags.others:
         names = spread([name for name in targets if name not in names], flags.limit)
-    controls: dict[str, Control | None] = {}
-    for name in names:
-        parts = [task.controls[part].of_target(target, WAYS) for part, target in targets[name].items()]
-        controls[name] = reduce(and_, parts) if parts else None
+    controls = {name: together(task.asks(targets[name], WAYS)) for name in names}
     flags.out.mkdir(parents=True, exist_ok=True)
     write(lm, flags, controls)
     if flags.judge:

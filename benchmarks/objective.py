@@ -28,7 +28,7 @@ from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.evaluation.metrics import distinct
 from diffusion_lm.flags import read
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.model.causal import JudgeLM
+from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import gather
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
@@ -144,11 +144,10 @@ def score(path: Path, judge: JudgeLM) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf8"))
     for how in record["writing"].values():
         texts = [text for text in how.pop("texts") if text.strip()]
-        nats, tokens = judge.score([judge.tokenizer.encode_sentence(text) for text in texts])
         words = [words_of(text) for text in texts]
         how |= {
             "n": len(texts),
-            "nats": float(nats.sum() / tokens.sum()),
+            "nats": fluency(judge, texts),
             "distinct_words": distinct(words, 1).count,
             "example": texts[0],
         }

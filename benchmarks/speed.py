@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from figure import Result, plot
-from points import QUICK, Point, Sweeps, points
+from points import HERE, QUICK, Point, Sweeps, own_process, points
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parent
 PROTOTYPE = 5600
 """Training tokens a second of the prototype: 5.5 M parameters (as e2e-small), two CPU cores."""
 
 
 def measure(point: Point) -> Result:
     """Measure a point in a process of its own, so that its peak memory is its own."""
-    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(HERE / "measure.py"), json.dumps(asdict(point))]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return {**asdict(point), **json.loads(done.stdout.splitlines()[-1])}
+    return {**asdict(point), **own_process([str(HERE / "measure.py"), json.dumps(asdict(point))])}
 
 
 def training_table(results: list[Result]) -> Table:

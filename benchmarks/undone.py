@@ -13,22 +13,19 @@ import argparse
 import json
 import logging
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import and_
 from pathlib import Path
 from typing import Any
 
-import torch
 from guidance import UNTIL, WAYS
 from torch import Tensor
 
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Slope, Steered
-from diffusion_lm.control.latent import LEVELS
+from diffusion_lm.control.latent import CENTRES, LEVELS
 from diffusion_lm.diffusion.clamp import HardClamp, nearest
 from diffusion_lm.diffusion.process import Gaussian
 from diffusion_lm.diffusion.samplers import SAMPLERS, Guide
 from diffusion_lm.evaluation.systems import spread
-from diffusion_lm.evaluation.tasks import find_tasks
+from diffusion_lm.evaluation.tasks import find_tasks, together
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.store import write_whole
 
@@ -46,11 +43,11 @@ class Watched(Guidance):
         raise NotImplementedError
 
     def guide(self, steered: Steered) -> Guide:  # noqa: D102
-        follow, every = self.inner.guide(steered), torch.arange(len(steered.mask))
+        follow = self.inner.guide(steered)
 
         def energy(z: Tensor, s: Tensor) -> float:
             found = steered.energy(z, s)
-            assert found is not None and len(every) == len(z)
+            assert found is not None
             return float(found[0].mean())
 
         def words(z: Tensor, s: Tensor) -> Tensor:
@@ -94,11 +91,8 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     lm, (task,) = DiffusionLM.from_pretrained(flags.model), find_tasks([flags.task])
     targets = task.targets(lm, flags.targets)
-    controls = [
-        reduce(and_, (task.controls[part].of_target(target, WAYS) for part, target in targets[name].items()))
-        for name in spread(list(targets), flags.limit)
-    ]
-    record: dict[str, Any] = {"task": flags.task, "t": [(i + 0.5) / LEVELS for i in range(LEVELS)]}
+    controls = [together(task.asks(targets[name], WAYS)) for name in spread(list(targets), flags.limit)]
+    record: dict[str, Any] = {"task": flags.task, "t": CENTRES}
     for sampler in ("renoise", "ddpm"):
         watched = Watched(InnerLoop(3, flags.rate, flags.fluency, UNTIL))
         how: dict[str, Any] = {"steps": flags.steps, "sampler": SAMPLERS[sampler](), "clamp": HardClamp()}

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measure import FIELDS, settings, synthetic_corpus, tokenizer
-from points import Point
+from measure import FIELDS, peak_memory, settings, synthetic_corpus, tokenizer
+from points import HERE, Point, own_process
 from rich.console import Console
 from rich.table import Table
 
@@ -36,7 +33,6 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import write_whole
 
-HERE = Path(__file__).resolve().parent
 BATCH, DENOISER, CLASSIFIER = 50, 200, 570
 """The paper's: sentences a batch, and passes of each network for it (appendix C)."""
 VALUE = ("food", "Japanese")
@@ -142,19 +138,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a JSON file")
     flags = parser.parse_args()
     if flags.only:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        measured = systems(flags)[flags.only]()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        sys.stdout.write(json.dumps(measured | {"peak_mib": peak / 2**10, "idle_mib": before / 2**10}) + "\n")
+        before, measured = peak_memory(), systems(flags)[flags.only]()
+        sys.stdout.write(json.dumps(measured | {"peak_mib": peak_memory(), "idle_mib": before}) + "\n")
         return
-    path = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
-    results: dict[str, dict[str, float | str]] = {}
-    for name in systems(flags):
-        command = [sys.executable, *sys.argv, "--only", name]
-        done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{name} failed:\n{done.stderr}")
-        results[name] = json.loads(done.stdout.splitlines()[-1])
+    results: dict[str, Measured] = {name: own_process([*sys.argv, "--only", name]) for name in systems(flags)}
     rates = {name: float(r["sentences"]) / float(r["seconds"]) for name, r in results.items()}
     first = next(iter(rates.values()))
     table = Table("system", "parameters", "passes", "sentences/s", "times the paper's", "success", "peak MiB")

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch
 
 from diffusion_lm.control import ASSETS
 from diffusion_lm.generation.pipeline import BUNDLED, DiffusionLM
+
+
+def save_in_bf16(lm: DiffusionLM, folder: Path) -> None:
+    """A model and what its controls have learned; counts stay numbers of their own kind."""
+    lm.save_pretrained(folder, torch.bfloat16)
+    for kind in ASSETS.values():
+        if lm.has(kind):
+            asset, dtype = lm.asset(kind), {"dtype": torch.bfloat16} if issubclass(kind, torch.nn.Module) else {}
+            asset.save_pretrained(folder / "controls" / kind.name, **dtype)
 
 
 def main() -> None:
@@ -16,13 +26,7 @@ def main() -> None:
     parser.add_argument("model", help="folder of the model")
     parser.add_argument("name", help="name under which from_pretrained will find it")
     arguments = parser.parse_args()
-    lm = DiffusionLM.from_pretrained(arguments.model, device="cpu")
-    folder = BUNDLED / arguments.name
-    lm.save_pretrained(folder, torch.bfloat16)
-    for kind in ASSETS.values():
-        if lm.has(kind):
-            asset, dtype = lm.asset(kind), {"dtype": torch.bfloat16} if issubclass(kind, torch.nn.Module) else {}
-            asset.save_pretrained(folder / "controls" / kind.name, **dtype)
+    save_in_bf16(DiffusionLM.from_pretrained(arguments.model, device="cpu"), BUNDLED / arguments.name)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import yaml
+from bundle import save_in_bf16
 
-from diffusion_lm.control import ASSETS
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 from diffusion_lm.evaluation.metrics import distinct, self_bleu
@@ -120,10 +119,7 @@ def score(lm: DiffusionLM, config: TrainConfig, judge_folder: Path | None, n: in
 def write_weights(lm: DiffusionLM, out: Path, pieces_mib: int | None) -> None:
     """bf16 weights in `out/bf16`, whole or in pieces."""
     folder = out / "bf16"
-    lm.save_pretrained(folder, torch.bfloat16)
-    for kind in ASSETS.values():
-        if lm.has(kind):
-            lm.asset(kind).save_pretrained(folder / "controls" / kind.name, torch.bfloat16)
+    save_in_bf16(lm, folder)
     if pieces_mib is None:
         return
     weights = folder / "model.safetensors"

@@ -9,8 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import and_
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, final
 
@@ -21,7 +19,7 @@ from diffusion_lm.control.control import Control, Target
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.targets import read_records
-from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of
+from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of, together
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import compiled
 from diffusion_lm.model.causal import JudgeLM
@@ -181,12 +179,11 @@ class Model:
         targets = task.targets(lm, config.targets.get(task.name))
         self.of = len(targets)
         self.asked = {name: targets[name] for name in spread(list(targets), config.limit_targets)}
-        self.controls = {
-            name: {part: self.kinds[part].of_target(target, config) for part, target in asked.items()}
-            for name, asked in self.asked.items()
-        }
+        self.controls = {name: task.asks(asked, config) for name, asked in self.asked.items()}
         self._given = config.decoding(task.name if task.name in PAPER else COMPOSITION)
-        compiled_alone = (compiled(lm, 1, self.whole(name), torch.Generator().manual_seed(0)) for name in self.asked)
+        compiled_alone = (
+            compiled(lm, 1, together(self.controls[name]), torch.Generator().manual_seed(0)) for name in self.asked
+        )
         fitted = [self._given.fitted(each.programs, lm.denoiser.predicts_words) for each in compiled_alone]
         self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
         assets = {asset for kind in self.kinds.values() for asset in kind.assets(config) if lm.has(asset)}
@@ -198,17 +195,12 @@ class Model:
             samples, work, settings = writer.samples(samples), 1, settings | writer.settings
         self.system = System(task.name, who, samples, self.write, list(self.asked), settings, work)
 
-    def whole(self, target: str) -> Control | None:
-        """All that is asked of a text; None for free text."""
-        parts = list(self.controls[target].values())
-        return reduce(and_, parts) if parts else None
-
     def write(self, target: str, seed: int, tick: Tick) -> list[Record]:
         """The texts for a target, with their scores and costs."""
         started = time.perf_counter()
         if self.writer is None:
             settings = {**vars(self._given), "seed": seed, "batch_size": self.config.batch_size}
-            control = self.whole(target)
+            control = together(self.controls[target])
             generation = self.lm.generate(self.system.samples, control, **settings, callback=lambda step: tick())
             written = Written(generation.texts, generation.network_evaluations)
         else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 from diffusion_lm.annotate.tagger import check_words
 from diffusion_lm.common import UserError, number
-from diffusion_lm.control.control import CONTROLS, Control, Target
+from diffusion_lm.control.control import CONTROLS, Control, Target, Ways
 from diffusion_lm.control.program import Host
 from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.generation.settings import SamplingConfig
@@ -84,12 +86,21 @@ def name_of(asked: Asked) -> str:
     return values if line is None else f"{line}: {values}"
 
 
+def together(parts: Mapping[str, Control]) -> Control | None:
+    """All that is asked of a text; None for free text."""
+    return reduce(and_, parts.values()) if parts else None
+
+
 @dataclass(frozen=True)
 class Task:
     """The controls that are asked for together, by name; none for free text."""
 
     name: str
     controls: Mapping[str, type[Control]]
+
+    def asks(self, asked: Asked, ways: Ways) -> dict[str, Control]:
+        """The control of each part of what is asked, by its name."""
+        return {part: self.controls[part].of_target(target, ways) for part, target in asked.items()}
 
     def targets(self, host: Host, path: str | None) -> dict[str, Asked]:
         """All that is asked, by its name: the targets of a file in its order, or without one those that the control names.
