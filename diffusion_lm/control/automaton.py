@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
+from diffusion_lm.model.gaps import between
 
 BANNED = -1e4
 """Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
@@ -126,14 +127,6 @@ class Automaton:
         if not bool(possible.all()):
             raise UserError("No sentence of this length does all that is wanted; drop one of the controls.")
         return torch.stack(out, 1)
-
-
-def between(mask: Tensor) -> Tensor:
-    """The positions between START, the first, and END, the last that exists: [B, L] to [B, L]."""
-    inner = mask.clone()
-    inner[:, :-1] &= mask[:, 1:]
-    inner[:, [0, -1]] = False
-    return inner
 
 
 def explore(start: State, step: Callable[[State, int], State], classes: int, what: str) -> tuple[list[State], Tensor]:

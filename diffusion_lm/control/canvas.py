@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
+from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.text.tokenizer import Tokenizer
-
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The training objectives, each a sum of named terms, [B] each, in nats or squared units a token.
 
 L_e2e-simple(w) = E[ |mu_hat(x_T; x0)|^2 + sum_t |x0 - f(x_t, t)|^2 + |Emb(w) - f(x_1, 1)|^2 - log p(w | x0) ] (section 4.1).
-Every term is a mean over the positions that exist (mask); the bound and L_vlb are nats a token.
+Every term is a mean over the positions that exist (mask) and are not given; the bound and L_vlb are nats a token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.diffusion.process import Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.process import Given, Prediction, diffuse, per_sentence
 from diffusion_lm.diffusion.schedule import NoiseSchedule
 
 Terms = dict[str, Tensor]
@@ -28,8 +28,8 @@ class Model(Protocol):
     def embed(self, ids: Tensor) -> Tensor:
         """Emb(w): [B, L] to [B, L, D]."""
 
-    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
-        """The denoiser in training: half of the sentences self-conditioned."""
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor, given: Given | None = None) -> Prediction:
+        """The denoiser in training: half of the sentences self-conditioned; where words are given, z is not read."""
 
     def rounding_logits(self, x0: Tensor) -> Tensor:
         """Logits of p(w | x0), [B, L, V]."""
@@ -42,7 +42,14 @@ def token_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 def cross_entropy(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """-log p(w) a token, [B]."""
-    return token_mean(F.cross_entropy(logits.transpose(1, 2), ids, reduction="none"), mask)
+    # Flat, since a softmax over a strided dimension takes twice the time on a CPU.
+    losses = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    return token_mean(losses.view(ids.shape), mask)
+
+
+def counted(mask: Tensor, given: Given | None) -> Tensor:
+    """The positions that a loss counts, [B, L]."""
+    return mask if given is None else given.counted(mask)
 
 
 def spread_times(first: int, count: int, device: torch.device) -> Tensor:
@@ -51,10 +58,10 @@ def spread_times(first: int, count: int, device: torch.device) -> Tensor:
 
 
 class Objective(ABC):
-    """A training loss: (model, ids [B, L], mask [B, L], t [B]) to named terms [B]."""
+    """A training loss: (model, ids [B, L], mask [B, L], t [B], what is given) to named terms [B]."""
 
     @abstractmethod
-    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:
+    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor, given: Given | None = None) -> Terms:
         """The terms, whose sum is minimised."""
 
 
@@ -62,12 +69,14 @@ class Objective(ABC):
 class CrossEntropy(Objective):
     """E_t[-log p(w | z_t)]: one term, `words`, with z_t around the clean Emb(w) (Dieleman et al. 2022, score interpolation)."""
 
-    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
+    def __call__(  # noqa: D102
+        self, model: Model, ids: Tensor, mask: Tensor, t: Tensor, given: Given | None = None
+    ) -> Terms:
         x0 = model.embed(ids)
         z = diffuse(x0, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(x0))
-        logits = model.predict(z, t, mask).logits
+        logits = model.predict(z, t, mask, given).logits
         assert logits is not None
-        return {"words": cross_entropy(logits, ids, mask)}
+        return {"words": cross_entropy(logits, ids, counted(mask, given))}
 
 
 @final
@@ -91,18 +100,20 @@ class Simple(Objective):
     ) -> None:
         self.steps, self.predicts_eps, self.sigma_0, self.leave_out = steps, predicts_eps, sigma_0, leave_out
 
-    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
-        alpha_bar = model.schedule.alpha_bar
+    def __call__(  # noqa: D102
+        self, model: Model, ids: Tensor, mask: Tensor, t: Tensor, given: Given | None = None
+    ) -> Terms:
+        alpha_bar, written = model.schedule.alpha_bar, counted(mask, given)
         index = (t * self.steps).floor()  # 0 .. T-1, the paper's t - 1
         embedded = model.embed(ids)
         sigma_0 = (1 - alpha_bar(t.new_tensor(0.0))).sqrt() if self.sigma_0 is None else self.sigma_0
         x0 = embedded + sigma_0 * torch.randn_like(embedded)
         t = (index + 1) / self.steps
         z = diffuse(x0, per_sentence(alpha_bar(t)), torch.randn_like(x0))
-        f = model.predict(z, t, mask).x0
+        f = model.predict(z, t, mask, given).x0
         first = index == 0
-        to_x0 = token_mean((x0 - f).square().mean(-1), mask)
-        to_embedding = token_mean((embedded - f).square().mean(-1), mask)
+        to_x0 = token_mean((x0 - f).square().mean(-1), written)
+        to_embedding = token_mean((embedded - f).square().mean(-1), written)
         if self.predicts_eps:
             # eps - eps_hat = sqrt(alpha_bar / (1 - alpha_bar)) (x0_hat - x0) at the same z_t.
             snr = model.schedule.log_snr(t).exp()
@@ -111,8 +122,8 @@ class Simple(Objective):
         terms = {
             "x0": torch.where(first, 0.0, to_x0),
             "embedding": torch.where(first, to_embedding, 0.0),
-            "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
-            "prior": token_mean((last * x0.square()).mean(-1), mask),
+            "rounding": cross_entropy(model.rounding_logits(x0), ids, written),
+            "prior": token_mean((last * x0.square()).mean(-1), written),
         }
         return {name: torch.zeros_like(value) if name == self.leave_out else value for name, value in terms.items()}
 
@@ -129,27 +140,28 @@ class VariationalBound(Objective):
     def __init__(self, steps: int | None = 2000) -> None:
         self.steps = steps
 
-    def __call__(self, model: Model, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
-        embedded = model.embed(ids)
+    def __call__(  # noqa: D102
+        self, model: Model, ids: Tensor, mask: Tensor, t: Tensor, given: Given | None = None
+    ) -> Terms:
+        embedded, written = model.embed(ids), counted(mask, given)
         if self.steps is not None:
             t = ((t * self.steps).floor() + 1) / self.steps
         weight = self._weight(model.schedule, t)
         z = diffuse(embedded, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(embedded))
-        error = (embedded - model.predict(z, t, mask).x0).square().sum(-1)
+        error = (embedded - model.predict(z, t, mask, given).x0).square().sum(-1)
         clean = model.schedule.alpha_bar(t.new_tensor(0.0))
         x0 = embedded + ((1 - clean) / clean).sqrt() * torch.randn_like(embedded)
         last = model.schedule.alpha_bar(t.new_tensor(1.0))
         kl = (last * embedded.square() - last - torch.log1p(-last)) / 2
         return {
-            "diffusion": weight * token_mean(error, mask),
-            "rounding": cross_entropy(model.rounding_logits(x0), ids, mask),
-            "prior": token_mean(kl.sum(-1), mask),
+            "diffusion": weight * token_mean(error, written),
+            "rounding": cross_entropy(model.rounding_logits(x0), ids, written),
+            "prior": token_mean(kl.sum(-1), written),
         }
 
-    def estimate(self, model: Model, ids: Tensor, mask: Tensor, first: int) -> Tensor:
-        """The bound of sentences [B, L], nats a token, [B], from one time each; `first` were estimated before."""
-        u = spread_times(first, len(ids), ids.device)
-        terms = self(model, ids, mask, u**3)
+    def estimate(self, model: Model, ids: Tensor, mask: Tensor, u: Tensor, given: Given | None = None) -> Tensor:
+        """The bound of sentences [B, L], nats a token that is not given, [B], from one time each, of u [B] uniform in [0, 1)."""
+        terms = self(model, ids, mask, u**3, given)
         # SNR'(t) is steepest at t = 0: t = u^3, dt = 3 u^2 du make the integrand flat, its mean steady.
         return 3 * u**2 * terms["diffusion"] + terms["rounding"] + terms["prior"]
 

@@ -25,6 +25,40 @@ Denoise = Callable[[Tensor, Tensor], Prediction]
 """(z_t [B, L, D], t [B]) -> Prediction. Clamping, self-conditioning, infilling and control are wrappers around it."""
 
 
+UNKNOWN = -1
+"""Id of a position whose word is to be written, or of one behind the end of a source."""
+
+
+class Source(NamedTuple):
+    """A source as the network has read it, which no noise level changes."""
+
+    past: list[Tensor]
+    """The keys and values of every block, [2, B, heads, S, depth]."""
+    mask: Tensor
+    """True at positions that exist, [B, S]; nowhere in a sentence without a source."""
+
+    def rows(self, index: Tensor) -> Source:
+        """Those of some sentences of the batch."""
+        return Source([each[:, index] for each in self.past], self.mask[index])
+
+
+class Given(NamedTuple):
+    """Words that are given: they stand clean at every noise level, and the network knows that they are."""
+
+    known: Tensor
+    """The ids of the positions that are given, `UNKNOWN` elsewhere, [B, L]."""
+    source: Source | None = None
+    """A segment of its own that is always given; None where no sentence has one."""
+
+    def rows(self, index: Tensor) -> Given:
+        """Those of some sentences of the batch."""
+        return Given(self.known[index], self.source and self.source.rows(index))
+
+    def counted(self, mask: Tensor) -> Tensor:
+        """The positions that are written and so are learned from, of those that exist, [B, L]."""
+        return mask & (self.known == UNKNOWN)
+
+
 class Gaussian(NamedTuple):
     """A diagonal Gaussian: mean [B, L, D] and standard deviation (broadcastable)."""
 

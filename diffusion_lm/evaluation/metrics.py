@@ -15,8 +15,10 @@ from nltk.util import everygrams, ngrams
 from torch import Tensor
 
 from diffusion_lm.common import UserError
-from diffusion_lm.diffusion.losses import VariationalBound
+from diffusion_lm.diffusion.losses import VariationalBound, counted, spread_times
+from diffusion_lm.diffusion.process import Given
 from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.gaps import ends_known, gap_nats
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 from diffusion_lm.text.spacing import words_of
@@ -290,17 +292,21 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
     bound, canvas, lengths = VariationalBound(steps=None), lm.config.canvas, corpus.lengths.cpu()
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // n))[:n]
     sizes = torch.full_like(lengths, canvas) if canvas else lengths
-    nats, seen = 0.0, 0
+    nats, of_length, seen = 0.0, 0.0, 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for rows in token_batches(sizes[chosen], 4096, None):
             ids, mask = (part.to(lm.device) for part in gather(corpus, chosen[rows], lm.tokenizer.pad_id, canvas))
+            given = Given(ends_known(ids, mask)) if lm.denoiser.knows_given else None
             for _ in range(draws):
-                each = bound.estimate(lm.denoiser, ids, mask, seen)
-                nats += float((each * mask.sum(-1)).sum()) / draws
+                u = spread_times(seen, len(ids), lm.device)
+                each = bound.estimate(lm.denoiser, ids, mask, u, given)
+                nats += float((each * counted(mask, given).sum(-1)).sum()) / draws
                 seen += len(ids)
-    tokens, of_length = int((lengths[chosen] - 1).sum()), 0.0
-    if canvas is None:
+            if given is not None:
+                of_length += float(gap_nats(lm.denoiser, given.known, mask).sum())
+    tokens = int((lengths[chosen] - 1).sum())
+    if canvas is None and not lm.denoiser.knows_given:
         p = lm.lengths.double() / lm.lengths.sum()
         of_length = float(-p[lengths[chosen]].clamp(min=UNSEEN).log().sum())
     return Likelihood((nats + of_length) / tokens, of_length / tokens, len(chosen))

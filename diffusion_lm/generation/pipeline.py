@@ -40,10 +40,19 @@ class DiffusionLM:
         lengths: how many training sentences have each length (START and END included), [max_length + 1]; lengths are
             drawn from it where no control sets them.
         folder: where it was loaded from, and where its assets are.
+        fields: names of the fields that its sources are made of; none where a source is a text, or it takes none.
     """
 
-    def __init__(self, denoiser: Denoiser, tokenizer: Tokenizer, lengths: Tensor, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        tokenizer: Tokenizer,
+        lengths: Tensor,
+        folder: Path | None = None,
+        fields: Sequence[str] = (),
+    ) -> None:
         self.denoiser, self.tokenizer, self.folder = denoiser.eval(), tokenizer, folder
+        self.fields = tuple(fields)
         self.lengths = lengths.float().cpu()
         self.bf16: bool | None = None
         """Whether generation multiplies in bf16; None: where the hardware does so."""
@@ -51,9 +60,9 @@ class DiffusionLM:
 
     @classmethod
     @own_defaults()
-    def new(cls, config: ModelConfig, tokenizer: Tokenizer, lengths: Tensor) -> DiffusionLM:
+    def new(cls, config: ModelConfig, tokenizer: Tokenizer, lengths: Tensor, fields: Sequence[str] = ()) -> DiffusionLM:
         """An untrained model."""
-        return cls(Denoiser(config, tokenizer.vocab_size), tokenizer, lengths)
+        return cls(Denoiser(config, tokenizer.vocab_size), tokenizer, lengths, fields=fields)
 
     @property
     def config(self) -> ModelConfig:
@@ -157,7 +166,7 @@ class DiffusionLM:
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write config.json, tokenizer.json and model.safetensors, whole or not at all; assets stay, bf16 halves the weights."""
         weights = {name: weight.to(dtype) for name, weight in self.denoiser.state_dict().items()}
-        config = {"model": asdict(self.config)}
+        config = {"model": asdict(self.config), "fields": list(self.fields)}
         save(folder, KIND, config, weights | {LENGTHS: self.lengths}, self.tokenizer.save)
 
     @staticmethod
@@ -177,7 +186,7 @@ class DiffusionLM:
                 raise ValueError("it has an output prior, which is no longer known")
             denoiser = Denoiser(ModelConfig(**config["model"]), tokenizer.vocab_size)
             denoiser.load_state_dict({name: weight.float() for name, weight in tensors.items()})
-            return DiffusionLM(denoiser, tokenizer, lengths, folder)
+            return DiffusionLM(denoiser, tokenizer, lengths, folder, config.get("fields", ()))
 
         return load(folder, KIND, build).to(device or device_named("auto"))
 

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
 from diffusion_lm.control.automaton import BANNED
-from diffusion_lm.control.canvas import UNKNOWN, Canvas, Layout
+from diffusion_lm.control.canvas import Canvas, Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull, Steered
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
-from diffusion_lm.diffusion.process import Denoise, Gaussian, Prediction
+from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Prediction
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler, gaussian_noise
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected

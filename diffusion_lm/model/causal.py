@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.model.transformer import Block
 from diffusion_lm.store import Kind, load, save
-from diffusion_lm.text.batches import token_batches
+from diffusion_lm.text.batches import padded, token_batches
 from diffusion_lm.text.tokenizer import Tokenizer
 
 NextWord = Callable[[Tensor], Tensor]
@@ -75,12 +75,6 @@ def beam_search(next_word: NextWord, ends: Ends, beams: int) -> list[list[int]]:
         found += [(float(p) / (len(s) - 1), s) for p, s in zip(scores[ended], ids[ended].tolist(), strict=True)]
         ids, scores = ids[~ended], scores[~ended]
     return [sentence for _, sentence in sorted(found, reverse=True)[:beams]]
-
-
-def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
-    """Rows of unequal length as one tensor, [B, L], filled up on the right."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 
 
 KIND = Kind("judge", "diffusion-lm train-judge", format=2)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
-from diffusion_lm.diffusion.process import Prediction, per_sentence, x0_from_eps
+from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, Source, per_sentence, x0_from_eps
 from diffusion_lm.diffusion.schedule import SCHEDULES
 from diffusion_lm.model.transformer import Transformer
 
@@ -61,6 +61,13 @@ class ModelConfig(Settings):
     """Layer norm before each branch, or after the sum (paper, BERT)."""
     dropout: float = number(0.0, least=0, below=1)
     """Dropout (paper: 0.1)."""
+    given: float = number(0.0, least=0, most=1)
+    """Share of the training sentences some of whose words are given, so that the model fills gaps (docs/given.md); 0: of none,
+    nor does it know START and END as given, or say how long a text is."""
+    max_source: int = number(0, least=0, most=8192)
+    """Longest source in tokens, with a `given` above 0: what a text is written from, such as E2E's meanings; 0: it has none."""
+    source_dropout: float = number(0.35, least=0, most=1)
+    """Share of the training sentences whose source is left out, so that the model also writes without one."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and what does not fit together."""
@@ -71,6 +78,10 @@ class ModelConfig(Settings):
             raise UserError("The cross_entropy objective predicts words, not eps; take --model.objective simple.")
         if self.objective != "simple" and (self.sigma_0, self.leave_out) != (None, None):
             raise UserError("sigma_0 and leave_out belong to --model.objective simple.")
+        if self.given and self.layout == "padded":
+            raise UserError("A model of the padded layout cannot have given words; take --model.layout exact.")
+        if self.max_source and not self.given:
+            raise UserError("A source is given words; take a --model.given above 0 with --model.max_source.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -203,6 +214,29 @@ class Denoiser(nn.Module):
             self.head = LogitHead(width, vocab_size, clean_snr)
         else:
             self.head = (X0Head if config.prediction == "x0" else EpsHead)(width, dim, vocab_size)
+        if config.given:
+            self.marks = nn.Parameter(torch.zeros(2, width))
+            # Of a gap's words there are 0 (never) to all that fit; equally many at first.
+            out = nn.Linear(width, config.max_length - 1)
+            nn.init.zeros_(out.weight)
+            nn.init.zeros_(out.bias)
+            self.gap_words = nn.Sequential(nn.LayerNorm(width), out)
+        if config.max_source:
+            self.source_position = nn.Embedding(config.max_source, width)
+            nn.init.normal_(self.source_position.weight, std=0.5)
+
+    @torch.no_grad()
+    def take_over(self, other: Denoiser) -> None:
+        """Take the weights of a network of the same shape with fewer words or a shorter source; what it lacks stays as it is."""
+        own = self.state_dict()
+        for name, weight in other.state_dict().items():
+            if name in own:
+                own[name][: len(weight)] = weight[: len(own[name])]
+
+    @property
+    def knows_given(self) -> bool:
+        """Whether it was trained with words that are given, and says how long gaps are."""
+        return self.config.given > 0
 
     def objective(self) -> Objective:
         """The training loss that the config names."""
@@ -231,19 +265,56 @@ class Denoiser(nn.Module):
         """Logits of p(w | x0): x0 [B, L, D] to [B, L, V]."""
         return self.head.rounding_logits(x0, self.embedding.vectors())
 
-    def forward(self, z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None) -> Prediction:
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        mask: Tensor | None,
+        previous: Tensor | None = None,
+        given: Given | None = None,
+    ) -> Prediction:
         """One pass of the network on z_t [B, L, D] at t [B].
 
         The mask is True at positions that exist, [B, L]; None where all do. `previous` is the last x0_hat of a
-        self-conditioned model, [B, L, D]; None (zeros) at first.
+        self-conditioned model, [B, L, D]; None (zeros) at first. Where words are given, Emb(w) takes the place of both.
         """
-        latents = z
-        if self.config.self_conditioning:
-            latents = torch.cat([z, torch.zeros_like(z) if previous is None else previous.to(z.dtype)], dim=-1)
-        hidden = self.transformer(latents, t, mask)
-        return self.head(hidden, z, per_sentence(self.schedule.alpha_bar(t)), self.embedding.vectors())
+        vectors, marks = self.embedding.vectors(), None
+        previous = torch.zeros_like(z) if previous is None else previous.to(z.dtype)
+        if given is not None:
+            is_given, clean = self._clean(given.known, vectors, z.dtype)
+            z, previous = torch.where(is_given, clean, z), torch.where(is_given, clean, previous)
+            marks = is_given * self.marks[0]
+        hidden = self.transformer(self._seen(z, previous), t, mask, marks, given and given.source)
+        return self.head(hidden, z, per_sentence(self.schedule.alpha_bar(t)), vectors)
 
-    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
+    def _clean(self, known: Tensor, vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Which positions are given, [B, L, 1], and the vectors of their words, [B, L, D]."""
+        return (known != UNKNOWN)[..., None], F.embedding(known.clamp(min=0), vectors).to(dtype)
+
+    def _seen(self, z: Tensor, previous: Tensor) -> Tensor:
+        return torch.cat([z, previous], dim=-1) if self.config.self_conditioning else z
+
+    def read(self, source: Tensor) -> Source:
+        """Read sources, once for all noise levels: ids [B, S], `UNKNOWN` behind their end."""
+        is_word, clean = self._clean(source, self.embedding.vectors(), torch.float32)
+        position = self.source_position(torch.arange(source.shape[1], device=source.device))
+        return self.transformer.read(self._seen(clean, clean), is_word[..., 0], position + self.marks[0])
+
+    def gap_logits(self, known: Tensor, mask: Tensor, source: Source | None) -> Tensor:
+        """Logits of how many words each gap has, 0 to max_length - 2, [B, K, max_length - 1]; no gap has none.
+
+        A gap of `known` [B, K] is a single position, `UNKNOWN`; the mask is True at positions that exist. It is what the
+        network says at t = 1, where nothing is seen of the words (p(length | given)).
+        """
+        is_given, clean = self._clean(known, self.embedding.vectors(), torch.float32)
+        seen = torch.where(is_given, clean, 0.0)
+        marks = torch.where(is_given, self.marks[0], self.marks[1])
+        hidden = self.transformer(self._seen(seen, seen), seen.new_ones(len(seen)), mask, marks, source)
+        logits = self.gap_words(hidden).float()
+        never = torch.arange(logits.shape[-1], device=logits.device) == 0
+        return logits.masked_fill(never, -torch.inf)
+
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor, given: Given | None = None) -> Prediction:
         """The denoiser as training sees it: half of the sentences are shown a first x0_hat (without gradient)."""
         previous = None
         if self.config.self_conditioning:
@@ -251,5 +322,6 @@ class Denoiser(nn.Module):
             rows = torch.randperm(len(z), device=z.device)[: int(len(z) * SELF_CONDITIONING_SHARE)]
             if len(rows):
                 with torch.no_grad():
-                    previous[rows] = self(z[rows], t[rows], mask[rows]).x0.to(z.dtype)
-        return self(z, t, mask, previous)
+                    first = self(z[rows], t[rows], mask[rows], given=given and given.rows(rows))
+                    previous[rows] = first.x0.to(z.dtype)
+        return self(z, t, mask, previous, given)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_lm.diffusion.process import Source
+
 TIME_FEATURES = 128
 
 
@@ -104,17 +106,45 @@ class Transformer(nn.Module):
             for last in (block.attention_out, block.down):
                 nn.init.normal_(last.weight, std=1 / math.sqrt(2 * layers * last.in_features))
 
-    def forward(self, latents: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Latents [B, L, input_dim] and t [B] to hidden states [B, L, H]; the mask [B, L] is True at positions that exist."""
+    def forward(
+        self,
+        latents: Tensor,
+        t: Tensor,
+        mask: Tensor | None = None,
+        marks: Tensor | None = None,
+        source: Source | None = None,
+    ) -> Tensor:
+        """Latents [B, L, input_dim] and t [B] to hidden states [B, L, H]; the mask [B, L] is True at positions that exist.
+
+        Marks, [B, L, H], are added to what enters; every position also attends to a source that was read before.
+        """
         position = self.position(torch.arange(latents.shape[1], device=latents.device))
+        h = self._entered(latents, t, position if marks is None else position + marks)
+        keys = None if mask is None or bool(mask.all()) else mask[:, None, None, :]
+        if source is not None:
+            own = source.mask.new_ones(latents.shape[:2]) if mask is None else mask
+            keys = torch.cat([source.mask, own], dim=1)[:, None, None, :]
+        for i, block in enumerate(self.blocks):
+            h, _ = block(h, keys, past=source and source.past[i])
+        return h
+
+    def read(self, latents: Tensor, mask: Tensor, position: Tensor) -> Source:
+        """A source, clean latents [B, S, input_dim] at positions [S, H] of their own, with t = 0; it sees itself alone."""
+        h = self._entered(latents, latents.new_zeros(len(latents)), position)
+        seen = mask.clone()
+        seen[:, 0] = True  # a sentence without a source has a key to look at, which nobody reads
+        past = []
+        for block in self.blocks:
+            h, kv = block(h, seen[:, None, None, :])
+            past.append(kv)
+        return Source(past, mask)
+
+    def _entered(self, latents: Tensor, t: Tensor, position: Tensor) -> Tensor:
         h = self.input(latents) + position + self.time(time_features(t))[:, None]
         h = self.dropout(self.norm(h))
         if torch.is_autocast_enabled(h.device.type):
             # Layer norm leaves autocast in fp32; the residual stream in bf16 halves the memory traffic of every block.
             h = h.to(torch.get_autocast_dtype(h.device.type))
-        keys = None if mask is None or bool(mask.all()) else mask[:, None, None, :]
-        for block in self.blocks:
-            h, _ = block(h, keys)
         return h
 
 

@@ -1,10 +1,13 @@
-"""Batches by token budget in length buckets, drawn from an encoded corpus."""
+"""Batches by token budget in length buckets, drawn from an encoded corpus, and the sources beside them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.text.encoded import EncodedCorpus
 
 
@@ -45,3 +48,28 @@ def gather(corpus: EncodedCorpus, indices: Tensor, pad_id: int, canvas: int | No
     flat = torch.where(mask, starts[:, None] + position, 0)
     ids = torch.where(mask, corpus.ids[flat].long(), pad_id)
     return ids, torch.ones_like(mask) if canvas else mask
+
+
+SHUFFLED = 0.5
+"""Share of the sources whose parts stand in an order of chance while training, so that a prompt may name them in any."""
+
+
+def gather_sources(corpus: EncodedCorpus, indices: Tensor, *, shuffled: float = 0.0) -> Tensor | None:
+    """The sources of the sentences with these indices [B], and `UNKNOWN` behind their ends, [B, S].
+
+    Of a share of them the parts are shuffled. None where no sentence has a source.
+    """
+    if corpus.sources is None:
+        return None
+    rows = []
+    for i, mixed in zip(indices.tolist(), torch.rand(len(indices)).tolist(), strict=True):
+        parts = corpus.sources.parts(i)
+        order = torch.randperm(len(parts)).tolist() if mixed < shuffled else range(len(parts))
+        rows.append([token for j in order for token in parts[j]])
+    return padded(rows, UNKNOWN) if any(rows) else None
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    """Rows of unequal length as one tensor, [B, L], filled up on the right."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])

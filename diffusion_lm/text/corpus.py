@@ -149,6 +149,8 @@ class Corpus:
                 if isinstance(row, Unreadable):
                     raise row
                 document = replace(row, text=readable(row.text))
+                if row.source != "":
+                    document = replace(document, source=readable(row.source, "source"))
             except Unreadable as error:
                 if split in self.sources:
                     unreadable += 1
@@ -174,10 +176,13 @@ class CorpusConfig:
 
     source: str = "toy"
     """'toy' (sentences of a built-in grammar); a folder or .zip with E2E's trainset.csv, devset.csv and
-    testset_w_refs.csv; a folder or .zip with train.txt, valid.txt and test.txt, one document a line; one such
-    .txt file; or 'hf:' before the name or path of a dataset for the `datasets` library."""
+    testset_w_refs.csv; a folder or .zip with train.txt, valid.txt and test.txt, one document a line, or with train.tsv,
+    valid.tsv and test.tsv, what it is written from and a tab before it; one such .txt or .tsv file; or 'hf:' before the
+    name or path of a dataset for the `datasets` library."""
     text_column: str = "text"
     """The column that holds the text in an 'hf:' dataset."""
+    source_column: str | None = None
+    """The column of an 'hf:' dataset that holds what the text is written from; null: there is none."""
     long: Literal["split", "leave_out"] = "split"
     """Documents longer than the model's longest sentence: 'split' them, at ends of sentences where there are any, or
     'leave_out'. Documents with fields, such as E2E's, are always left out: a part need not say what the whole says."""
@@ -193,7 +198,7 @@ def open_corpus(config: CorpusConfig) -> Corpus:
     for kind, reader in reversed(READERS.items()):
         if (sources := reader(name, config)) is not None:
             return Corpus(name, sources, kind, config.long)
-    raise UserError(f"{name} has neither E2E's trainset.csv and devset.csv nor train.txt and valid.txt.")
+    raise UserError(f"{name} has neither E2E's trainset.csv and devset.csv nor train.txt or train.tsv.")
 
 
 File = Path | zipfile.Path
@@ -234,14 +239,14 @@ def files_of(source: str) -> dict[str, File]:
     """
     path = Path(source).expanduser()
     if not source or not path.exists():
-        kinds = "'toy', a folder, a .zip or .txt file, or 'hf:' and the name of a dataset"
+        kinds = "'toy', a folder, a .zip, .txt or .tsv file, or 'hf:' and the name of a dataset"
         raise UserError(f"The corpus {source!r} does not exist; give {kinds}.")
     if path.is_dir():
         return {file.name: file for file in path.iterdir() if file.is_file()}
-    if path.suffix.lower() == ".txt":
-        return {LINES_FILES["train"]: path}
+    if path.suffix.lower() in (".txt", ".tsv"):
+        return {f"train{path.suffix.lower()}": path}
     if path.suffix.lower() != ".zip":
-        raise UserError(f"{path} is no folder, .zip or .txt file; for json, csv or parquet write 'hf:{path}'.")
+        raise UserError(f"{path} is no folder, .zip, .txt or .tsv file; for json, csv or parquet write 'hf:{path}'.")
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
@@ -354,12 +359,36 @@ def lines(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     return found if "train" in found else None
 
 
+PAIRS_FILES = {"train": "train.tsv", "dev": "valid.tsv", "test": "test.tsv"}
+
+
+def pairs(source: str, config: CorpusConfig) -> dict[str, Source] | None:
+    """Files with two columns, what a document is written from, a tab, and the document: paraphrase, translation and the like.
+
+    Raises:
+        UserError: If a line has not two columns; it is named.
+    """
+
+    def rows(file: File) -> Rows:
+        for n, line in enumerate(lines_of(file), start=1):
+            if line.strip():
+                cells = [cell.strip() for cell in line.split("\t")]
+                if len(cells) != 2 or not all(cells):
+                    raise UserError(
+                        f"Line {n} of {file} has not two columns; write SOURCE, one tab and TEXT on every line."
+                    )
+                yield n, Document(cells[1], source=cells[0])
+
+    found = _by_file(source, PAIRS_FILES, rows)
+    return found if "train" in found else None
+
+
 _SPLIT_NAMES = {"train": "train", "validation": "dev", "valid": "dev", "dev": "dev", "test": "test"}
 _FORMATS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 
 
 def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
-    """One text column of a dataset, memory-mapped by the `datasets` library.
+    """One text column of a dataset, with or without one for sources, memory-mapped by the `datasets` library.
 
     It is named as on the hub, or by the path of a `save_to_disk` folder, of one json, jsonl, csv, parquet or txt file,
     or of a folder of them. A split named validation, valid or dev is "dev".
@@ -369,16 +398,20 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     """
     if not source.startswith("hf:"):
         return None
-    column, sources = config.text_column, {}
+    wanted = {"text_column": config.text_column, "source_column": config.source_column}
+    columns, sources = {flag: column for flag, column in wanted.items() if column is not None}, {}
 
     def rows(dataset: Dataset) -> Rows:
-        return ((n, Document(row[column])) for n, row in enumerate(dataset.select_columns([column]), start=1))
+        for n, row in enumerate(dataset.select_columns(list(columns.values())), start=1):
+            text, *origin = (row[column] for column in columns.values())
+            yield n, Document(text, source=origin[0] if origin else "")
 
     for split, dataset in _load(source.removeprefix("hf:")).items():
-        if column not in (names := dataset.column_names):
-            missing = f"The {split} split of {source} has no column {column!r}"
-            raise UserError(f"{missing}; set text_column to one of {_listed(names)}.")
-        content = f"{column} {dataset.num_rows} {dataset._fingerprint}"
+        for flag, column in columns.items():
+            if column not in (names := dataset.column_names):
+                missing = f"The {split} split of {source} has no column {column!r}"
+                raise UserError(f"{missing}; set {flag} to one of {_listed(names)}.")
+        content = f"{' '.join(columns.values())} {dataset.num_rows} {dataset._fingerprint}"
         sources[split] = Source(partial(rows, dataset), partial(str, content))
     return sources
 
@@ -407,6 +440,7 @@ def _load(name: str) -> dict[str, Dataset]:
 
 READERS: dict[str, Callable[[str, CorpusConfig], dict[str, Source] | None]] = {
     "LinesCorpus": lines,
+    "PairsCorpus": pairs,
     "E2ECorpus": e2e,
     "HfCorpus": hf,
     "ToyCorpus": toy,

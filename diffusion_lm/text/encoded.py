@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,16 @@ import torch
 
 from diffusion_lm.common import UserError
 from diffusion_lm.text.corpus import Corpus
+from diffusion_lm.text.fields import parts_of
 from diffusion_lm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2  # to be raised when the files below change, so that caches of the old form are not read
+_FORMAT = 3  # to be raised when the files below change, so that caches of the old form are not read
 _ARRAYS = {"ids": "i", "offsets": "q", "rows": "q"}
 """The type of each file's numbers, as `array` and NumPy name it."""
+_SOURCES = {"source_ids": "i", "part_offsets": "q", "first_parts": "q"}
+"""The same of the files that a corpus with sources has too."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,32 @@ class EncodedMeta:
     too_long: int = 0  # documents left out
     empty: int = 0  # documents left out because the tokenizer finds no token in them
     unreadable: int = 0  # rows of the source that held no document
+    max_source: int = 0  # of a source, in tokens; 0: sources were not encoded
+    long_source: int = 0  # documents left out because their source is longer
+    sources: int = 0  # documents kept that have one
+    fields: tuple[str, ...] = ()  # names of the fields that sources are made of, if they are
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSources:
+    """What each document is written from: parts whose order says nothing.
+
+    Part j is `ids[offsets[j]:offsets[j + 1]]`, and document i has the parts `first[i]` to `first[i + 1] - 1`.
+    """
+
+    ids: torch.Tensor
+    offsets: torch.Tensor
+    first: torch.Tensor
+
+    def parts(self, document: int) -> list[list[int]]:
+        """The token ids of each part of a document's source."""
+        bounds = self.offsets[self.first[document] : self.first[document + 1] + 1].tolist()
+        return [self.ids[a:b].tolist() for a, b in pairwise(bounds)]
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens of each document's source, int64 [documents]."""
+        return self.offsets[self.first].diff()
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +94,8 @@ class EncodedCorpus:
     """Position of each sentence's document in `corpus.documents(split)`, from 0, int64 [documents]; those left out make
     it jump, and the parts of one that was split share it."""
     meta: EncodedMeta
+    sources: EncodedSources | None = None
+    """What the documents are written from, if that was encoded."""
 
     def __len__(self) -> int:
         return self.rows.numel()
@@ -89,12 +121,15 @@ class EncodedCorpus:
             ValueError: If a file is missing, damaged, or does not fit the others.
         """
         try:
-            meta = EncodedMeta(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+            found = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            meta = EncodedMeta(**found | {"fields": tuple(found["fields"])})
+            kinds = _ARRAYS | (_SOURCES if meta.max_source else {})
             # Copy-on-write, because torch warns about memory that it could not write to.
-            arrays = {name: torch.from_numpy(np.memmap(folder / name, kind, "c")) for name, kind in _ARRAYS.items()}
-        except (OSError, TypeError, RecursionError) as error:
+            arrays = {name: torch.from_numpy(np.memmap(folder / name, kind, "c")) for name, kind in kinds.items()}
+            sources = EncodedSources(*(arrays.pop(name) for name in _SOURCES)) if meta.max_source else None
+        except (OSError, TypeError, KeyError, ValueError, RecursionError) as error:
             raise ValueError(f"{folder} is no encoded corpus: {error}") from error
-        encoded = cls(**arrays, meta=meta)
+        encoded = cls(**arrays, meta=meta, sources=sources)
         sizes = [len(array) for array in arrays.values()]
         whole = sizes == [meta.tokens, meta.documents + 1, meta.documents] and meta.documents > 0
         whole = whole and encoded.offsets[[0, -1]].tolist() == [0, meta.tokens]
@@ -104,21 +139,31 @@ class EncodedCorpus:
 
 
 def encode_corpus(
-    corpus: Corpus, split: str, tokenizer: Tokenizer, max_length: int, cache_dir: Path | str
+    corpus: Corpus, split: str, tokenizer: Tokenizer, max_length: int, cache_dir: Path | str, max_source: int = 0
 ) -> EncodedCorpus:
     """Encode a split as START words END, or map the files of an earlier call for the same content.
 
     Documents are streamed, so memory does not grow with the corpus. Those longer than `max_length` tokens (START and END
     included) are split or left out, as `corpus.long` says, counted and logged; they are not cut, which would teach the
-    model sentences without an end. The files lie in a folder of `cache_dir` named after the hash of what they depend on,
+    model sentences without an end. With a `max_source` the sources are encoded too, and documents whose source is longer left
+    out. The files lie in a folder of `cache_dir` named after the hash of what they depend on,
     which appears complete or not at all.
 
     Raises:
-        UserError: If `max_length` leaves no room for a word or no document, or the corpus cannot be read.
+        UserError: If `max_length` leaves no room for a word or no document, sources are wanted and there are none, or the
+            corpus cannot be read.
     """
     if max_length < 3:
         raise UserError(f"max_length is {max_length}; it must be 3 or more to hold START, a word and END.")
-    key = EncodedMeta(_FORMAT, split, corpus.fingerprint(split), tokenizer.fingerprint, max_length, long=corpus.long)
+    key = EncodedMeta(
+        _FORMAT,
+        split,
+        corpus.fingerprint(split),
+        tokenizer.fingerprint,
+        max_length,
+        long=corpus.long,
+        max_source=max_source,
+    )
     digest = hashlib.blake2b(json.dumps(asdict(key)).encode(), digest_size=12).hexdigest()
     folder = Path(cache_dir) / f"{split}-{digest}"
     if folder.exists():
@@ -141,15 +186,24 @@ def encode_corpus(
 
 def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path) -> None:
     count: Counter[str] = Counter()
+    kinds, fields = _ARRAYS | (_SOURCES if key.max_source else {}), dict[str, None]()
     with ExitStack() as stack:
-        files = {name: stack.enter_context((folder / name).open("wb")) for name in _ARRAYS}
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in kinds}
 
         def append(name: str, values: list[int]) -> None:
-            files[name].write(array(_ARRAYS[name], values).tobytes())
+            files[name].write(array(kinds[name], values).tobytes())
 
         append("offsets", [0])
+        if key.max_source:
+            append("part_offsets", [0])
+            append("first_parts", [0])
+        tokens_of_sources = parts_of_sources = 0
         for row, document in enumerate(corpus.documents(key.split)):
-            bare = not (document.fields or document.tags or document.tree)
+            bare = not (document.fields or document.tags or document.tree or document.source)
+            source = [tokenizer.encode(part) for part in parts_of(document)] if key.max_source else []
+            if sum(map(len, source)) > key.max_source:
+                count["long_source"] += 1
+                continue
             parts = list(sentences_that_fit(document.text, tokenizer, key.max_length, bare and corpus.long == "split"))
             count["split_up"] += len(parts) > 1
             for words in parts:
@@ -162,9 +216,22 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
                 append("ids", [tokenizer.start_id, *words, tokenizer.end_id])
                 append("offsets", [count["tokens"]])
                 append("rows", [row])
+                if not key.max_source:
+                    continue
+                fields.update(dict.fromkeys(document.fields))
+                count["sources"] += bool(source)
+                for part in source:
+                    tokens_of_sources += len(part)
+                    append("source_ids", part)
+                    append("part_offsets", [tokens_of_sources])
+                parts_of_sources += len(source)
+                append("first_parts", [parts_of_sources])
     if not count["documents"]:
         raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
-    meta = EncodedMeta(**{**asdict(key), **count, "unreadable": corpus.unreadable[key.split]})
+    if key.max_source and not count["sources"]:
+        raise UserError(f"{corpus.name} ({key.split}) has no source to write from; leave --model.max_source 0.")
+    found = {**count, "unreadable": corpus.unreadable[key.split], "fields": tuple(fields)}
+    meta = EncodedMeta(**{**asdict(key), **found})
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n", encoding="utf-8")
 
 
@@ -190,10 +257,10 @@ def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: 
 def _reported(encoded: EncodedCorpus, name: str) -> EncodedCorpus:
     meta = encoded.meta
     logger.log(
-        logging.WARNING if meta.too_long or meta.empty else logging.INFO,
-        "%s (%s): %d sentences of %d tokens, %.2f %% of them unknown; "
-        "of the documents longer than %d tokens %d were split and %d left out, and so were %d without any token.",
+        logging.WARNING if meta.too_long or meta.empty or meta.long_source else logging.INFO,
+        "%s (%s): %d sentences of %d tokens, %.2f %% of them unknown; of the documents longer than %d tokens %d were split "
+        "and %d left out, and so were %d without any token, and %d with a source of more than %d tokens.",
         name, meta.split, meta.documents, meta.tokens, 100 * meta.unknown / meta.tokens,
-        meta.max_length, meta.split_up, meta.too_long, meta.empty,
+        meta.max_length, meta.split_up, meta.too_long, meta.empty, meta.long_source, meta.max_source,
     )  # fmt: skip
     return encoded

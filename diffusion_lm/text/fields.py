@@ -24,6 +24,35 @@ class Document:
     """One universal part-of-speech tag (UPOS) a word."""
     tree: str | None = None
     """A constituency tree in the Penn Treebank's brackets."""
+    source: str = ""
+    """What the text is written from: another text; of a document with fields these (`parts_of`)."""
+
+
+def parts_of(document: Document) -> tuple[str, ...]:
+    """What the text is written from, in parts whose order says nothing: "food = Thai," of each field, or the source."""
+    if document.fields:
+        return tuple(f"{name} = {value}," for name, value in document.fields.items())
+    return (document.source,) if document.source else ()
+
+
+def parse_fields(text: str, known: Iterable[str]) -> dict[str, str]:
+    """Parse `name = The Punter, food = Italian` to values by canonical name.
+
+    Raises:
+        UserError: if the text is not of that form, has a field twice, or one that is not known; the known ones are listed.
+    """
+    known, fields = tuple(known), dict[str, str]()
+    for part in normal(text).strip(" ,").split(","):
+        name, equals, value = (each.strip() for each in part.partition("="))
+        if not (name and equals and value):
+            raise UserError(
+                f'A prompt is FIELD = VALUE, ..., such as "name = The Punter, food = Italian", not {text!r}.'
+            )
+        name = canonical_field(name, known)
+        if name in fields:
+            raise UserError(f"The prompt {text!r} gives the field {name} twice; give it once.")
+        fields[name] = value
+    return fields
 
 
 ALIASES = {

@@ -143,18 +143,23 @@ class BytePairTokenizer(Tokenizer):
         return [piece.strip() or piece for piece in pieces]
 
 
-def build_word_tokenizer(texts: Iterable[str], min_count: int = 11) -> WordTokenizer:
+def build_word_tokenizer(
+    texts: Iterable[str], min_count: int = 11, known: WordTokenizer | None = None
+) -> WordTokenizer:
     """A tokenizer of the words seen at least `min_count` times, most frequent first (paper: more than 10).
+
+    Those of a `known` one come first, each with the id that it has there.
 
     Raises:
         UserError: if no word is seen so often.
     """
     counts = Counter(word for text in texts for word in split_words(text))
-    kept = [w for w, n in counts.items() if n >= min_count and w not in SPECIALS]
+    first = list(SPECIALS) if known is None else [known.token(i) for i in range(known.vocab_size)]
+    kept = [w for w, n in counts.items() if n >= min_count and w not in first]
     kept.sort(key=lambda w: (-counts[w], w))
-    if not kept:
+    if not kept and known is None:
         raise UserError(f"No word of the corpus is seen {min_count} times; lower the minimum count.")
-    vocabulary = {word: i for i, word in enumerate([*SPECIALS, *kept])}
+    vocabulary = {word: i for i, word in enumerate([*first, *kept])}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return WordTokenizer(backend)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -21,7 +21,8 @@ from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import token_batches
 from diffusion_lm.text.corpus import Corpus, CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
-from diffusion_lm.text.tokenizer import Tokenizer, build_bpe_tokenizer, build_word_tokenizer
+from diffusion_lm.text.fields import parts_of
+from diffusion_lm.text.tokenizer import Tokenizer, WordTokenizer, build_bpe_tokenizer, build_word_tokenizer
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -50,10 +51,14 @@ class RunConfig(Settings):
 
     out: str = "runs/lm"
     """Folder of the run: the model, metrics.jsonl, TensorBoard events and checkpoints for resuming."""
+    init: str | None = None
+    """Model to go on from, a bundled one, a folder or a hub id: its shape is kept, of --model only given, max_source,
+    source_dropout and dropout can be set anew, and so are its words, to which those that the corpus needs are added; null:
+    weights of chance."""
     steps: int = number(1000, least=1)
-    """Optimiser steps."""
+    """Optimiser steps; with more of them, a run that has ended goes on."""
     batch_tokens: int = number(3072, least=1, most=100_000_000)
-    """Positions a step, padding included, over all processes; batches hold sentences of like length."""
+    """Positions a step, padding included and sources not, over all processes; batches hold sentences of like length."""
     batch_sentences: int | None = number(None, least=1, most=10_000_000)
     """Sentences a step instead of a token budget (the paper's 64)."""
     accumulate: int = number(1, least=1, most=100_000)
@@ -128,39 +133,70 @@ class Data(NamedTuple):
     dev: EncodedCorpus
 
 
-def build_tokenizer(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer of a corpus's training split."""
-    texts = (document.text for document in corpus.documents("train"))
+def build_tokenizer(
+    corpus: Corpus, config: TokenizerConfig, *, sources: bool = False, known: Tokenizer | None = None
+) -> Tokenizer:
+    """The tokenizer of a corpus's training split, of its sources too if they are to be read.
+
+    A `known` one is kept, and has words added that the corpus needs; one of byte pairs needs none.
+    """
+    documents = corpus.documents("train")
+    texts = (text for document in documents for text in (document.text, *(parts_of(document) if sources else ())))
+    if isinstance(known, WordTokenizer):
+        return build_word_tokenizer(texts, config.min_count, known)
+    if known is not None:
+        return known
     if config.kind == "word":
         return build_word_tokenizer(texts, config.min_count)
     return build_bpe_tokenizer(texts, config.vocab_size)
 
 
-def _cached_tokenizer(corpus: Corpus, config: TokenizerConfig, cache: Path) -> Tokenizer:
+def _cached_tokenizer(
+    corpus: Corpus, config: TokenizerConfig, cache: Path, *, sources: bool, known: Tokenizer | None
+) -> Tokenizer:
     """The tokenizer from the cache, if it was built there from the same text with the same settings."""
-    key = json.dumps([_FORMAT, corpus.fingerprint("train"), asdict(config)])
+    more = ["sources"] * sources + ([] if known is None else [known.fingerprint])
+    key = json.dumps([_FORMAT, corpus.fingerprint("train"), asdict(config), *more])
     folder = cache / f"tokenizer-{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
     if folder.exists():
         try:
             return Tokenizer.load(folder)
         except UserError as error:
             logger.warning("The cache is damaged and is built again: %s", error)
-    tokenizer = build_tokenizer(corpus, config)
+    tokenizer = build_tokenizer(corpus, config, sources=sources, known=known)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder)
     return tokenizer
 
 
-def prepare(config: TrainConfig, folder: Path) -> Data:
-    """Open the corpus, build the tokenizer and encode both splits, or take them from `folder`/cache.
+def prepare(config: TrainConfig, folder: Path, known: Tokenizer | None = None) -> Data:
+    """Open the corpus, build the tokenizer, on a `known` one, and encode both splits, or take all from `folder`/cache.
 
     Raises:
-        UserError: the corpus cannot be read or a split is empty.
+        UserError: the corpus cannot be read, a split is empty, or it has no sources and the model wants some.
     """
-    corpus, cache = open_corpus(config.corpus), folder / "cache"
-    tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache)
-    train, dev = (encode_corpus(corpus, split, tokenizer, config.model.max_length, cache) for split in ("train", "dev"))
+    corpus, cache, model = open_corpus(config.corpus), folder / "cache", config.model
+    tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache, sources=model.max_source > 0, known=known)
+    train, dev = (
+        encode_corpus(corpus, split, tokenizer, model.max_length, cache, model.max_source) for split in ("train", "dev")
+    )
     return Data(tokenizer, train, dev)
+
+
+ANEW = ("given", "max_source", "source_dropout", "dropout")
+"""What of a model's shape may be set anew when a training goes on from it."""
+
+
+def of_init(config: ModelConfig, known: ModelConfig, name: str) -> ModelConfig:
+    """The shape of the model `name`, `known`, with what `config` sets anew; a `UserError` if it sets anything else."""
+    default = asdict(ModelConfig())
+    wanted = {key: value for key, value in asdict(config).items() if value != default[key]}
+    for key, value in wanted.items():
+        if key not in ANEW and value != getattr(known, key):
+            raise UserError(
+                f"{name} has {key} {getattr(known, key)}, which stays as it is; leave --model.{key} {value} out."
+            )
+    return replace(known, **{key: value for key, value in wanted.items() if key in ANEW})
 
 
 def epoch_batches(lengths: torch.Tensor, config: RunConfig, canvas: int | None, epoch: int) -> list[torch.Tensor]:

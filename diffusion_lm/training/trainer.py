@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,21 +25,26 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
+from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
 from diffusion_lm.fit import EMA, build_optimizer, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser
+from diffusion_lm.model.gaps import ends_known, gap_nats
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
-from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
-from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, prepare, save_settings
+from diffusion_lm.training.given import draw_known, sentence_ends
+from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, of_init, prepare, save_settings
 
 logger = logging.getLogger(__name__)
 
 METRICS, SAMPLED = "metrics.jsonl", "samples.jsonl"
 LEVELS, SENTENCES = 10, 512
 SAMPLES, SAMPLE_STEPS = 4, 50
+LENGTHS_SHARE = 0.25
+"""Share of a batch that the lengths of gaps are learned from."""
 
 
 @torch.no_grad()
@@ -47,9 +52,9 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
     """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
 
     `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, its mean in ten bands of t, without bands that no
-    sentence falls in; and `bound`, nats a token, an upper bound on -log p(w given length).
+    sentence falls in; and `bound`, nats a token, an upper bound on -log p(w given length). All are of free text; where the
+    sentences have a source, `source_loss`, `source_length` and `source_bound` are of what is written from it.
     """
-    objective, bound = network.objective(), VariationalBound(steps=None)
     lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
     found: dict[str, list[Tensor]] = defaultdict(list)
@@ -59,9 +64,11 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
         for batch in token_batches(lengths[chosen], 4096, None):
             ids, mask = gather(dev, chosen[batch], pad_id, canvas)
             u = spread_times(seen, len(ids), device)
-            terms = objective(network, ids, mask, u)
-            terms["loss"] = torch.stack(list(terms.values())).sum(0)
-            for name, value in {**terms, "bound": bound.estimate(network, ids, mask, seen), "t": u}.items():
+            values = _figures(network, ids, mask, u) | {"t": u}
+            if (source := gather_sources(dev, chosen[batch])) is not None:
+                own = _figures(network, ids, mask, u, source.to(device))
+                values |= {f"source_{name}": own[name] for name in ("loss", "length", "bound")}
+            for name, value in values.items():
                 found[name].append(value.double().cpu())
             seen += len(ids)
     columns = {name: torch.cat(parts) for name, parts in found.items()}
@@ -69,6 +76,18 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
     for i in band.unique().tolist():
         columns[f"loss_t{(i + 0.5) / LEVELS:.2f}"] = columns["loss"][band == i]
     return {name: column.mean().item() for name, column in columns.items()}
+
+
+def _figures(network: Denoiser, ids: Tensor, mask: Tensor, u: Tensor, source: Tensor | None = None) -> Terms:
+    """The terms of the loss, its sum but for the length, and the bound, of texts of which none but START and END is given."""
+    known = ends_known(ids, mask) if network.knows_given else None
+    given = None if known is None else Given(known, None if source is None else network.read(source))
+    terms = network.objective()(network, ids, mask, u, given)
+    terms["loss"] = torch.stack(list(terms.values())).sum(0)
+    if given is not None:
+        terms["length"] = gap_nats(network, given.known, mask, given.source) / given.counted(mask).sum(1)
+    terms["bound"] = VariationalBound(steps=None).estimate(network, ids, mask, u, given)
+    return terms
 
 
 @contextmanager
@@ -126,8 +145,20 @@ class LossModule(nn.Module):
         self.network = network
         self.objective = network.objective()
 
-    def forward(self, ids: Tensor, mask: Tensor, t: Tensor) -> Terms:  # noqa: D102
-        return self.objective(self.network, ids, mask, t)
+    def forward(
+        self, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor | None = None, source: Tensor | None = None
+    ) -> Terms:
+        """The terms of the objective, [B] each; where words are given, `length` too: nats of the gaps' sizes, a word."""
+        if known is None:
+            return self.objective(self.network, ids, mask, t)
+        given = Given(known, None if source is None else self.network.read(source))
+        terms = self.objective(self.network, ids, mask, t, given)
+        # Lengths are learned fast, so some of the sentences do.
+        some = torch.randperm(len(ids), device=ids.device)[: math.ceil(len(ids) * LENGTHS_SHARE)]
+        few = given.rows(some)
+        nats = gap_nats(self.network, few.known, mask[some], few.source) / few.counted(mask[some]).sum(1)
+        terms["length"] = torch.zeros_like(t).index_copy(0, some, nats * (len(ids) / len(some)))
+        return terms
 
 
 class StepReport(NamedTuple):
@@ -152,6 +183,7 @@ class Trainer:
         self.folder = Path(run.out)
         self.accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=run.on_cpu)
         self.canvas, self.step, self.tokens = config.model.canvas, 0, 0
+        self.ends = sentence_ends(data.tokenizer)
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.board: Any = None
         optimizer = build_optimizer(lm.denoiser, config.optimizer)
@@ -180,6 +212,8 @@ class Trainer:
             return
         here, saved = json.loads(json.dumps(self._settings())), checkpoint.settings
         changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
+        if checkpoint.step == saved.get("run.steps") and here["run.steps"] > checkpoint.step:
+            changed = [name for name in changed if name != "run.steps"]  # it has ended, and more is wanted
         if changed:
             told = ", ".join(f"{name} ({saved.get(name)} there, {here.get(name)} here)" for name in changed)
             raise UserError(
@@ -317,7 +351,7 @@ class Trainer:
             ids, mask = gather(self.train_data, part, self.data.tokenizer.pad_id, self.canvas)
             t = self.times.sample(len(ids), accelerator.device)
             with accelerator.no_sync(self.loss) if i + 1 < len(parts) else nullcontext():
-                losses = self.loss(ids, mask, t.t)
+                losses = self.loss(ids, mask, t.t, *self._given(part, ids, mask))
                 total = sum(losses.values())
                 assert isinstance(total, Tensor)
                 accelerator.backward((t.weight * total).mean() * (share * world))
@@ -327,6 +361,16 @@ class Trainer:
             tokens += int(mask.sum()) if parts else 0
         *means, tokens_seen = self._sums([*terms.values(), tokens])
         return dict(zip(terms, means, strict=True)), int(tokens_seen)
+
+    def _given(self, rows: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What is given of some sentences, drawn anew at every step, and their sources."""
+        model = self.config.model
+        if not self.network.knows_given:
+            return None, None
+        # A batch has sources or has none: what is left out then costs no time.
+        read = float(torch.rand(())) >= model.source_dropout
+        source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
+        return draw_known(ids, mask, model.given, self.ends), None if source is None else source.to(ids.device)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -363,9 +407,14 @@ def train(config: TrainConfig) -> None:
     with explain_full_disk(out):
         with processes.main_process_first():
             out.mkdir(parents=True, exist_ok=True)
-            data = prepare(config, out)
+            start = None if config.run.init is None else DiffusionLM.from_pretrained(config.run.init, "cpu")
+            if start is not None:
+                config = replace(config, model=of_init(config.model, start.config, str(config.run.init)))
+            data = prepare(config, out, None if start is None else start.tokenizer)
         torch.manual_seed(config.run.seed)
-        lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram())
+        lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram(), data.train.meta.fields)
+        if start is not None:
+            lm.denoiser.take_over(start.denoiser)
         trainer = Trainer(config, data, lm)
         if processes.is_main_process:
             data.tokenizer.save(out)
