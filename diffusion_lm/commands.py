@@ -6,7 +6,7 @@ import json
 import math
 import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import reduce
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
@@ -25,6 +24,7 @@ from diffusion_lm.common import RANGE, UserError, device_named, number
 from diffusion_lm.control import Asset
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
+from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.fit import Progress
 from diffusion_lm.flags import ALONE, HELP
 from diffusion_lm.generation.pipeline import DiffusionLM
@@ -57,7 +57,9 @@ class WriteConfig(SamplingConfig):
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model or of its training run, or hub id."""
     n: int = number(8, least=1, most=1_000_000)
-    """Number of sentences."""
+    """Number of sentences, of each line of --source_file if that is given."""
+    source_file: str | None = None
+    """File with a prompt a line, instead of --prompt."""
     trace: int | None = field(default=None, metadata={ALONE: "10", RANGE: {"least": 1}})
     """Show the first sentence at so many steps while it crystallises; 10 if no number follows."""
     json: bool = False
@@ -67,9 +69,9 @@ class WriteConfig(SamplingConfig):
 def generate_config() -> type[WriteConfig]:
     """The flags of `generate`: one for every control that is registered, beside those of `WriteConfig`."""
     flags: list[tuple[str, Any, Any]] = []
-    for name, control in CONTROLS.items():
+    for control in CONTROLS.values():
         hint, default = (list[str], {"default_factory": list}) if control.repeats else (str | None, {"default": None})
-        flags.append((name, hint, field(**default, metadata={HELP: control.help})))
+        flags.append((control.flag, hint, field(**default, metadata={HELP: control.help})))
     return make_dataclass("GenerateConfig", flags, bases=(WriteConfig,), frozen=True)
 
 
@@ -123,20 +125,43 @@ def say_progress(done: Progress, **figures: float | None) -> None:
 def run_generate(config: WriteConfig) -> None:
     """Write sentences to standard output; progress goes to standard error."""
     control, task = asked_of(config)
+    controls = [control] if config.source_file is None else list(_prompted(control, config))
     lm = DiffusionLM.from_pretrained(config.model, device_named(config.device))
+    rows = [each for each in controls for _ in range(config.n)]
     with bar("denoising", "steps") as show:
         options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
-        generation = lm.generate(config.n, control, **options, callback=_watch(config, lm.tokenizer, show))
-    parts = control.parts() if control is not None else []
-    verdicts = {str(part): part.success(generation.texts) for part in parts}  # [n] each, in [0, 1]
+        watch = _watch(config, lm.tokenizer, show, len(rows) * config.candidates)
+        generation = lm.generate(len(rows), rows, candidates=config.candidates, **options, callback=watch)
+    verdicts: list[dict[str, float]] = []  # of each text, in [0, 1]
+    for i, each in enumerate(controls):
+        texts, parts = generation.texts[i * config.n : (i + 1) * config.n], each.parts() if each is not None else []
+        found = {str(part): part.success(texts).tolist() for part in parts}
+        verdicts += [{name: values[j] for name, values in found.items()} for j in range(len(texts))]
     (_write_json if config.json else _write_text)(generation, verdicts)
+
+
+def _prompted(control: Control | None, config: WriteConfig) -> Iterator[Control]:
+    """What is asked for with each prompt of the file; a `UserError` if it cannot be read or has none."""
+    assert config.source_file is not None
+    try:
+        lines = Path(config.source_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"The prompts {config.source_file} cannot be read ({error}).") from None
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{config.source_file} has no prompt; write one a line.")
+    for line in lines:
+        if line.strip():
+            prompt = Prompt.of_text(line.strip(), config)
+            yield prompt if control is None else prompt & control
 
 
 def asked_of(config: WriteConfig) -> tuple[Control | None, str]:
     """All that the flags ask for, joined by `&`, and the task by whose numbers `Guidance.paper` would follow it."""
     controls, learned = [], []
+    if config.source_file is not None and getattr(config, Prompt.flag) is not None:
+        raise UserError("--prompt and --source_file both say what to write from; give one.")
     for name, kind in CONTROLS.items():
-        asked = getattr(config, name)
+        asked = getattr(config, kind.flag)
         texts = asked if isinstance(asked, list) else [asked] * (asked is not None)
         if texts:
             controls.append(kind.of_texts(texts, config))
@@ -144,9 +169,9 @@ def asked_of(config: WriteConfig) -> tuple[Control | None, str]:
     return reduce(operator.and_, controls) if controls else None, learned[0] if len(learned) == 1 else COMPOSITION
 
 
-def _watch(config: WriteConfig, tokenizer: Tokenizer, show: Callable[..., None]) -> Callable[[Step], None]:
-    """The callback of a generation: moves the bar, and writes the first sentence at the steps of the trace."""
-    done, batches = count(1), math.ceil(config.n / config.batch_size)
+def _watch(config: WriteConfig, tokenizer: Tokenizer, show: Callable[..., None], n: int) -> Callable[[Step], None]:
+    """The callback of a generation of n sentences: moves the bar, and writes the first one at the steps of the trace."""
+    done, batches = count(1), math.ceil(n / config.batch_size)
     marks = (tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id)
 
     def watch(step: Step) -> None:
@@ -165,24 +190,26 @@ def spread(count: int, steps: int) -> set[int]:
     return {round(steps - 1 - i * (steps - 1) / max(1, count - 1)) for i in range(count)}
 
 
-def _write_json(generation: Generation, verdicts: dict[str, Tensor]) -> None:
+def _write_json(generation: Generation, verdicts: Sequence[Mapping[str, float]]) -> None:
     for i, text in enumerate(generation.texts):
-        controls = [{"control": name, "success": float(success[i])} for name, success in verdicts.items()]
+        controls = [{"control": name, "success": success} for name, success in verdicts[i].items()]
         record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
         sys.stdout.write(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False) + "\n")
 
 
-def _write_text(generation: Generation, verdicts: dict[str, Tensor]) -> None:
-    for i, text in enumerate(generation.texts):
+def _write_text(generation: Generation, verdicts: Sequence[Mapping[str, float]]) -> None:
+    for text, found in zip(generation.texts, verdicts, strict=True):
         say(Text(text))
-        if verdicts:
-            marks = [_mark(name, float(success[i])) for name, success in verdicts.items()]
-            say(Text("  ") + Text("  ").join(marks))
+        if found:
+            say(Text("  ") + Text("  ").join(_mark(name, success) for name, success in found.items()))
     summary = [f"{len(generation)} sentences in {generation.seconds:.1f} s with seed {generation.seed}"]
-    for name, success in verdicts.items():
-        whole = bool(((success == 0) | (success == 1)).all())
-        share = f"{int(success.sum())} of {len(success)}" if whole else f"{_percent(float(success.mean()))} on average"
-        summary.append(f"{name}: {share}")
+    for name in dict.fromkeys(name for found in verdicts for name in found):
+        success = [found[name] for found in verdicts if name in found]
+        whole = all(value in (0.0, 1.0) for value in success)
+        mean = sum(success) / len(success)
+        summary.append(
+            f"{name}: {f'{int(sum(success))} of {len(success)}' if whole else f'{_percent(mean)} on average'}"
+        )
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text("; ".join(summary), style="dim"))
 
 
@@ -215,11 +242,11 @@ def run_info(config: InfoConfig) -> None:
         "objective": lm.config.objective,
         "config": ", ".join(f"{name}={value}" for name, value in asdict(lm.config).items() if value is not None),
     }
-    for name, kind in CONTROLS.items():
+    for kind in CONTROLS.values():
         try:
-            rows[name] = kind.describe(lm)
+            rows[kind.flag] = kind.describe(lm)
         except UserError as error:
-            rows[name] = f"no: {error}"
+            rows[kind.flag] = f"no: {error}"
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         grid.add_row(Text(name, style="bold"), Text(value))

@@ -8,6 +8,7 @@ from diffusion_lm.control.language import Avoid, Keyword
 from diffusion_lm.control.length import Length
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.program import ASSETS, Asset, Energy, Evidence, Host, Latents, Program
+from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.control.regex import Regex
 from diffusion_lm.control.reward import Reward
 from diffusion_lm.control.span import Span
@@ -30,6 +31,7 @@ __all__ = [
     "Length",
     "Pos",
     "Program",
+    "Prompt",
     "Regex",
     "Reward",
     "Said",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -48,6 +50,8 @@ class Canvas:
     """The numbers of words that are possible, None while all are."""
     named: tuple[tuple[int, frozenset[int]], ...] = ()
     """Words, counted from 0, that a control other than the template names, and the ids that they may have."""
+    source: tuple[int, ...] | None = None
+    """Token ids of what the sentence is written from, None while there is nothing."""
 
     def _pieces(self) -> tuple[Piece, ...]:
         return (Blank(),) if self.template is None else self.template
@@ -56,7 +60,7 @@ class Canvas:
         return sum(len(p) if isinstance(p, tuple) else p.words or 1 for p in self._pieces())
 
     def _is_elastic(self) -> bool:
-        return any(isinstance(p, Blank) and p.words is None for p in self._pieces())
+        return any(map(_is_elastic, self._pieces()))
 
     def _fixed(self) -> int | None:
         """The number of words, if it is known."""
@@ -114,6 +118,12 @@ class Canvas:
             raise UserError("Two infills contradict each other; write one template with all the blanks.")
         return replace(self, template=template)._checked()
 
+    def with_source(self, source: tuple[int, ...]) -> Canvas:
+        """A sentence that is written from these ids; a `UserError` if it is written from others already."""
+        if self.source is not None:
+            raise UserError("Two prompts contradict each other; write one prompt with all that is to be said.")
+        return replace(self, source=source)
+
     def with_allowed(self, allowed: frozenset[int], control: str) -> Canvas:
         """A sentence of one of these numbers of words; a `UserError` names the control if none suits what is known."""
         both = allowed if self.allowed is None else allowed & self.allowed
@@ -123,18 +133,64 @@ class Canvas:
             raise UserError(f"No sentence {lengths} can do what {control} wants together with the rest.")
         return canvas
 
-    def lay_out(self, n: int, length_counts: Tensor, tokenizer: Tokenizer, generator: torch.Generator) -> Layout:
-        """Draw what is still free of n sentences (lengths from the corpus, the sizes of blanks) and place what is known.
+    def is_open(self) -> bool:
+        """Whether chance decides how long the sentence or a gap is."""
+        return self._is_elastic() and (self.words is None or sum(map(_is_elastic, self._pieces())) > 1)
+
+    def outline(self, tokenizer: Tokenizer) -> list[int]:
+        """START, the ids that are given with `UNKNOWN` for each gap, whatever its size, and END."""
+        pieces = [piece if isinstance(piece, tuple) else (UNKNOWN,) for piece in self._pieces()]
+        return [tokenizer.start_id, *chain.from_iterable(pieces), tokenizer.end_id]
+
+    def lay_out(self, rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Layout:
+        """Place what is known of n sentences; a row has the words of each piece."""
+        words = torch.tensor([sum(sizes) for sizes in rows])
+        width = int(words.max()) + 2
+        known = torch.full((len(rows), width), tokenizer.pad_id)
+        for i, sizes in enumerate(rows):
+            parts = [
+                piece if isinstance(piece, tuple) else (UNKNOWN,) * size
+                for piece, size in zip(self._pieces(), sizes, strict=True)
+            ]
+            row = [tokenizer.start_id, *chain.from_iterable(parts), tokenizer.end_id]
+            known[i, : len(row)] = torch.tensor(row)
+        return Layout(known, torch.arange(width) < (words + 2)[:, None])
+
+    def sizes_by_corpus(self, n: int, length_counts: Tensor, generator: torch.Generator) -> list[list[int]]:
+        """The words of each piece of n sentences: lengths as in the corpus, what is left over dealt to the gaps at random.
 
         `length_counts` says how often each total length (START and END included) is in the corpus, [max_length + 1].
         """
-        lengths = self._draw_words(n, length_counts, generator)
-        width = int(lengths.max()) + 2
-        known = torch.full((n, width), tokenizer.pad_id)
-        for i, words in enumerate(lengths.tolist()):
-            row = [tokenizer.start_id, *self._row(words, generator), tokenizer.end_id]
-            known[i, : len(row)] = torch.tensor(row)
-        return Layout(known, torch.arange(width) < (lengths + 2)[:, None])
+        return [self._dealt(words, generator) for words in self._draw_words(n, length_counts, generator).tolist()]
+
+    def sizes_by_model(self, n: int, log_p: Tensor, generator: torch.Generator) -> list[list[int]]:
+        """The words of each piece of n sentences, drawn from p(sizes of the gaps | the sentence fits all that is known).
+
+        The gaps are independent but for that: log_p [gaps, S] says how likely each size is, 0 to S - 1, in nats. The backward
+        algorithm finds how likely the gaps from one on have so many words together; sizes are then drawn one by one.
+        """
+        pieces = self._pieces()
+        given = sum(len(piece) for piece in pieces if isinstance(piece, tuple))
+        most, blanks = self.max_words - given, [piece for piece in pieces if isinstance(piece, Blank)]
+        p = log_p.double().cpu().exp()[:, : most + 1]
+        for gap, blank in zip(p, blanks, strict=True):
+            if blank.words is not None:
+                gap[:] = torch.nn.functional.one_hot(torch.tensor(blank.words), len(gap))
+        fits = torch.tensor([self.fits(given + words) for words in range(most + 1)])
+        ahead = [torch.zeros(most + 1, dtype=torch.float64).index_fill_(0, torch.tensor(0), 1.0)]
+        for gap in reversed(p):
+            together = [(gap[: words + 1] * ahead[-1][: words + 1].flip(0)).sum() for words in range(most + 1)]
+            ahead.append(torch.stack(together))
+        left = torch.multinomial(ahead[-1] * fits, n, replacement=True, generator=generator)
+        sizes = []
+        for gap, rest in zip(p, reversed(ahead[:-1]), strict=True):
+            # Of `left` words this gap has k, the gaps behind it left - k.
+            behind = left[:, None] - torch.arange(len(gap))
+            weights = gap * torch.where(behind >= 0, rest[behind.clamp(min=0)], 0.0)
+            sizes.append(torch.multinomial(weights, 1, generator=generator)[:, 0])
+            left = left - sizes[-1]
+        drawn = torch.stack(sizes, 1).tolist()
+        return [[len(p) if isinstance(p, tuple) else own.pop(0) for p in pieces] for own in drawn]
 
     def _draw_words(self, n: int, length_counts: Tensor, generator: torch.Generator) -> Tensor:
         if (fixed := self._fixed()) is not None:
@@ -146,15 +202,16 @@ class Canvas:
             weights[possible.nonzero().flatten()[:4]] = 1
         return torch.multinomial(weights, n, replacement=True, generator=generator) - 2
 
-    def _row(self, words: int, generator: torch.Generator) -> list[int]:
-        """Known ids of a sentence of this many words; what is left over is dealt to the free blanks at random."""
+    def _dealt(self, words: int, generator: torch.Generator) -> list[int]:
         pieces = self._pieces()
         sizes = [len(p) if isinstance(p, tuple) else p.words or 1 for p in pieces]
-        elastic = [i for i, p in enumerate(pieces) if isinstance(p, Blank) and p.words is None]
+        elastic = [i for i, piece in enumerate(pieces) if _is_elastic(piece)]
         if elastic:
             for i in torch.randint(len(elastic), (words - sum(sizes),), generator=generator).tolist():
                 sizes[elastic[i]] += 1
-        row: list[int] = []
-        for piece, size in zip(pieces, sizes, strict=True):
-            row += piece if isinstance(piece, tuple) else [UNKNOWN] * size
-        return row
+        return sizes
+
+
+def _is_elastic(piece: Piece) -> bool:
+    """Whether it is a gap of any number of words."""
+    return isinstance(piece, Blank) and piece.words is None

@@ -47,6 +47,9 @@ class Ways(Protocol):
     @property
     def syntax_by(self) -> str | None: ...  # noqa: D102
 
+    @property
+    def must_say(self) -> bool: ...  # noqa: D102
+
 
 class Control(ABC):
     """Something that is wanted of a text. Combine with `&` (both), `|` (either), `~` (not) and `2 * control` (weigh).
@@ -56,17 +59,19 @@ class Control(ABC):
 
     task: ClassVar[str | None] = None
     """The name that it is registered under."""
+    flag: ClassVar[str] = ""
+    """Of `generate`: the name, unless it is given another."""
     help: ClassVar[str] = ""
-    """Of the flag `generate --NAME`."""
+    """Of the flag."""
     repeats: ClassVar[bool] = False
     """Whether the flag may be repeated."""
     example: ClassVar[str] = ""
     """A line of a file of targets; empty for a control that is no task of `evaluate`."""
 
-    def __init_subclass__(cls, name: str | None = None, **options: Any) -> None:
+    def __init_subclass__(cls, name: str | None = None, flag: str | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
         if name is not None:
-            cls.task = name
+            cls.task, cls.flag = name, flag or name
             CONTROLS[name] = cls
 
     @abstractmethod
@@ -83,7 +88,7 @@ class Control(ABC):
 
     def __str__(self) -> str:
         """The control as a flag says it, `length=12`: its first field is the flag's value."""
-        return f"{self.task}={next(iter(vars(self).values()), '')}"
+        return f"{self.flag or None}={next(iter(vars(self).values()), '')}"
 
     @property
     def draws(self) -> bool:
@@ -124,8 +129,13 @@ class Control(ABC):
         return []
 
     @classmethod
+    def targets_of(cls, documents: Iterable[Document]) -> list[Target] | None:
+        """The targets of `evaluate` that a split of the corpus names; None where it names none."""
+        return None
+
+    @classmethod
     def targets(cls, host: Host) -> list[Target]:
-        """The targets of `evaluate` where no file names them; a `UserError` if there are none."""
+        """The targets of `evaluate` where neither a file nor the corpus names them; a `UserError` if there are none."""
         task = cls.task
         raise UserError(f"The task {task} needs a file of targets, --targets.{task} FILE; a line is {cls.example}.")
 

@@ -37,6 +37,10 @@ class Host(Protocol):
         """Most words between START and END."""
 
     @property
+    def fields(self) -> Sequence[str]:
+        """Names of the fields that its sources are made of; none where they are texts, or there are none."""
+
+    @property
     def fingerprint(self) -> str:
         """What an asset carries that was made for this model."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "limit_targets", "device", "out", "baseline", "baseline_beams", "outside",
-    "outside_n", "label", "texts",
+    "outside_n", "label", "texts", "split",
 }  # fmt: skip
 """Settings that change no text of a target, or stand in the hash as what they lead to."""
 
@@ -91,7 +91,7 @@ class Evaluation:
         self.judge.to(self.lm.device)
         self.who = config.label or (config.model if writer is None else writer.name)
         known, self.left_out = references(self.corpus, self.judge, self.lm.tokenizer, config)
-        self.models = [Model(self.lm, task, config, self.who, writer) for task in tasks]
+        self.models = [Model(self.lm, self.corpus, task, config, self.who, writer) for task in tasks]
         self.systems = [*known, *(model.system for model in self.models)]
         if any(model.references() for model in self.models):
             require(*ENCODER)

@@ -172,11 +172,13 @@ class Model:
         system: what it is to an evaluation.
     """
 
-    def __init__(self, lm: DiffusionLM, task: Task, config: EvaluateConfig, who: str, writer: Writer | None) -> None:
+    def __init__(
+        self, lm: DiffusionLM, corpus: Corpus, task: Task, config: EvaluateConfig, who: str, writer: Writer | None
+    ) -> None:
         self.lm, self.config, self.writer, self.task, self.kinds = lm, config, writer, task.name, task.controls
         if writer is not None:
             writer.check(task.name)
-        targets = task.targets(lm, config.targets.get(task.name))
+        targets = task.targets(lm, config.targets.get(task.name), lambda: corpus.documents(config.split))
         self.of = len(targets)
         self.asked = {name: targets[name] for name in spread(list(targets), config.limit_targets)}
         self.controls = {name: task.asks(asked, config) for name, asked in self.asked.items()}

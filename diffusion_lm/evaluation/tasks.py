@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from typing import Literal
 
 from diffusion_lm.annotate.tagger import check_words
 from diffusion_lm.common import UserError, number
@@ -15,6 +16,7 @@ from diffusion_lm.control.program import Host
 from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.generation.settings import SamplingConfig
 from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.fields import Document
 
 FREE = "unconditional"
 """The task of free text."""
@@ -38,6 +40,8 @@ class EvaluateConfig(SamplingConfig):
     "NOUN"]}, {"tree": "(S ...)"}, {"words_": ["The", "pub"]} whose tree is wanted, {"spans": [[3, 5, "PP"]]}, {"length": 12},
     ["food", ":", "Thai"], which is {"attr": [...]} beside another control's. Without one, all attributes that the model knows, or
     10 to 40 words."""
+    split: Literal["test", "dev"] = "test"
+    """Split of the corpus whose sources are the targets of data2text."""
     n: int = number(1000, least=2)
     """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
     of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
@@ -102,8 +106,10 @@ class Task:
         """The control of each part of what is asked, by its name."""
         return {part: self.controls[part].of_target(target, ways) for part, target in asked.items()}
 
-    def targets(self, host: Host, path: str | None) -> dict[str, Asked]:
+    def targets(self, host: Host, path: str | None, documents: Callable[[], Iterable[Document]]) -> dict[str, Asked]:
         """All that is asked, by its name: the targets of a file in its order, or without one those that the control names.
+
+        `documents` gives the split of the corpus that may name them.
 
         Raises:
             UserError: the targets cannot be read, repeat each other, or the model cannot be asked for them.
@@ -126,7 +132,8 @@ class Task:
         elif len(kinds) > 1:
             raise UserError(f"The task {self.name} needs a file of targets, {flag}; a line is {lines}.")
         else:
-            for target in kinds[self.name].targets(host):
+            kind = kinds[self.name]
+            for target in kind.targets_of(documents()) or kind.targets(host):
                 ask({self.name: target})
         return out
 

@@ -109,6 +109,8 @@ class DiffusionLM:
         sampler: Sampler | None = None,
         clamp: Clamp | None = None,
         guidance: Guidance | None = None,
+        guide_scale: float | None = None,
+        candidates: int = 1,
         seed: int = 0,
         batch_size: int = 64,
         callback: Callable[[Step], None] | None = None,
@@ -123,6 +125,8 @@ class DiffusionLM:
             sampler: how z_t becomes z_s.
             clamp: what x0_hat commits to.
             guidance: how the control's energy is followed; `Guidance.paper(task)` for the original's way.
+            guide_scale: how much a source counts; 1 as the model says, above 1 more.
+            candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.
             callback: called after every step with the words that crystallise.
@@ -133,8 +137,10 @@ class DiffusionLM:
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        decoding = Decoding(steps, sampler, clamp, guidance)
-        return generate(self, n, control, decoding, seed=seed, batch_size=batch_size, callback=callback)
+        decoding = Decoding(steps, sampler, clamp, guidance, guide_scale)
+        return generate(
+            self, n, control, decoding, candidates=candidates, seed=seed, batch_size=batch_size, callback=callback
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -19,10 +19,13 @@ from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull, Steered
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
-from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Prediction
+from diffusion_lm.diffusion.losses import VariationalBound, counted
+from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler, gaussian_noise
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected
+from diffusion_lm.model.gaps import gap_nats
+from diffusion_lm.text.batches import padded
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -34,6 +37,8 @@ OPEN = 0.5
 (docs/log.md)."""
 FREE = -1
 """Group of sentences of which nothing is asked."""
+CANDIDATE_DRAWS = 8
+"""Noise levels at which the bound of a candidate is estimated, the same for all."""
 ALWAYS = 2.0
 """No group has so many effective particles: the share under which all are resampled."""
 
@@ -50,6 +55,8 @@ class Decoding:
     """What x0_hat commits to."""
     guidance: Guidance | None = None
     """How energies are followed."""
+    guide_scale: float | None = None
+    """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
 
     def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
@@ -74,10 +81,11 @@ class Decoding:
         else:
             steps, clamp = 200, SampledClamp()
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
-        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance)
+        scale = 1.0 if self.guide_scale is None else self.guide_scale
+        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}"
+        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}"
 
 
 @dataclass(frozen=True)
@@ -138,17 +146,22 @@ class Asked:
 
 
 def compiled(
-    lm: Model, n: int, control: Control | Sequence[Control | None] | None, generator: torch.Generator
+    lm: Model,
+    n: int,
+    control: Control | Sequence[Control | None] | None,
+    generator: torch.Generator,
+    candidates: int = 1,
 ) -> Asked:
-    """The programs of n sentences; a control that stands for many of them is compiled once."""
+    """The programs of n sentences, each so many times; a control that stands for many of them is compiled once."""
     controls: list[Any] = list(control) if isinstance(control, list | tuple) else [control] * n
     for each in controls:
         if not isinstance(each, Control | None):
             raise UserError(f"{each!r} is no control; give one such as Length(9), a list of them, or None.")
     if len(controls) != n:
         raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
+    controls = [each for each in controls for _ in range(candidates)]
     canvas = Canvas(lm.max_words)
-    programs, groups = [Program(canvas)] * n, [FREE] * n
+    programs, groups = [Program(canvas)] * len(controls), [FREE] * len(controls)
     for number, (wanted, rows) in enumerate(_sharers([[] if c is None else [c] for c in controls])):
         for row, program in zip(rows, wanted.compile(lm, [canvas] * len(rows), generator), strict=True):
             programs[row], groups[row] = program, number
@@ -165,7 +178,10 @@ def _sharers(parts: Sequence[Iterable[T]]) -> list[tuple[T, list[int]]]:
 
 
 def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
-    """Where words are wanted: by the canvases and the corpus's lengths; in the padded layout everywhere, PAD as a word."""
+    """Where words are wanted: by the canvases and how long the model, else the corpus, has such sentences and their gaps.
+
+    In the padded layout words are wanted everywhere, PAD being one.
+    """
     longest, parts = lm.max_words + 2, []
     for canvas in dict.fromkeys(canvases):
         rows = torch.tensor([row for row, other in enumerate(canvases) if other == canvas])
@@ -173,7 +189,11 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
             known = torch.full((len(rows), longest), UNKNOWN)
             parts.append((rows, Layout(known, known == UNKNOWN)))
         else:
-            parts.append((rows, canvas.lay_out(len(rows), lm.lengths, lm.tokenizer, generator)))
+            if lm.denoiser.knows_given and canvas.is_open():
+                sizes = canvas.sizes_by_model(len(rows), _gap_log_p(lm, canvas), generator)
+            else:
+                sizes = canvas.sizes_by_corpus(len(rows), lm.lengths, generator)
+            parts.append((rows, canvas.lay_out(sizes, lm.tokenizer)))
     # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
     size = len(canvases), longest if lm.padded else max(part.known.shape[1] for _, part in parts)
     known, mask = torch.full(size, lm.tokenizer.pad_id), torch.full(size, lm.padded)
@@ -181,6 +201,22 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
         known[rows, : part.known.shape[1]] = part.known
         mask[rows, : part.mask.shape[1]] |= part.mask
     return Layout(known, mask)
+
+
+def _gap_log_p(lm: Model, canvas: Canvas) -> Tensor:
+    """How likely each number of words is for each gap of a canvas by the model, in nats, [gaps, max_length - 1]."""
+    known = torch.tensor([canvas.outline(lm.tokenizer)], device=lm.denoiser.device)
+    with lm.autocast():
+        logits = lm.denoiser.gap_logits(known, torch.ones_like(known, dtype=torch.bool), _read(lm, [canvas.source]))
+    return logits[known == UNKNOWN].log_softmax(-1)
+
+
+def _read(lm: Model, sources: Sequence[Sequence[int] | None]) -> Source | None:
+    """What sentences are written from, as the network reads it; None where none is."""
+    if not any(sources):
+        return None
+    with lm.autocast():
+        return lm.denoiser.read(padded([each or () for each in sources], UNKNOWN).to(lm.denoiser.device))
 
 
 # -- a batch ---------------------------------------------------------------------------------------------------------
@@ -203,11 +239,12 @@ class _Batch:
 
     def __init__(self, lm: Model, asked: Asked, layout: Layout, decoding: Decoding, generator: torch.Generator) -> None:
         assert decoding.sampler is not None and decoding.guidance is not None
-        self.lm, self.generator, self.sampler = lm, generator, decoding.sampler
+        self.lm, self.generator, self.sampler, self.scale = lm, generator, decoding.sampler, decoding.guide_scale
         self.programs = asked.programs
         self.vectors = lm.denoiser.embedding.vectors()
         self.known = layout.known.to(self.vectors.device)
         self.mask = layout.mask.to(self.vectors.device)
+        self.source = _read(lm, [program.canvas.source for program in asked.programs])
         self.previous: Tensor | None = None
         self.passes = self.step = 0
         self.ids = self.known
@@ -263,6 +300,25 @@ class _Batch:
         if self.reward is not None:
             self._resample(ALWAYS)
 
+    def nats(self) -> Tensor:
+        """The model's bound on -log p(sentence | what is given), lengths counted, in nats a word that it wrote, [B]."""
+        self.passes += CANDIDATE_DRAWS
+        given = Given(self.known, self.source) if self.lm.denoiser.knows_given else None
+        written, total = counted(self.mask, given).sum(1), torch.zeros(len(self.mask))
+        if given is not None:
+            total += gap_nats(self.lm.denoiser, self.known, self.mask, self.source).cpu()
+        elif not self.lm.padded:
+            p = (self.lm.lengths + 1) / (self.lm.lengths + 1).sum()
+            total -= p[self.mask.sum(1).cpu()].log()
+        bound, size = VariationalBound(steps=None), len(self.mask)
+        with torch.random.fork_rng(devices=[]), self.lm.autocast():
+            torch.manual_seed(0)
+            for k in range(CANDIDATE_DRAWS):
+                u = torch.full((size,), (k + 0.5) / CANDIDATE_DRAWS, device=self.mask.device)
+                each = bound.estimate(self.lm.denoiser, self.ids, self.mask, u, given)
+                total += (each * written).float().cpu() / CANDIDATE_DRAWS
+        return total / written.cpu()
+
     def _look(self) -> None:
         """What the rewards say of the sentences as they stand."""
         if not self.rewards:
@@ -283,6 +339,7 @@ class _Batch:
         # A sentence takes along its words, its length, and what chance has held it to.
         here = index.to(self.mask.device)
         self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
+        self.source = self.source and self.source.rows(here)
         self.reward, self.evidence = (part if part is None else part[index] for part in (self.reward, self.evidence))
         self.previous = None if self.previous is None else self.previous[here]
         self.programs = [self.programs[row] for row in index.tolist()]
@@ -292,8 +349,7 @@ class _Batch:
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the programs know of single words."""
-        self.passes += 1
-        x0, logits = self.lm.denoiser(z, t, self.mask, self.previous)
+        x0, logits = self._predicted(z, t)
         assert logits is not None
         free = self.known == UNKNOWN
         given = self.known.clamp(min=0)
@@ -313,6 +369,25 @@ class _Batch:
             x0 = expected(logits, self.vectors)
         return Prediction(torch.where(free[..., None], x0, F.embedding(given, self.vectors)), logits)
 
+    def _predicted(self, z: Tensor, t: Tensor) -> Prediction:
+        """What the network says, which classifier-free guidance moves away from what it says without the source."""
+
+        def ask(source: Source | None) -> Prediction:
+            self.passes += 1
+            given = Given(self.known, source) if self.lm.denoiser.knows_given else None
+            said: Prediction = self.lm.denoiser(z, t, self.mask, self.previous, given)
+            return said
+
+        with_source = ask(self.source)
+        if self.source is None or self.scale == 1:
+            return with_source
+        without, scale = ask(None), self.scale
+        assert scale is not None and with_source.logits is not None and without.logits is not None
+        return Prediction(
+            without.x0 + scale * (with_source.x0 - without.x0),
+            without.logits + scale * (with_source.logits - without.logits),
+        )
+
     def _evidence(self, logits: Tensor) -> Tensor:
         """Log of the mean of each sentence's likelihood over p(w | z_t), summed over its words, to its power: [B]."""
         log_p, total = logits.log_softmax(-1), logits.new_zeros(len(logits))
@@ -329,12 +404,14 @@ def generate(
     control: Control | Sequence[Control | None] | None,
     decoding: Decoding,
     *,
+    candidates: int,
     seed: int,
     batch_size: int,
     callback: Callable[[Step], None] | None,
 ) -> Generation:
     """See `DiffusionLM.generate`."""
-    for name, value in (("n", n), ("batch_size", batch_size), ("steps", decoding.steps)):
+    whole = {"n": n, "batch_size": batch_size, "steps": decoding.steps, "candidates": candidates}
+    for name, value in whole.items():
         if value is not None:
             check_range(name, value, least=1, most=1_000_000)
             if value != int(value):
@@ -342,13 +419,13 @@ def generate(
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    asked = compiled(lm, n, control, generator)
+    asked = compiled(lm, n, control, generator, candidates)
     _check_followed(asked.programs, decoding)
     decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
     logger.info("Decoding with %s.", decoding)
     layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
-    ids: list[list[int]] = [[] for _ in range(n)]
-    evaluations, lengths = 0, layout.mask.sum(-1)
+    ids: list[list[int]] = [[] for _ in asked.programs]
+    nats, evaluations, lengths = torch.zeros(len(ids)), 0, layout.mask.sum(-1)
     # Sentences of like length share a batch, so that little of it is padding.
     for rows in torch.argsort(lengths, stable=True).split(batch_size):
         width = int(lengths[rows].max())
@@ -357,7 +434,12 @@ def generate(
         batch = _Batch(lm, here, part, decoding, generator)
         for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
             ids[row] = sentence
+        if candidates > 1:
+            nats[rows] = batch.nats()
         evaluations = batch.passes + batch.steered.passes
+    if candidates > 1:
+        best = nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)
+        ids = [ids[i] for i in best.tolist()]
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)

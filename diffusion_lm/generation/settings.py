@@ -44,6 +44,12 @@ class SamplingConfig(Settings):
     """Updates a step; null: the guidance's own."""
     guidance_fluency: float | None = number(None, least=0, most=1e6)
     """All but pull: weight of staying near the sampler's own step (the paper's lambda); null: the guidance's own."""
+    guide_scale: float | None = number(None, least=0, most=100)
+    """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 1."""
+    must_say: bool = False
+    """Hold each value that a prompt asks for by an automaton too, which never misses."""
+    candidates: int = number(1, least=1, most=1000)
+    """Texts that are drawn for each that is wanted, each of a length of its own; the likeliest by the model's bound is kept."""
     batch_size: int = number(64, least=1, most=100_000)
     """Sentences that are denoised together."""
     seed: int = 0
@@ -75,7 +81,7 @@ class SamplingConfig(Settings):
         options = _given(temperature=self.temperature, from_time=self.clamp_from)
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
-        return Decoding(self.steps, sampler, clamp, self._guidance(task))
+        return Decoding(self.steps, sampler, clamp, self._guidance(task), self.guide_scale)
 
     def _options(self) -> dict[str, Any]:
         return _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)

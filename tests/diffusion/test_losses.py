@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound, cross_entropy, token_mean
-from diffusion_lm.diffusion.process import Prediction, posterior
+from diffusion_lm.diffusion.process import Given, Prediction, posterior
 from diffusion_lm.diffusion.schedule import SCHEDULES, NoiseSchedule, Sqrt
 
 PRIOR = torch.tensor([0.5, 0.3, 0.2])
@@ -32,7 +32,7 @@ class Words:
         distance = (z[..., None, :] - alpha_bar.sqrt()[..., None] * self.table).square().sum(-1)
         return self.prior.log() - distance / (2 * (1 - alpha_bar))
 
-    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor, given: Given | None = None) -> Prediction:
         logits = self.logits(z, self.schedule.alpha_bar(t).reshape(-1, 1, 1))
         return Prediction(logits.softmax(-1) @ self.table, logits)
 
@@ -61,7 +61,7 @@ class Told(Words):
         super().__init__(table, schedule=schedule)
         self.answer = answer
 
-    def predict(self, z: Tensor, t: Tensor, mask: Tensor) -> Prediction:
+    def predict(self, z: Tensor, t: Tensor, mask: Tensor, given: Given | None = None) -> Prediction:
         return self.answer(z, t)
 
 

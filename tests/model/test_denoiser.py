@@ -113,7 +113,9 @@ def test_in_training_half_of_the_sentences_are_shown_their_own_x0(
     net = make_net()
     forward, calls = net.forward, []
 
-    def watched(z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None) -> object:
+    def watched(
+        z: Tensor, t: Tensor, mask: Tensor | None, previous: Tensor | None = None, given: object = None
+    ) -> object:
         calls.append((z, previous, torch.is_grad_enabled()))
         return forward(z, t, mask, previous)
 

@@ -1,0 +1,130 @@
+"""A source that the text is written from, and the promise that its values are said."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from diffusion_lm.common import UserError
+from diffusion_lm.control.automaton import Automaton, combine
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.control import Control, Target, Ways
+from diffusion_lm.control.infill import BLANK
+from diffusion_lm.control.language import check_known, phrase_language
+from diffusion_lm.control.program import Host, Program
+from diffusion_lm.text.fields import Document, parse_fields, parts_of
+from diffusion_lm.text.slots import phrases, slot_errors
+from diffusion_lm.text.tokenizer import SPECIALS
+
+
+@final
+@dataclass(frozen=True)
+class Prompt(Control, name="data2text", flag="prompt"):
+    """What the text is written from: `name = The Punter, food = Italian`, or any text where the model's sources are texts.
+
+    The source is a segment of its own that is always given (docs/given.md). With `must_say`, each of its values is held by an
+    automaton too, so that none is left out.
+    """
+
+    help = 'What is written from: "name = The Punter, food = Italian", or a text where the model\'s sources are texts.'
+    example = '{"data2text": "name = Aromi, Type = pub", "references": ["Aromi is a pub."]}'
+    text: str
+    must_say: bool = False
+
+    @classmethod
+    def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
+        return cls(text, ways.must_say)
+
+    @classmethod
+    def of_target(cls, target: Target, ways: Ways) -> Control:
+        """As the flag has it."""
+        return cls.of_text(target.value, ways)
+
+    def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
+        source = self.source(host)
+        canvases = [canvas.with_source(source) for canvas in canvases]
+        if not self.must_say:
+            return [Program(canvas) for canvas in canvases]
+        automaton = self._automaton(host)
+        allowed = automaton.lengths(host.max_words)
+        return [Program(canvas.with_allowed(allowed, str(self)), automaton=automaton) for canvas in canvases]
+
+    def source(self, host: Host) -> tuple[int, ...]:
+        """The ids that a model reads.
+
+        Raises:
+            UserError: the model has no sources, or the prompt has a gap, a field or a word that it does not know, or is longer
+                than it reads.
+        """
+        most = host.denoiser.config.max_source
+        if not most:
+            raise UserError(
+                "This model writes from no prompt; train one with --model.max_source, on a corpus with sources."
+            )
+        if BLANK in self.text:
+            raise UserError(f"The prompt {self.text!r} has a gap; write ___ in --infill, where words are wanted.")
+        document = Document("", parse_fields(self.text, host.fields)) if host.fields else Document("", source=self.text)
+        parts = parts_of(document)
+        if unknown := [word for part in parts for word in host.tokenizer.unknown_words(part)]:
+            known = (host.tokenizer.token(i) for i in range(len(SPECIALS), host.tokenizer.vocab_size))
+            check_known(unknown, known, "the prompt")
+        ids = tuple(token for part in parts for token in host.tokenizer.encode(part))
+        if len(ids) > most:
+            raise UserError(f"The prompt has {len(ids)} tokens, but the model reads at most {most}; ask for less.")
+        return ids
+
+    def _automaton(self, host: Host) -> Automaton:
+        """The texts that say every value."""
+        if not host.fields:
+            raise UserError("--must_say holds the values of fields, and this model's prompts are texts; leave it out.")
+        languages = []
+        for field, value in parse_fields(self.text, host.fields).items():
+            ways = [phrase_language(host, phrase, f"{field} = {value}") for phrase in phrases(field, value)]
+            languages.append(reduce(lambda a, b: combine(a, b, operator.or_, str(self)), ways))
+        return reduce(lambda a, b: combine(a, b, operator.and_, str(self)), languages)
+
+    def success(self, texts: Sequence[str]) -> Tensor:
+        """The share of the values that the text says, [B]; 1 where the prompt has no fields."""
+        fields = fields_of(self.text)
+        said = (1 - slot_errors(fields, text).missing / len(fields) if fields else 1.0 for text in texts)
+        return torch.tensor(list(said))
+
+    @classmethod
+    def describe(cls, host: Host) -> str:  # noqa: D102
+        if not host.denoiser.config.max_source:
+            return "no: it was trained without sources"
+        return f"of the fields {', '.join(host.fields)}" if host.fields else "any text"
+
+    @classmethod
+    def targets_of(cls, documents: Iterable[Document]) -> list[Target]:
+        """The sources of a corpus's split, each once, with all that people wrote from it."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for document in documents:
+            if source := " ".join(parts_of(document)).rstrip(","):
+                found[source].append(document.text)
+        if not found:
+            raise UserError("The task data2text needs a corpus with sources, such as E2E.")
+        return [Target(source, references=tuple(texts)) for source, texts in found.items()]
+
+    @classmethod
+    def target(cls, record: Any, line: int) -> Target:
+        """A source and what people wrote from it."""
+        target, texts = super().target(record, line), record.get("references", [])
+        if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
+            raise ValueError("it has no list of texts under the key references")
+        return replace(target, references=tuple(texts))
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """The fields of a prompt, none where it is a text."""
+    pairs = [part.partition("=") for part in text.strip(" ,").split(",")]
+    if not all(equals for _, equals, _ in pairs):
+        return {}
+    return {name.strip(): value.strip() for name, _, value in pairs}

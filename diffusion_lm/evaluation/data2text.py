@@ -1,0 +1,115 @@
+"""The measures of the E2E NLG challenge: texts of fields against what people wrote of the same fields.
+
+They are those that the challenge's scorer prints (github.com/tuetschek/e2e-metrics), from its tokens: BLEU and NIST of NIST's
+mteval-v13a, METEOR, ROUGE-L and CIDEr of coco-caption, all of texts in lower case. METEOR is its authors' Java program.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from functools import reduce
+from importlib.util import find_spec
+from operator import or_
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+
+from nltk.util import everygrams
+
+from diffusion_lm.common import UserError
+from diffusion_lm.evaluation.metrics import Gram, References, Words, bleu_4, cider, rouge_l
+
+
+def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[str, float]:
+    """The scores of a corpus: one text, and one or more references, of each set of fields.
+
+    Returns:
+        bleu, meteor, rouge_l: 0 to 100, where the challenge prints 0 to 1; `meteor` is absent where it is not installed.
+        nist: in bits, from 0; no bound, some 8.6 for good texts of E2E.
+        cider: 0 to 10, as the challenge prints it.
+        n: texts.
+
+    Raises:
+        UserError: there is no hypothesis, or one has no reference.
+    """
+    if not hypotheses or len(hypotheses) != len(references) or not all(references):
+        raise UserError("Every text that is held against references needs at least one.")
+    found = [ptb_words(text) for text in hypotheses]
+    wanted = [[ptb_words(text) for text in each] for each in references]
+    return {
+        "bleu": bleu_4(hypotheses, references),
+        "nist": nist([mteval_words(text) for text in hypotheses], [[*map(mteval_words, each)] for each in references]),
+        **({"meteor": 100 * meteor(found, wanted)} if meteor_command() else {}),
+        "rouge_l": 100 * sum(map(rouge_l, found, wanted)) / len(found),
+        "cider": cider(found, wanted),
+        "n": len(hypotheses),
+    }
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def mteval_words(text: str) -> list[str]:
+    """The tokens of mteval-v13a in lower case, which BLEU and NIST count: marks stand alone, but not within numbers."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    return str(Tokenizer13a()(text.lower())).split()
+
+
+_CLITIC = r"n't\b|'(?:s|m|d|ll|re|ve)\b"
+_MARK = r"""'"`.?!,:;()\-"""
+"""Left out as coco-caption leaves them out."""
+_PTB = re.compile(
+    rf"{_CLITIC}|\w+?(?=n't\b)|\w+(?:(?!{_CLITIC})[-'&/]\w+|(?<=\d)[.,:](?=\d)\w+)*|[^\w\s{_MARK}]"
+)  # fmt: skip
+
+
+def ptb_words(text: str) -> list[str]:
+    """The words in lower case, which METEOR, ROUGE-L and CIDEr read: tokens of the Penn Treebank without marks.
+
+    Written after the conventions of Stanford's tokenizer, which the challenge runs in Java: clitics are words, hyphens join.
+    Of the 61,967 texts of E2E and of the challenge's systems it differs in 64, most by the dot of an abbreviation.
+    """
+    return _PTB.findall(text.lower().replace("’", "'").replace("£", "#"))
+
+
+# -- NIST --------------------------------------------------------------------------------------------------------------
+
+NIST_ORDER = 5
+"""Words of the longest n-grams of NIST."""
+NIST_BETA = math.log(2) / math.log(1.5) ** 2
+"""A corpus of two thirds of the references' length scores half."""
+
+
+def nist(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
+    """NIST (Doddington 2002): the bits that an n-gram which a reference has says after its first n - 1 words.
+
+    Bits are estimated over all references; an order's sum is divided by the n-grams of the hypotheses, and the orders are
+    added up. nltk's NIST takes the one reference that scores best; this one, as mteval does, clips against all at once. The
+    length of a reference is the mean over all, as the challenge has it, not over those of each text.
+    """
+    texts = [words for each in references for words in each]
+    often = Counter(gram for words in texts for gram in everygrams(words, max_len=NIST_ORDER))
+    often[()] = sum(map(len, texts))
+
+    def bits(gram: Gram) -> float:
+        return math.log2(often[gram[:-1]] / often[gram])
+
+    said, possible = [0.0] * NIST_ORDER, [0] * NIST_ORDER
+    for words, each in zip(hypotheses, references, strict=True):
+        for gram, n in (_grams(words) & reduce(or_, map(_grams, each))).items():
+            said[len(gram) - 1] += n * bits(gram)
+        possible = [total + max(0, len(words) - n) for n, total in enumerate(possible)]
+    if not possible[0] or not texts:
+        return 0.0
+    length = possible[0] / (len(hypotheses) * often[()] / len(texts))
+    return math.exp(-NIST_BETA * math.log(min(1.0, length)) ** 2) * sum(
+        bits / max(1, total) for bits, total in zip(said, possible, strict=True)
+    )
+
+
+def _grams(words: Words) -> Counter[Gram]:
+    return Counter(everygrams(words, max_len=NIST_ORDER))
