@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffusion_lm.annotate.labels import Annotation, labelled_documents
 from diffusion_lm.common import UserError, autocast, number
-from diffusion_lm.control.control import Target
+from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
 from diffusion_lm.fit import Progress
@@ -165,6 +165,8 @@ class Baseline(Writer):
     def write(self, asked: Mapping[str, Target], n: int, seed: int) -> Written:  # noqa: D102
         found = self.decode(self.next_word(asked), n, seed)
         texts = [self.lm.tokenizer.decode(ids) for ids in found]
+        for name, target in asked.items():
+            texts = [CONTROLS[name].completed(target, text) for text in texts]
         return Written(texts, self.passes * (max(map(len, found)) - 1))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,16 @@ from diffusion_lm.baselines.common import Baseline, BaselineLM, LabelledTrainCon
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.evaluation.scores import weights_hash
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, beam_search, padded
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, beam_search
 from diffusion_lm.store import Kind
-from diffusion_lm.text.tokenizer import Tokenizer
+from diffusion_lm.text.batches import padded
+from diffusion_lm.text.tokenizer import UNK, Tokenizer
 
 Prompt = Sequence[tuple[str, int]]
 """Symbols, each with the number of words before the one that it speaks of (`Control.prompt`)."""
 PADDING = ""
+OFTEN = 11
+"""How often a word of a prompt has to be seen to have a symbol of its own; else it is UNK, in prompts that are texts."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,13 @@ class PromptedLM(BaselineLM):
         """
         who, most = f"The fine-tuned model for {self.config.task}", self.places.num_embeddings - 1
         for symbol, place in (pair for prompt in prompts for pair in prompt):
-            if symbol not in self.index:
+            if symbol not in self.index and UNK not in self.index:
                 raise UserError(f"{who} has never seen the symbol {symbol!r}.")
             if place > most:
                 raise UserError(f"{who} writes at most {most} words, but the target speaks of word {place + 1}.")
-        ids = padded([[self.index[symbol] for symbol, _ in prompt] for prompt in prompts], 0)
+        ids = padded(
+            [[self.index.get(symbol, self.index.get(UNK, 0)) for symbol, _ in prompt] for prompt in prompts], 0
+        )
         return torch.stack([ids, padded([[place for _, place in prompt] for prompt in prompts], 0)], -1)
 
     def logits(self, prompt: Tensor, ids: Tensor) -> Tensor:
@@ -108,7 +114,7 @@ class FineTuneConfig(LabelledTrainConfig):
     def __post_init__(self) -> None:
         """Refuse numbers that are out of range, and a control that has no prompts."""
         super().__post_init__()
-        known = [name for name, kind in CONTROLS.items() if "fulfilled" in vars(kind)]
+        known = [name for name, kind in CONTROLS.items() if {"fulfilled", "lessons"} & vars(kind).keys()]
         if self.task not in known:
             raise UserError(f"A model is fine-tuned to one of {', '.join(known)}, not to {self.task}.")
 
@@ -145,24 +151,27 @@ class FineTuned(Baseline, name="ft"):
 
     @classmethod
     def lesson(cls, config: FineTuneConfig, judge: JudgeLM) -> Lesson:
-        """Sentences, each behind a prompt that it fulfils, drawn anew at every step."""
-        control, rng = CONTROLS[config.task], random.Random(config.seed)
-        read: list[tuple[list[Prompt], list[int]]] = [
-            ([control.prompt(value) for value in values], ids)
-            for document, labels, ids in sentences(config, judge)
-            if (values := control.fulfilled(document, labels))
+        """What is to be written, each behind its prompt; of those that a sentence has, one is drawn anew at every step."""
+        control, rng, encode = CONTROLS[config.task], random.Random(config.seed), judge.tokenizer.encode_sentence
+        read: list[list[tuple[Prompt, list[int]]]] = [
+            [(control.prompt(value), encode(text)) for value, text in lessons]
+            for document, labels, _ in sentences(config, judge)
+            if (lessons := control.lessons(document, labels))
         ]
         if not read:
             raise UserError(f"No sentence of the corpus has a prompt for {config.task}.")
-        symbols = {symbol for prompts, _ in read for prompt in prompts for symbol, _ in prompt}
+        seen = Counter(symbol for pairs in read for prompt, _ in pairs for symbol, _ in prompt)
+        symbols = (
+            {symbol for symbol, n in seen.items() if n >= OFTEN} | {UNK} if control.prompts_are_texts else set(seen)
+        )
         model = PromptedLM.of(judge, config.task, symbols)
 
         def loss(rows: list[int]) -> Tensor:
-            prompts = model.encode([rng.choice(read[i][0]) for i in rows])
-            ids = padded([read[i][1] for i in rows], -1)
-            return model.nll(prompts, ids.clamp(min=0), ids >= 0)
+            pairs = [rng.choice(read[i]) for i in rows]
+            ids = padded([ids for _, ids in pairs], -1)
+            return model.nll(model.encode([prompt for prompt, _ in pairs]), ids.clamp(min=0), ids >= 0)
 
-        return Lesson(model, [len(ids) + max(map(len, prompts)) for prompts, ids in read], loss)
+        return Lesson(model, [max(len(prompt) + len(ids) for prompt, ids in pairs) for pairs in read], loss)
 
     def check(self, task: str) -> None:  # noqa: D102
         if set(task.split("+")) != set(self.experts):

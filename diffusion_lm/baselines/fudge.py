@@ -19,8 +19,9 @@ from diffusion_lm.common import UserError
 from diffusion_lm.control.attribute import known_values
 from diffusion_lm.control.control import Target
 from diffusion_lm.control.span import read_span
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, padded
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord
 from diffusion_lm.store import Kind
+from diffusion_lm.text.batches import padded
 from diffusion_lm.text.tokenizer import Tokenizer, WordTokenizer
 
 FAR = 64

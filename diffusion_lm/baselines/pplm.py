@@ -14,8 +14,9 @@ from diffusion_lm.baselines.questions import SaidFields, Wanted
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.control.attribute import known_values, said_fields
 from diffusion_lm.control.control import Target
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, Past, padded
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, Past
 from diffusion_lm.store import Kind
+from diffusion_lm.text.batches import padded
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.tokenizer import Tokenizer
 

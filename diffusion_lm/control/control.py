@@ -65,6 +65,8 @@ class Control(ABC):
     """Of the flag."""
     repeats: ClassVar[bool] = False
     """Whether the flag may be repeated."""
+    prompts_are_texts: ClassVar[bool] = False
+    """Whether the symbols of `prompt` are words, some of which are rare."""
     example: ClassVar[str] = ""
     """A line of a file of targets; empty for a control that is no task of `evaluate`."""
 
@@ -166,6 +168,16 @@ class Control(ABC):
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:
         """All values that a sentence of an annotated corpus fulfils: what targets are drawn and baselines trained from."""
         return []
+
+    @classmethod
+    def lessons(cls, document: Document, labels: Annotation) -> list[tuple[str, str]]:
+        """All that a baseline learns from a sentence: a value, and what is to be written for it; the text itself where it fits."""
+        return [(value, document.text) for value in cls.fulfilled(document, labels)]
+
+    @classmethod
+    def completed(cls, target: Target, written: str) -> str:
+        """The whole text where a baseline has written what its lessons have."""
+        return written
 
     @classmethod
     def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from diffusion_lm.control.control import Control, Target, Ways, words_of_record
 from diffusion_lm.control.language import check_known, vocabulary
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import Document
-from diffusion_lm.text.spacing import join_words, split_words, words_of
+from diffusion_lm.text.spacing import join_words, sentences_of, split_words, words_of
 
 BLANK = "___"
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
@@ -39,6 +39,7 @@ class Infill(Control, name="infill"):
     """
 
     help = 'A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three.'
+    prompts_are_texts = True
     example = '{"left": "Ann was late.", "right": "She missed it.", "references": ["She ran to the bus."]}'
     template: str
     unknown: bool = False
@@ -124,6 +125,27 @@ class Infill(Control, name="infill"):
         left, right = (len(split_words(side)) for side in target.value.split(BLANK))
         words = split_words(text)
         return join_words(words[left : len(words) - right])
+
+    @classmethod
+    def lessons(cls, document: Document, labels: Annotation) -> list[tuple[str, str]]:
+        """Each sentence of a text that stands between two others: those around it, and the first and the last."""
+        sentences = sentences_of(document.text)
+        found = []
+        for i in range(1, len(sentences) - 1):
+            around = dict.fromkeys([(sentences[i - 1], sentences[i + 1]), (sentences[0], sentences[-1])])
+            found += [(f"{left} {BLANK} {right}", sentences[i]) for left, right in around]
+        return found
+
+    @classmethod
+    def completed(cls, target: Target, written: str) -> str:
+        """The context with what was written in the gap."""
+        return target.value.replace(BLANK, written)
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:
+        """The words of the context, the gap as one of them, each with its place."""
+        left, right = value.split(BLANK)
+        return [(word, i) for i, word in enumerate([*words_of(left), BLANK, *words_of(right)])]
 
     @classmethod
     def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:

@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from random import Random
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
+from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import Automaton, combine
 from diffusion_lm.control.canvas import Canvas
@@ -21,6 +23,7 @@ from diffusion_lm.control.language import check_known, phrase_language
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import Document, parse_fields, parts_of
 from diffusion_lm.text.slots import phrases, slot_errors
+from diffusion_lm.text.spacing import words_of
 from diffusion_lm.text.tokenizer import SPECIALS
 
 
@@ -34,6 +37,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
     """
 
     help = 'What is written from: "name = The Punter, food = Italian", or a text where the model\'s sources are texts.'
+    prompts_are_texts = True
     example = '{"data2text": "name = Aromi, Type = pub", "references": ["Aromi is a pub."]}'
     text: str
     must_say: bool = False
@@ -112,6 +116,21 @@ class Prompt(Control, name="data2text", flag="prompt"):
         if not found:
             raise UserError("The task data2text needs a corpus with sources, such as E2E.")
         return [Target(source, references=tuple(texts)) for source, texts in found.items()]
+
+    @classmethod
+    def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
+        source = " ".join(parts_of(document)).rstrip(",")
+        return [source] if source else []
+
+    @classmethod
+    def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:
+        """None: the sources of a corpus stand in the corpus."""
+        return None
+
+    @classmethod
+    def prompt(cls, value: str) -> list[tuple[str, int]]:
+        """Its words, each with its place in the source."""
+        return [(word, i) for i, word in enumerate(words_of(value))]
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:

@@ -126,25 +126,35 @@ DRAWS = 5
 """Texts of each target whose figures are averaged; they are alike but for chance."""
 
 
-def scores_of_gaps(
-    texts: Sequence[Sequence[str]], references: References, token_vectors: TokenVectors
+Against = Callable[[Sequence[str], References, Sequence[str]], dict[str, float]]
+"""(a text of each target, the references of each, their values) to figures, `n` among them."""
+
+
+def scores_by_way(
+    texts: Sequence[Sequence[str]], references: References, values: Sequence[str], score: Against
 ) -> dict[str, dict[str, float]]:
-    """Figures of what was written where people have written something too, `texts` and `references` by target.
+    """Figures of what was written where people have written something too: texts, references and values by target.
 
     Returns:
         mbr: of each target the text of least risk by sentence BLEU, as in the paper.
         sample: the mean over the first `DRAWS` texts of each target.
         human: the first reference against the others, of the targets that have several; absent where none has.
     """
-    vectors = remembered(token_vectors)
-    draws = [reference_scores(each, references, vectors) for each in list(zip(*texts, strict=True))[:DRAWS]]
+    draws = [score(each, references, values) for each in list(zip(*texts, strict=True))[:DRAWS]]
     scores = {
-        "mbr": reference_scores([each[choose(each)] for each in texts], references, vectors),
+        "mbr": score([each[choose(each)] for each in texts], references, values),
         "sample": {name: sum(draw[name] for draw in draws) / len(draws) for name in draws[0]} | {"n": len(texts)},
     }
-    if several := [each for each in references if len(each) > 1]:
-        scores["human"] = reference_scores([each[0] for each in several], [each[1:] for each in several], vectors)
+    if several := [(each, value) for each, value in zip(references, values, strict=True) if len(each) > 1]:
+        first, others = [each[0] for each, _ in several], [each[1:] for each, _ in several]
+        scores["human"] = score(first, others, [value for _, value in several])
     return scores
+
+
+def scores_of_gaps(token_vectors: TokenVectors) -> Against:
+    """`reference_scores` of what was written into gaps."""
+    vectors = remembered(token_vectors)
+    return lambda texts, references, values: reference_scores(texts, references, vectors)
 
 
 def reference_scores(

@@ -19,8 +19,10 @@ from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError, device_named
+from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation import scores
-from diffusion_lm.evaluation.metrics import scores_of_gaps
+from diffusion_lm.evaluation.data2text import scores_of_prompts
+from diffusion_lm.evaluation.metrics import Against, scores_by_way, scores_of_gaps
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
 from diffusion_lm.evaluation.systems import Model, System, Writer, references, reservoir, target_seed
@@ -93,7 +95,7 @@ class Evaluation:
         known, self.left_out = references(self.corpus, self.judge, self.lm.tokenizer, config)
         self.models = [Model(self.lm, self.corpus, task, config, self.who, writer) for task in tasks]
         self.systems = [*known, *(model.system for model in self.models)]
-        if any(model.references() for model in self.models):
+        if any(model.references() for model in self.models if model.task != Prompt.task):
             require(*ENCODER)
 
     @cached_property
@@ -216,17 +218,22 @@ class Evaluation:
             if (found := wanted[model.task] & known.keys())
         }
 
+    @cached_property
+    def _scores_of_gaps(self) -> Against:
+        return scores_of_gaps(SentenceEncoder.from_package(self.lm.device).tokens)
+
     def _references(self, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
         """Figures of what was written where people have written something too."""
-        encoder, found = None, {}
+        found = {}
         for model in self.models:
             if asked := model.references():
-                encoder = encoder or SentenceEncoder.from_package(self.lm.device)
+                score = scores_of_prompts if model.task == Prompt.task else self._scores_of_gaps
                 own = frame[(frame["task"] == model.task) & frame["target"].isin(list(asked))]
                 texts = {target: list(rows["text"]) for target, rows in own.groupby("target", sort=False)}
                 gaps = [[asked[name][0].answer(asked[name][1], text) for text in each] for name, each in texts.items()]
-                references = [asked[name][1].references for name in texts]
-                found[model.task] = scores_of_gaps(gaps, references, encoder.tokens)
+                wanted = [asked[name][1] for name in texts]
+                references, values = [each.references for each in wanted], [each.value for each in wanted]
+                found[model.task] = scores_by_way(gaps, references, values, score)
         return found
 
 
@@ -247,17 +254,17 @@ def _remarks(rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
                 f"{found['success']:.1%}."
             )
         for way, each in record["references"].get(row["task"], {}).items():
-            figures = " / ".join(f"{each[name]:.1f}" for name in ("bleu_4", "rouge_l", "cider", "bert_score"))
-            yield f"{row['name']}, {way}: {figures} against the references, of {each['n']:,} texts."
+            figures = ", ".join(f"{name} {value:.2f}" for name, value in each.items() if name != "n")
+            yield f"{row['name']}, {way}, of {each['n']:,} texts against the references: {figures}."
     for found in list(record["originals"].values())[:1]:
         yield (
             "A judge that was trained on those human sentences (without --hold_out) knows them: random training sentences "
             f"score {found['train']:.3f} under it."
         )
-    if record["references"]:
+    if any(task != Prompt.task for task in record["references"]):
         yield (
-            "Against the references: BLEU-4 / ROUGE-L / CIDEr / BERTScore on MiniLM. The paper's choice by mbr on aNLG: "
-            "7.1 / 28.3 / 30.7, and a BERTScore on another encoder."
+            "BERTScore is on MiniLM. The paper's choice by mbr on aNLG: BLEU-4 7.1, ROUGE-L 28.3, CIDEr 30.7, and a BERTScore on "
+            "another encoder."
         )
     if record["left_out"]:
         yield f"Left out: {record['left_out']} of the human sentences drawn, longer than the judge reads."

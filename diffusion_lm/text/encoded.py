@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import tempfile
 from array import array
@@ -23,6 +22,7 @@ import torch
 from diffusion_lm.common import UserError
 from diffusion_lm.text.corpus import Corpus
 from diffusion_lm.text.fields import parts_of
+from diffusion_lm.text.spacing import SENTENCE_END
 from diffusion_lm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -235,9 +235,6 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n", encoding="utf-8")
 
 
-_SENTENCE_END = re.compile(r"[.!?…][\"')\]]* ")
-
-
 def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: bool = True) -> Iterator[list[int]]:
     """The tokens of a text, halved until each part fits in `max_length` with START and END.
 
@@ -245,7 +242,7 @@ def sentences_that_fit(text: str, tokenizer: Tokenizer, max_length: int, split: 
     has no place to cut is given as it is, and so is the whole without `split`.
     """
     words = tokenizer.encode(text)
-    cuts = [match.end() for match in _SENTENCE_END.finditer(text)] or [i for i, c in enumerate(text) if c == " "]
+    cuts = [match.end() for match in SENTENCE_END.finditer(text)] or [i for i, c in enumerate(text) if c == " "]
     if len(words) + 2 <= max_length or not split or not cuts:
         yield words
     else:

@@ -20,6 +20,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import pairwise
 
 JOINER = "￭"
 """Written on a side on which a mark touches its neighbour; a U+FFED in a text is read as U+25A0."""
@@ -104,6 +105,15 @@ def join_words(words: list[str]) -> str:
 def words_of(text: str) -> list[str]:
     """The words and marks of a text, whatever the model's tokens are."""
     return [bare(word) for word in split_words(text)]
+
+
+SENTENCE_END = re.compile(r"[.!?…][\"')\]]* ")
+
+
+def sentences_of(text: str) -> list[str]:
+    """The sentences of a text, as their marks divide it."""
+    cuts = [0, *(match.end() for match in SENTENCE_END.finditer(text)), len(text)]
+    return [sentence for a, b in pairwise(cuts) if (sentence := text[a:b].strip())]
 
 
 def near_words(word: str, known: Iterable[str]) -> list[str]:

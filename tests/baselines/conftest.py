@@ -12,8 +12,8 @@ from torch import Tensor
 
 from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
-from diffusion_lm.model.causal import JudgeConfig, JudgeLM, padded
-from diffusion_lm.text.batches import token_batches
+from diffusion_lm.model.causal import JudgeConfig, JudgeLM
+from diffusion_lm.text.batches import padded, token_batches
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 

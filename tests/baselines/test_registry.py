@@ -21,8 +21,9 @@ from diffusion_lm.baselines.pplm import Ascent, AttributeLM, AttributeLMConfig, 
 from diffusion_lm.cli import choose
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import Target
-from diffusion_lm.model.causal import JudgeConfig, padded
+from diffusion_lm.model.causal import JudgeConfig
 from diffusion_lm.store import Kind
+from diffusion_lm.text.batches import padded
 
 
 @pytest.fixture

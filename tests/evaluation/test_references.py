@@ -18,6 +18,7 @@ from diffusion_lm.evaluation.metrics import (
     reference_scores,
     remembered,
     rouge_l,
+    scores_by_way,
     scores_of_gaps,
 )
 
@@ -108,11 +109,12 @@ def test_rouge_l_and_cider_are_the_original_s() -> None:
 def test_figures_are_of_the_text_of_least_risk_of_samples_and_of_people() -> None:
     references = [("She ran to the bus.", "She ran for the train."), ("We forgot the big umbrella.",)]
     gaps = [["The dog barks.", "She ran to the bus.", "She ran to a bus."], ["We forgot the big umbrella."] * 3]
-    scores = scores_of_gaps(gaps, references, letters)
+    scores = scores_by_way(gaps, references, values, scores_of_gaps(letters))
     assert scores["mbr"]["bleu_4"] == pytest.approx(100) and scores["mbr"]["n"] == 2
     assert 0 < scores["sample"]["bleu_4"] < 100 and scores["sample"]["n"] == 2
     assert scores["human"]["n"] == 1 and 0 < scores["human"]["rouge_l"] < 100
-    assert set(scores_of_gaps(gaps[1:], references[1:], letters)) == {"mbr", "sample"}
+    rest = scores_by_way(gaps[1:], references[1:], values[1:], scores_of_gaps(letters))
+    assert set(rest) == {"mbr", "sample"}
 
 
 def test_what_cannot_be_scored_is_one_sentence() -> None:

@@ -49,7 +49,9 @@ def test_latents_of_given_words_are_not_read_and_the_words_are() -> None:
     before = net(z, t, mask, None, Given(known)).logits
     noised = torch.where((known != UNKNOWN)[..., None], torch.randn_like(z), z)
     assert before is not None
-    assert torch.equal(net(noised, t, mask, torch.where((known != UNKNOWN)[..., None], 9.0, 0.0), Given(known)).logits, before)
+    assert torch.equal(
+        net(noised, t, mask, torch.where((known != UNKNOWN)[..., None], 9.0, 0.0), Given(known)).logits, before
+    )
     other = known.clone()
     other[0, 2] = 17
     assert not torch.allclose(net(z, t, mask, None, Given(other)).logits[0], before[0])

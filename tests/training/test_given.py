@@ -44,5 +44,11 @@ def test_every_pattern_is_drawn() -> None:
     _, _, known = draws(1.0)
     given = known[:, 1:13] != UNKNOWN
     found = {"".join("x" if each else "." for each in row) for row in given.tolist()}
-    assert {"xxxx........", "........xxxx", "xxxx....xxxx", "....xxxxxxxx", "....xxxx...."} <= found  # ends and sentences
+    assert {
+        "xxxx........",
+        "........xxxx",
+        "xxxx....xxxx",
+        "....xxxxxxxx",
+        "....xxxx....",
+    } <= found  # ends and sentences
     assert any(row.strip(".").count("x.") > 2 for row in found)  # a random set
