@@ -171,7 +171,7 @@ class Control(ABC):
 
     @classmethod
     def lessons(cls, document: Document, labels: Annotation) -> list[tuple[str, str]]:
-        """All that a baseline learns from a sentence: a value, and what is to be written for it; the text itself where it fits."""
+        """All that a baseline learns from a sentence: values, and what is to be written for each, here the text itself."""
         return [(value, document.text) for value in cls.fulfilled(document, labels)]
 
     @classmethod

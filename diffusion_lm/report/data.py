@@ -34,7 +34,7 @@ class Found:
             corpus, the most texts whose diversity is measured), its `decoding` and `folder`, and the `figure` and `point` that a
             label "FIGURE: POINT" names.
         lines: those of all texts.jsonl, with their `folder`.
-        infilled: a row for each system, task and way to choose: figures against references.
+        against: a row for each system, task and way to choose: figures against references.
         extras: by the name of another file its contents, each with the name of its folder.
         folders: their names.
         hardware: on what was written and measured.
@@ -42,7 +42,7 @@ class Found:
 
     scores: pd.DataFrame
     lines: pd.DataFrame
-    infilled: pd.DataFrame
+    against: pd.DataFrame
     extras: Mapping[str, list[tuple[str, dict[str, Any]]]]
     folders: list[str]
     hardware: list[str]
@@ -77,7 +77,7 @@ def read(folders: Iterable[str | Path]) -> Found:
         UserError: a folder holds nothing that a report shows, or a file in it is unfinished, damaged or of an older version.
     """
     paths = list(dict.fromkeys(map(Path, folders)))
-    scores, lines, infilled = [], [], []
+    scores, lines, against = [], [], []
     hardware: list[str] = []
     extras: dict[str, list[tuple[str, dict[str, Any]]]] = {name: [] for name in EXTRAS}
     for folder in paths:
@@ -94,7 +94,7 @@ def read(folders: Iterable[str | Path]) -> Found:
         scores.append(_scores(texts, run, folder))
         lines.append(texts)
         hardware += run.get("hardware") or []
-        infilled += [
+        against += [
             {"system": _shown(run["system"]), "task": task, "way": way, **figures}
             for task, ways in (run.get("references") or {}).items()
             for way, figures in ways.items()
@@ -105,7 +105,7 @@ def read(folders: Iterable[str | Path]) -> Found:
         logger.warning("%s does %s in several runs; the last one counts, not %s.", row.system, row.task, row.folder)
     texts = pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=[*NO_SCORES, "text", "target"])
     names, hardware = [folder.name for folder in paths], list(dict.fromkeys(hardware))
-    return Found(every[kept], texts, pd.DataFrame(infilled), extras, names, hardware)
+    return Found(every[kept], texts, pd.DataFrame(against), extras, names, hardware)
 
 
 def _is_evaluation(folder: Path, other: bool) -> bool:

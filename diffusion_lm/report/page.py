@@ -74,6 +74,11 @@ TABLE_5 = (
     "target the text that is most like the others, as in the paper; sample: single texts; human: the first reference against the "
     "others. The paper's lines are of aNLG and compare only with ours on it; BERTScore, which is of another encoder, with none."
 )
+DATA2TEXT = (
+    "Texts from the meanings of E2E's test split against all that people wrote from each, by the measures of its challenge; higher "
+    "is better, of slot errors lower: values that are not said and values that nobody asked for, in percent of those asked. mbr: "
+    "of each source the text that is most like the others; sample: single texts; human: the first reference against the others."
+)
 TABLE_7 = (
     "Nats a token, an upper bound for diffusion, and what of it the length costs; lower is better. The paper's are of other "
     "tokens and of the model of its Appendix F."
@@ -108,6 +113,7 @@ def sections(found: Found) -> list[Section]:
         Section("cost", "Success against cost", charts=figures.scatter(found, "cost")),
         Section("table4", "Several controls at once", TABLE_4, tables.several_controls(found)),
         Section("table5", "Infilling", TABLE_5, tables.infilling(found)),
+        Section("data2text", "Data to text", DATA2TEXT, tables.data_to_text(found)),
         Section("table7", "Likelihood", TABLE_7, tables.likelihood(found)),
         Section("free", "Free text", FREE, tables.free_text(found)),
         Section("ablations", "Ablations", ABLATIONS, tables.ablations(found), figures.ablations(found)),

@@ -52,6 +52,15 @@ TABLE_5: dict[str, tuple[float, float, float, float]] = {
 }
 """Infilling of aNLG, in the order of `MEASURES`, 0 to 100."""
 
+E2E_MEASURES = {
+    "bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr",
+    "slot_errors": "slot errors %",
+}  # fmt: skip
+"""The columns of the E2E challenge: our name of the measure, and the heading."""
+
+E2E_CHALLENGE: dict[str, tuple[float | None, ...]] = {"TGen, the baseline": (65.93, 8.61, 44.83, 68.50, 2.234, None)}
+"""On E2E's test split (Dušek et al. 2020), in the order of `E2E_MEASURES`."""
+
 TABLE_7: tuple[tuple[str, str, float], ...] = (
     ("autoregressive, small", "E2E", 1.77),
     ("diffusion, small", "E2E", 2.28),

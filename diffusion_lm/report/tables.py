@@ -13,7 +13,7 @@ from diffusion_lm.control.control import CONTROLS
 from diffusion_lm.evaluation.scores import METRICS, REFERENCES
 from diffusion_lm.evaluation.tasks import FREE
 from diffusion_lm.report.data import YARDSTICK, Found
-from diffusion_lm.report.paper import MEASURES, TABLE_2, TABLE_4, TABLE_5, TABLE_7, Pair
+from diffusion_lm.report.paper import E2E_CHALLENGE, E2E_MEASURES, MEASURES, TABLE_2, TABLE_4, TABLE_5, TABLE_7, Pair
 
 DASH = "–"
 """What was not measured."""
@@ -145,11 +145,22 @@ def ablations(found: Found) -> str:
 
 def infilling(found: Found) -> str:
     """Table 5: infilling against references."""
-    if found.infilled.empty:
-        return ""
     paper = pd.DataFrame.from_dict(TABLE_5, orient="index", columns=list(MEASURES))
-    rows = pd.concat([paper.assign(system="paper: " + paper.index, task="aNLG", way="mbr"), found.infilled])
-    numbers = {name: (heading, "{:.1f}") for name, heading in MEASURES.items()} | {"n": ("n", "{:,}")}
+    return _against(found, paper.assign(system="paper: " + paper.index, task="aNLG", way="mbr"), MEASURES, "{:.1f}")
+
+
+def data_to_text(found: Found) -> str:
+    """What is written from sources against what people wrote from them."""
+    known = pd.DataFrame.from_dict(E2E_CHALLENGE, orient="index", columns=list(E2E_MEASURES))
+    return _against(found, known.assign(system="published: " + known.index, task="data2text"), E2E_MEASURES, "{:.2f}")
+
+
+def _against(found: Found, known: pd.DataFrame, measures: Mapping[str, str], form: str) -> str:
+    """The rows of ours that have such measures, below those that are known."""
+    if found.against.empty or not (own := found.against.get([*measures][0], pd.Series()).notna()).any():
+        return ""
+    numbers = {name: (heading, form) for name, heading in measures.items()} | {"n": ("n", "{:,}")}
+    rows = pd.concat([known, found.against[own]]).reindex(columns=["system", "task", "way", *numbers])
     return table(rows, {name: name for name in ("system", "task", "way")}, numbers)
 
 

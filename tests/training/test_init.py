@@ -1,0 +1,80 @@
+"""Going on from a model, and with given words, sources and more steps."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lm.common import UserError
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.training.trainer import StepReport, Trainer, train
+
+
+def rows(folder: Path, split: str) -> list[dict[str, float]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
+def test_a_run_with_given_words_and_sources_learns_lengths_too(make_config) -> None:
+    config = make_config("given", model_given=0.5, model_max_source=40, run_steps=6, run_validate_every=3)
+    train(config)
+    out = Path(config.run.out)
+    assert {"words", "length"} <= rows(out, "train")[0].keys()
+    assert {"words", "length", "bound", "source_loss", "source_length", "source_bound"} <= rows(out, "dev")[0].keys()
+    lm = DiffusionLM.from_pretrained(out, "cpu")
+    assert "food" in lm.fields and lm.denoiser.knows_given
+
+
+def test_a_run_with_given_words_that_was_stopped_continues_bit_for_bit(make_config, monkeypatch) -> None:
+    settings = {"model_given": 0.5, "model_max_source": 40, "run_steps": 6}
+    whole, stopped = make_config("whole", **settings), make_config("stopped", **settings)
+    train(whole)
+    step = Trainer._train_step
+
+    def signalled(self: Trainer, batch: torch.Tensor) -> StepReport:
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="SIGTERM after step 3"):
+        patch.setattr(Trainer, "_train_step", signalled)
+        train(stopped)
+    train(stopped)
+    one, two = (Path(each.run.out, "model", "model.safetensors").read_bytes() for each in (whole, stopped))
+    assert one == two
+
+
+def test_a_run_that_has_ended_goes_on_with_more_steps(make_config) -> None:
+    train(make_config("run", run_steps=4))
+    train(make_config("run", run_steps=7))
+    assert [row["step"] for row in rows(Path(make_config("run").run.out), "train")] == list(range(1, 8))
+    with pytest.raises(UserError, match=r"run\.steps \(7 there, 5 here\)"):
+        train(make_config("run", run_steps=5))
+
+
+def test_going_on_from_a_model_keeps_its_words_and_starts_from_its_weights(make_config) -> None:
+    train(make_config("old", run_steps=3))
+    old = DiffusionLM.from_pretrained(make_config("old").run.out, "cpu")
+    config = make_config("new", run_init=make_config("old").run.out, run_steps=1, model_given=0.5, model_max_source=40)
+    train(config)
+    new = DiffusionLM.from_pretrained(config.run.out, "cpu")
+    size = old.tokenizer.vocab_size
+    assert [new.tokenizer.token(i) for i in range(size)] == [old.tokenizer.token(i) for i in range(size)]
+    assert new.tokenizer.vocab_size > size and "=" in [
+        new.tokenizer.token(i) for i in range(size, new.tokenizer.vocab_size)
+    ]
+    before, after = old.denoiser.embedding.weight, new.denoiser.embedding.weight[:size]
+    assert torch.allclose(before, after, atol=0.05) and not torch.equal(before, after)
+
+
+def test_the_shape_of_the_model_stays(make_config) -> None:
+    train(make_config("old", run_steps=1))
+    out = make_config("old").run.out
+    with pytest.raises(UserError, match=r"has embedding_dim 8.*leave --model\.embedding_dim 4 out"):
+        train(make_config("new", run_init=out, model_embedding_dim=4))
+    with pytest.raises(UserError, match="no model"):
+        train(make_config("new", run_init="nothing"))
