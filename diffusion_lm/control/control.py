@@ -238,7 +238,8 @@ def _together(programs: Iterable[tuple[Program, Program]], what: str) -> Iterato
             automaton = known[key]
             canvas = canvas.with_allowed(automaton.lengths(canvas.max_words), what)
         columns, evidence = a.columns + b.columns, a.evidence + b.evidence
-        yield Program(canvas, columns, evidence, automaton, a.energies + b.energies, a.rewards + b.rewards)
+        rest = a.energies + b.energies, a.rewards + b.rewards, a.promises + b.promises
+        yield Program(canvas, columns, evidence, automaton, *rest)
 
 
 @final
@@ -366,7 +367,7 @@ class Weighted(Control):
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:
         """The control's programs, scaled; a `UserError` if the control never misses, so that no weight changes it."""
         programs = self.a.compile(host, canvases, generator)
-        if any(program.automaton for program in programs):
+        if any(program.automaton or program.promises for program in programs):
             raise UserError(f"{self.a} is never missed, so a weight changes nothing; leave {self.weight:g} * out.")
 
         @cache  # one object for all sentences that share one

@@ -189,8 +189,10 @@ class Program:
     """Followed by their gradient."""
     rewards: tuple[Reward, ...] = ()
     """Followed by resampling."""
+    promises: tuple[Automaton, ...] = ()
+    """Kept by most sentences without help; one that breaks some is written anew, held to them by its automaton."""
 
     def is_a_probability(self, before: Canvas) -> bool:
         """Whether it has energies, and nothing else holds the sentence, the canvas being as it was before."""
-        others = self.columns or self.evidence or self.automaton or self.rewards
+        others = self.columns or self.evidence or self.automaton or self.rewards or self.promises
         return bool(self.energies) and self.canvas == before and not others

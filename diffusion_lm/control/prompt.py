@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from random import Random
 from typing import Any, final
 
@@ -21,8 +21,8 @@ from diffusion_lm.control.control import Control, Target, Ways
 from diffusion_lm.control.infill import BLANK
 from diffusion_lm.control.language import check_known, phrase_language
 from diffusion_lm.control.program import Host, Program
-from diffusion_lm.text.fields import Document, parse_fields, parts_of
-from diffusion_lm.text.slots import phrases, slot_errors
+from diffusion_lm.text.fields import FIELDS, Document, parse_fields, parts_of, says
+from diffusion_lm.text.slots import sayings, slot_errors
 from diffusion_lm.text.spacing import words_of
 from diffusion_lm.text.tokenizer import SPECIALS
 
@@ -53,12 +53,8 @@ class Prompt(Control, name="data2text", flag="prompt"):
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         source = self.source(host)
-        canvases = [canvas.with_source(source) for canvas in canvases]
-        if not self.must_say:
-            return [Program(canvas) for canvas in canvases]
-        automaton = self._automaton(host)
-        allowed = automaton.lengths(host.max_words)
-        return [Program(canvas.with_allowed(allowed, str(self)), automaton=automaton) for canvas in canvases]
+        promises = self._promises(host) if self.must_say else ()
+        return [Program(canvas.with_source(source), promises=promises) for canvas in canvases]
 
     def source(self, host: Host) -> tuple[int, ...]:
         """The ids that a model reads.
@@ -84,21 +80,17 @@ class Prompt(Control, name="data2text", flag="prompt"):
             raise UserError(f"The prompt has {len(ids)} tokens, but the model reads at most {most}; ask for less.")
         return ids
 
-    def _automaton(self, host: Host) -> Automaton:
-        """The texts that say every value."""
+    def _promises(self, host: Host) -> tuple[Automaton, ...]:
+        """For each value the texts that say it."""
         if not host.fields:
             raise UserError("--must_say holds the values of fields, and this model's prompts are texts; leave it out.")
-        languages = []
-        for field, value in parse_fields(self.text, host.fields).items():
-            ways = [phrase_language(host, phrase, f"{field} = {value}") for phrase in phrases(field, value)]
-            languages.append(reduce(lambda a, b: combine(a, b, operator.or_, str(self)), ways))
-        return reduce(lambda a, b: combine(a, b, operator.and_, str(self)), languages)
+        known: Any = host
+        return tuple(_saying(known, *pair) for pair in parse_fields(self.text, host.fields).items())
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """The share of the values that the text says, [B]; 1 where the prompt has no fields."""
         fields = fields_of(self.text)
-        said = (1 - slot_errors(fields, text).missing / len(fields) if fields else 1.0 for text in texts)
-        return torch.tensor(list(said))
+        return torch.tensor([_said(fields, text) for text in texts])
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
@@ -139,6 +131,30 @@ class Prompt(Control, name="data2text", flag="prompt"):
         if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError("it has no list of texts under the key references")
         return replace(target, references=tuple(texts))
+
+
+@lru_cache(maxsize=256)
+def _saying(host: Host, field: str, value: str) -> Automaton:
+    """The texts that say a value in one of the ways for which the model has words; a `UserError` if it has none for any."""
+    ways, refused = [], []
+    for phrase in sayings(field, value):
+        try:
+            ways.append(phrase_language(host, phrase, f"{field} = {value}"))
+        except UserError as error:
+            refused.append(error)
+    if not ways:
+        raise refused[0]
+    return reduce(lambda a, b: combine(a, b, operator.or_, f"{field} = {value}"), ways)
+
+
+def _said(fields: Mapping[str, str], text: str) -> float:
+    """The share of the fields whose value a text says."""
+    if not fields:
+        return 1.0
+    if not fields.keys() <= set(FIELDS):
+        return sum(says(text, value) for value in fields.values()) / len(fields)
+    found = slot_errors(fields, text)
+    return 1 - (found.missing + found.wrong) / len(fields)
 
 
 def fields_of(text: str) -> dict[str, str]:

@@ -20,7 +20,10 @@ from subprocess import DEVNULL, PIPE, Popen
 from nltk.util import everygrams
 
 from diffusion_lm.common import UserError
+from diffusion_lm.control.prompt import fields_of
 from diffusion_lm.evaluation.metrics import Gram, References, Words, bleu_4, cider, rouge_l
+from diffusion_lm.text.fields import FIELDS
+from diffusion_lm.text.slots import slot_error_rate
 
 
 def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[str, float]:
@@ -49,6 +52,14 @@ def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[
     }
 
 
+def scores_of_prompts(texts: Sequence[str], references: References, values: Sequence[str]) -> dict[str, float]:
+    """`challenge_scores` of what was written from prompts, and of those with fields the `slot_errors`, in percent."""
+    fields = [fields_of(value) for value in values]
+    of_e2e = all(fields) and all(each.keys() <= set(FIELDS) for each in fields)
+    errors = {"slot_errors": slot_error_rate(fields, texts)} if of_e2e else {}
+    return challenge_scores(texts, references) | errors
+
+
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
@@ -60,14 +71,15 @@ def mteval_words(text: str) -> list[str]:
 
 
 _CLITIC = r"n't\b|'(?:s|m|d|ll|re|ve)\b"
-_MARK = r"""'"`.?!,:;()-"""
-"""What coco-caption leaves out."""
+_MARK = r"""'"`“”‘.?!,:;–—…-"""
+"""What coco-caption leaves out, if it stands alone; parentheses it means to, but not in lower case."""
 _PTB = re.compile(
-    rf"""{_CLITIC} | \w+?(?=n't\b)
+    rf"""{_CLITIC} | can(?=not\b) | \w+?(?=n't\b)
     | (?:(?<![\w-])-(?=\d))? \w+ (?: (?!{_CLITIC})[-'&/]\w+ | (?<=\d)[.,:](?=\d)\w+ )* (?:\.(?=,))?
-    | [^\w\s{re.escape(_MARK)}]""",
+    | [!?]{{2,}} | [^\w\s{re.escape(_MARK)}]""",
     re.VERBOSE,
 )
+_SPELLED = str.maketrans("’£€", "'#$")
 
 
 def ptb_words(text: str) -> list[str]:
@@ -76,7 +88,7 @@ def ptb_words(text: str) -> list[str]:
     Written after Stanford's tokenizer, which the challenge runs in Java: clitics are words, hyphens join, £ becomes #. Of the
     61,943 different texts of E2E and of the challenge's systems it reads 16 otherwise, most by an abbreviation's dot.
     """
-    return _PTB.findall(text.lower().replace("’", "'").replace("£", "#"))
+    return _PTB.findall(text.lower().translate(_SPELLED))
 
 
 # -- NIST --------------------------------------------------------------------------------------------------------------
@@ -106,12 +118,11 @@ def nist(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
         for gram, n in (_grams(words) & reduce(or_, map(_grams, each))).items():
             said[len(gram) - 1] += n * bits(gram)
         possible = [total + max(0, len(words) - n) for n, total in enumerate(possible)]
-    if not possible[0] or not texts:
+    if not possible[0] or not often[()]:
         return 0.0
     length = possible[0] / (len(hypotheses) * often[()] / len(texts))
-    return math.exp(-NIST_BETA * math.log(min(1.0, length)) ** 2) * sum(
-        bits / max(1, total) for bits, total in zip(said, possible, strict=True)
-    )
+    penalty = math.exp(-NIST_BETA * math.log(min(1.0, length)) ** 2)
+    return penalty * sum(each / max(1, total) for each, total in zip(said, possible, strict=True))
 
 
 def _grams(words: Words) -> Counter[Gram]:

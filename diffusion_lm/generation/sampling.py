@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import and_
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
-from diffusion_lm.control.automaton import BANNED
+from diffusion_lm.control.automaton import BANNED, Automaton, combine
 from diffusion_lm.control.canvas import Canvas, Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull, Steered
@@ -39,6 +41,8 @@ FREE = -1
 """Group of sentences of which nothing is asked."""
 CANDIDATE_DRAWS = 8
 """Noise levels at which the bound of a candidate is estimated, the same for all."""
+WORST = 1e6
+"""Nats of a candidate that breaks a promise."""
 ALWAYS = 2.0
 """No group has so many effective particles: the share under which all are resampled."""
 
@@ -423,6 +427,30 @@ def generate(
     _check_followed(asked.programs, decoding)
     decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
     logger.info("Decoding with %s.", decoding)
+    draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
+    ids, nats, evaluations = draw(asked, callback=callback, weigh=candidates > 1)
+    if candidates > 1:
+        kept = torch.tensor([not _broken(program, own) for program, own in zip(asked.programs, ids, strict=True)])
+        nats = nats + WORST * ~kept
+        best = (nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)).tolist()
+        ids, asked = [ids[i] for i in best], Asked([asked.programs[i] for i in best], [asked.groups[i] for i in best])
+    _keep_promises(asked, ids, lambda again: draw(again, callback=None, weigh=False)[0])
+    texts = [lm.tokenizer.decode(sentence) for sentence in ids]
+    words = [lm.tokenizer.words(sentence) for sentence in ids]
+    return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
+
+
+def _draw(
+    lm: Model,
+    asked: Asked,
+    *,
+    decoding: Decoding,
+    generator: torch.Generator,
+    batch_size: int,
+    callback: Callable[[Step], None] | None,
+    weigh: bool,
+) -> tuple[list[list[int]], Tensor, int]:
+    """The sentences, if they are to be weighed their nats a word, [n], and the passes of a batch."""
     layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
     ids: list[list[int]] = [[] for _ in asked.programs]
     nats, evaluations, lengths = torch.zeros(len(ids)), 0, layout.mask.sum(-1)
@@ -434,15 +462,39 @@ def generate(
         batch = _Batch(lm, here, part, decoding, generator)
         for row, sentence in zip(rows.tolist(), _sample(batch, decoding, rows, callback), strict=True):
             ids[row] = sentence
-        if candidates > 1:
+        if weigh:
             nats[rows] = batch.nats()
         evaluations = batch.passes + batch.steered.passes
-    if candidates > 1:
-        best = nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)
-        ids = [ids[i] for i in best.tolist()]
-    texts = [lm.tokenizer.decode(sentence) for sentence in ids]
-    words = [lm.tokenizer.words(sentence) for sentence in ids]
-    return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
+    return ids, nats, evaluations
+
+
+def _broken(program: Program, ids: Sequence[int]) -> list[Automaton]:
+    """The promises that a sentence, START words END, breaks."""
+    return [promise for promise in program.promises if not promise.accepts(ids[1:-1])]
+
+
+def _keep_promises(asked: Asked, ids: list[list[int]], draw: Callable[[Asked], list[list[int]]]) -> None:
+    """Put another in the place of each sentence that breaks a promise, until none does.
+
+    A sentence is held to all that were broken in its place, one automaton, and so breaks only others the next time. An automaton
+    of all promises would have thousands of states, and most sentences keep most of them anyway.
+    """
+    held: list[tuple[Automaton, ...]] = [()] * len(ids)
+    joint: dict[tuple[int, ...], Automaton] = {}
+    what = "All that has to be said"
+    while broken := {row: own for row, program in enumerate(asked.programs) if (own := _broken(program, ids[row]))}:
+        programs = []
+        for row, own in broken.items():
+            program, held[row] = asked.programs[row], (*held[row], *own)
+            parts = (*([program.automaton] if program.automaton else []), *held[row])
+            key = tuple(map(id, parts))
+            if key not in joint:
+                joint[key] = reduce(lambda a, b: combine(a, b, and_, what), parts)
+            canvas = program.canvas.with_allowed(joint[key].lengths(program.canvas.max_words), what)
+            programs.append(replace(program, canvas=canvas, automaton=joint[key]))
+        again = draw(Asked(programs, [asked.groups[row] for row in broken]))
+        for row, sentence in zip(broken, again, strict=True):
+            ids[row] = sentence
 
 
 def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:

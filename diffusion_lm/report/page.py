@@ -75,8 +75,8 @@ TABLE_5 = (
     "others. The paper's lines are of aNLG and compare only with ours on it; BERTScore, which is of another encoder, with none."
 )
 DATA2TEXT = (
-    "Texts from the meanings of E2E's test split against all that people wrote from each, by the measures of its challenge; higher "
-    "is better, of slot errors lower: values that are not said and values that nobody asked for, in percent of those asked. mbr: "
+    "Texts from the meanings of E2E's test split against all that people wrote from each, by the measures of its challenge. "
+    "Higher is better, of slot errors lower: values that are not said and values that nobody asked for, in percent of those asked. mbr: "
     "of each source the text that is most like the others; sample: single texts; human: the first reference against the others."
 )
 TABLE_7 = (

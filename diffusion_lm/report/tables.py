@@ -157,7 +157,7 @@ def data_to_text(found: Found) -> str:
 
 def _against(found: Found, known: pd.DataFrame, measures: Mapping[str, str], form: str) -> str:
     """The rows of ours that have such measures, below those that are known."""
-    if found.against.empty or not (own := found.against.get([*measures][0], pd.Series()).notna()).any():
+    if found.against.empty or not (own := found.against.get(next(iter(measures)), pd.Series()).notna()).any():
         return ""
     numbers = {name: (heading, form) for name, heading in measures.items()} | {"n": ("n", "{:,}")}
     rows = pd.concat([known, found.against[own]]).reindex(columns=["system", "task", "way", *numbers])

@@ -109,6 +109,7 @@ def test_rouge_l_and_cider_are_the_original_s() -> None:
 def test_figures_are_of_the_text_of_least_risk_of_samples_and_of_people() -> None:
     references = [("She ran to the bus.", "She ran for the train."), ("We forgot the big umbrella.",)]
     gaps = [["The dog barks.", "She ran to the bus.", "She ran to a bus."], ["We forgot the big umbrella."] * 3]
+    values = ["", ""]
     scores = scores_by_way(gaps, references, values, scores_of_gaps(letters))
     assert scores["mbr"]["bleu_4"] == pytest.approx(100) and scores["mbr"]["n"] == 2
     assert 0 < scores["sample"]["bleu_4"] < 100 and scores["sample"]["n"] == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffusion_lm.common import UserError
-from diffusion_lm.evaluation.slots import VALUES, SlotErrors, slot_error_rate, slot_errors
+from diffusion_lm.text.slots import VALUES, SlotErrors, sayings, slot_error_rate, slot_errors
 
 NONE = SlotErrors(missing=0, added=0, wrong=0)
 
@@ -130,3 +130,11 @@ def test_what_cannot_be_counted_is_one_sentence() -> None:
     for fields, texts in (([], []), ([{}], ["a"]), ([{"food": "Thai"}], [])):
         with pytest.raises(UserError, match="one text for each"):
             slot_error_rate(fields, texts)
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in VALUES.items() for value in values])
+def test_what_an_automaton_holds_a_text_to_is_read_as_the_value(field: str, value: str) -> None:
+    for phrase in sayings(field, value):
+        for text in (f"It is {phrase}.", f"Well, {phrase} and that is all.", f"A place with {phrase} here."):
+            found = slot_errors({field: value}, text)
+            assert (found.missing, found.wrong) == (0, 0), phrase
