@@ -131,7 +131,7 @@ class Control(ABC):
         return []
 
     @classmethod
-    def targets_of(cls, documents: Iterable[Document]) -> list[Target] | None:
+    def targets_of(cls, documents: Callable[[], Iterable[Document]]) -> list[Target] | None:
         """The targets of `evaluate` that a split of the corpus names; None where it names none."""
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from random import Random
@@ -99,10 +99,10 @@ class Prompt(Control, name="data2text", flag="prompt"):
         return f"of the fields {', '.join(host.fields)}" if host.fields else "any text"
 
     @classmethod
-    def targets_of(cls, documents: Iterable[Document]) -> list[Target]:
+    def targets_of(cls, documents: Callable[[], Iterable[Document]]) -> list[Target]:
         """The sources of a corpus's split, each once, with all that people wrote from it."""
         found: dict[str, list[str]] = defaultdict(list)
-        for document in documents:
+        for document in documents():
             if source := " ".join(parts_of(document)).rstrip(","):
                 found[source].append(document.text)
         if not found:

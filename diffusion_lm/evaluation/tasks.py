@@ -106,7 +106,9 @@ class Task:
         """The control of each part of what is asked, by its name."""
         return {part: self.controls[part].of_target(target, ways) for part, target in asked.items()}
 
-    def targets(self, host: Host, path: str | None, documents: Callable[[], Iterable[Document]]) -> dict[str, Asked]:
+    def targets(
+        self, host: Host, path: str | None, documents: Callable[[], Iterable[Document]] = tuple
+    ) -> dict[str, Asked]:
         """All that is asked, by its name: the targets of a file in its order, or without one those that the control names.
 
         `documents` gives the split of the corpus that may name them.
@@ -133,7 +135,7 @@ class Task:
             raise UserError(f"The task {self.name} needs a file of targets, {flag}; a line is {lines}.")
         else:
             kind = kinds[self.name]
-            for target in kind.targets_of(documents()) or kind.targets(host):
+            for target in kind.targets_of(documents) or kind.targets(host):
                 ask({self.name: target})
         return out
 

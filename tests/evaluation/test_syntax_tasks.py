@@ -92,7 +92,7 @@ def test_a_gap_is_scored_against_what_people_wrote(
     assert set(frame.loc[frame["task"] == "infill", "target"]) == {
         "1: Pavo is ___ Thai food.", "2: UNK is ___ Thai food.",
     }  # fmt: skip
-    assert sum("against the references, of 2 texts" in note for note in run["notes"]) == 3
+    assert sum("of 2 texts against the references" in note for note in run["notes"]) == 3
     assert sum("BLEU-4 / ROUGE-L" in note for note in run["notes"]) == 1
 
 
