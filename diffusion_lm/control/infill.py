@@ -15,13 +15,15 @@ from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError
 from diffusion_lm.control.canvas import Blank, Canvas, Piece
 from diffusion_lm.control.control import Control, Target, Ways, words_of_record
-from diffusion_lm.control.language import check_known, vocabulary
+from diffusion_lm.control.language import check_known, known_words
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import join_words, sentences_of, split_words, words_of
 
 BLANK = "___"
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
+SLOTS = 10
+"""Of a gap in the padded layout (paper section 6.2)."""
 _MOST_DIGITS = 4
 _LEAST_WORDS = 8
 """Of a sentence that a gap is drawn in."""
@@ -34,8 +36,8 @@ _KEYS = (("left", "right", "references"), ("obs1", "obs2", "gold_labels"))
 class Infill(Control, name="infill"):
     """A template such as "The Punter ___ riverside.": each `___` is one word or more, `___{3}` exactly three.
 
-    The paper's infilling (section 6.2) has ten words in every gap; here a gap's size is drawn, so that the sentence's
-    length follows the corpus.
+    How many is drawn, by the model where it says how long gaps are, else so that the sentence's length follows the corpus. In the
+    padded layout a gap has ten slots, as in the paper (section 6.2), each a word or PAD.
     """
 
     help = 'A sentence with blanks, "The Punter ___ riverside.": ___ is any number of words, ___{3} is three.'
@@ -46,16 +48,15 @@ class Infill(Control, name="infill"):
     """Whether a word of the context that the model lacks is read as UNK, as the paper does, and not refused."""
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
-        if host.padded:
-            raise UserError("Infilling needs a model of the exact layout; this one is padded.")
         if not _BLANK.search(self.template):
             raise UserError(f"The infill {self.template!r} has no blank; write ___ where words are wanted.")
         pieces: list[Piece] = []
         for context, blank in self._pieces():
             unknown = host.tokenizer.unknown_words(context)
             if unknown and not self.unknown:
-                check_known(unknown, vocabulary(host, "Infilling"), "the infill")
-            pieces += [tuple(host.tokenizer.encode(context)), *blank]
+                check_known(unknown, known_words(host), "the infill")
+            slots = [replace(each, words=each.words or SLOTS) if host.padded else each for each in blank]
+            pieces += [tuple(host.tokenizer.encode(context)), *slots]
         template = tuple(piece for piece in pieces if piece != ())
         return [Program(canvas.with_template(template)) for canvas in canvases]
 
@@ -91,11 +92,11 @@ class Infill(Control, name="infill"):
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
-        return "no: it needs the exact layout" if host.padded else "any number of blanks"
+        return f"any number of blanks{f', of up to {SLOTS} words each' if host.padded else ''}"
 
     @classmethod
     def target(cls, record: Any, line: int) -> Target:
-        """What stands left and right of a gap, and what people wrote into it; one side may be empty."""
+        """What stands left and right of a gap, and what people wrote into it, where that is known; one side may be empty."""
         record = record if isinstance(record, dict) else {}
         keys = next((keys for keys in _KEYS if keys[0] in record), _KEYS[0])
         left, right, references = (record.get(key) for key in keys)
@@ -104,7 +105,7 @@ class Infill(Control, name="infill"):
         if BLANK in left + right:
             raise ValueError(f"its context holds {BLANK}, which stands for the gap")
         texts = references if isinstance(references, list) else []
-        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        if references is not None and not (texts and all(isinstance(text, str) and text.strip() for text in texts)):
             raise ValueError(f"it has no list of texts under the key {keys[2]}")
         value = f"{left.strip()} {BLANK} {right.strip()}".strip()
         return Target(value, line, words_of_record(record), tuple(texts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -91,6 +91,11 @@ def vocabulary(host: Host, what: str) -> list[str]:
     if host.padded:
         raise UserError(f"{what} needs a model of the exact layout; this one is padded.")
     return ["" if i < len(SPECIALS) else host.tokenizer.token(i) for i in range(host.tokenizer.vocab_size)]
+
+
+def known_words(host: Host) -> Iterator[str]:
+    """Every token but the special ones, with its joiners."""
+    return (host.tokenizer.token(i) for i in range(len(SPECIALS), host.tokenizer.vocab_size))
 
 
 def check_known(wanted: Iterable[str], known: Iterable[str], what: str) -> None:

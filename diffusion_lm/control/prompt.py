@@ -19,12 +19,11 @@ from diffusion_lm.control.automaton import Automaton, combine
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control, Target, Ways
 from diffusion_lm.control.infill import BLANK
-from diffusion_lm.control.language import check_known, phrase_language
+from diffusion_lm.control.language import check_known, known_words, phrase_language
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import FIELDS, Document, parse_fields, parts_of, says
 from diffusion_lm.text.slots import sayings, slot_errors
 from diffusion_lm.text.spacing import words_of
-from diffusion_lm.text.tokenizer import SPECIALS
 
 
 @final
@@ -73,8 +72,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
         document = Document("", parse_fields(self.text, host.fields)) if host.fields else Document("", source=self.text)
         parts = parts_of(document)
         if unknown := [word for part in parts for word in host.tokenizer.unknown_words(part)]:
-            known = (host.tokenizer.token(i) for i in range(len(SPECIALS), host.tokenizer.vocab_size))
-            check_known(unknown, known, "the prompt")
+            check_known(unknown, known_words(host), "the prompt")
         ids = tuple(token for part in parts for token in host.tokenizer.encode(part))
         if len(ids) > most:
             raise UserError(f"The prompt has {len(ids)} tokens, but the model reads at most {most}; ask for less.")

@@ -22,7 +22,7 @@ from diffusion_lm.common import UserError, device_named
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation import scores
 from diffusion_lm.evaluation.data2text import scores_of_prompts
-from diffusion_lm.evaluation.metrics import Against, scores_by_way, scores_of_gaps
+from diffusion_lm.evaluation.metrics import Against, choose, scores_by_way, scores_of_gaps
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
 from diffusion_lm.evaluation.systems import Model, System, Writer, references, reservoir, target_seed
@@ -36,6 +36,8 @@ from diffusion_lm.text.spacing import words_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+CHOSEN = "chosen.jsonl"
+"""Of each gap and each prompt the answer of least risk."""
 NOT_IN_HASH = {
     "model", "judge", "corpus", "tasks", "targets", "limit_targets", "device", "out", "baseline", "baseline_beams", "outside",
     "outside_n", "label", "texts", "split",
@@ -95,7 +97,7 @@ class Evaluation:
         known, self.left_out = references(self.corpus, self.judge, self.lm.tokenizer, config)
         self.models = [Model(self.lm, self.corpus, task, config, self.who, writer) for task in tasks]
         self.systems = [*known, *(model.system for model in self.models)]
-        if any(model.references() for model in self.models if model.task != Prompt.task):
+        if any(model.has_references() for model in self.models if model.task != Prompt.task):
             require(*ENCODER)
 
     @cached_property
@@ -223,17 +225,26 @@ class Evaluation:
         return scores_of_gaps(SentenceEncoder.from_package(self.lm.device).tokens)
 
     def _references(self, frame: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-        """Figures of what was written where people have written something too."""
-        found = {}
+        """Figures of what was written where people have written something too; what was chosen goes to `out`/chosen.jsonl."""
+        found, lines = {}, []
         for model in self.models:
-            if asked := model.references():
+            asked = model.answered()
+            own = frame[(frame["task"] == model.task) & frame["target"].isin(list(asked))]
+            answers = {
+                name: [asked[name][0].answer(asked[name][1], text) for text in rows["text"]]
+                for name, rows in own.groupby("target", sort=False)
+            }
+            chosen = {name: each[choose(each)] for name, each in answers.items()}
+            lines += [{"task": model.task, "target": name, "answer": answer} for name, answer in chosen.items()]
+            if known := [name for name in answers if asked[name][1].references]:
                 score = scores_of_prompts if model.task == Prompt.task else self._scores_of_gaps
-                own = frame[(frame["task"] == model.task) & frame["target"].isin(list(asked))]
-                texts = {target: list(rows["text"]) for target, rows in own.groupby("target", sort=False)}
-                gaps = [[asked[name][0].answer(asked[name][1], text) for text in each] for name, each in texts.items()]
-                wanted = [asked[name][1] for name in texts]
+                wanted = [asked[name][1] for name in known]
+                texts, best = [answers[name] for name in known], [chosen[name] for name in known]
                 references, values = [each.references for each in wanted], [each.value for each in wanted]
-                found[model.task] = scores_by_way(gaps, references, values, score)
+                found[model.task] = scores_by_way(texts, best, references, values, score)
+        if lines and self.processes.is_main_process:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            write_whole(Path(self.config.out) / CHOSEN, text)
         return found
 
 

@@ -202,6 +202,7 @@ class Model:
         started = time.perf_counter()
         if self.writer is None:
             settings = {**vars(self._given), "seed": seed, "batch_size": self.config.batch_size}
+            settings["candidates"] = self.config.candidates
             control = together(self.controls[target])
             generation = self.lm.generate(self.system.samples, control, **settings, callback=lambda step: tick())
             written = Written(generation.texts, generation.network_evaluations)
@@ -242,14 +243,18 @@ class Model:
         found = [self.scores(name, [" ".join(words)])[0]["success"] for name, words in self.originals().items()]
         return sum(found) / len(found) if found else None
 
-    def references(self) -> dict[str, tuple[type[Control], Target]]:
-        """By the name of what is asked: the control and the target for which people wrote something, where they did."""
+    def answered(self) -> dict[str, tuple[type[Control], Target]]:
+        """By the name of what is asked: the control and the target to which texts are answers, gaps and prompts."""
         return {
             name: (self.kinds[part], target)
             for name, asked in self.asked.items()
             for part, target in asked.items()
-            if target.references
+            if self.kinds[part].prompts_are_texts
         }
+
+    def has_references(self) -> bool:
+        """Whether people wrote something for some target too."""
+        return any(target.references for _, target in self.answered().values())
 
 
 def target_seed(seed: int, task: str, target: str) -> int:

@@ -18,7 +18,8 @@ from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.program import Asset
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.samplers import Sampler
-from diffusion_lm.generation.sampling import Decoding, Generation, Step, generate
+from diffusion_lm.generation.decoding import Decoding
+from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.store import CONFIG, Kind, load, save
 from diffusion_lm.text.tokenizer import Tokenizer

@@ -18,12 +18,13 @@ from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
 from diffusion_lm.control.automaton import BANNED, Automaton, combine
 from diffusion_lm.control.canvas import Canvas, Layout
 from diffusion_lm.control.control import Control
-from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull, Steered
+from diffusion_lm.control.guidance import InnerLoop, Steered
 from diffusion_lm.control.program import Host, Program
-from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp, clamped
+from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
-from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler, gaussian_noise
+from diffusion_lm.diffusion.samplers import gaussian_noise
+from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.model.denoiser import expected
 from diffusion_lm.model.gaps import gap_nats
@@ -45,51 +46,6 @@ WORST = 1e6
 """Nats of a candidate that breaks a promise."""
 ALWAYS = 2.0
 """No group has so many effective particles: the share under which all are resampled."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How sentences are drawn; None where what is asked decides."""
-
-    steps: int | None = None
-    """Denoiser calls."""
-    sampler: Sampler | None = None
-    """How z_t becomes z_s."""
-    clamp: Clamp | None = None
-    """What x0_hat commits to."""
-    guidance: Guidance | None = None
-    """How energies are followed."""
-    guide_scale: float | None = None
-    """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
-
-    def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
-        """The same with what fits the programs, as docs/measurements.md has it.
-
-        Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
-        spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
-        gradient holds it, drawing at a lower temperature or in fewer steps does.
-        """
-        sampler: Sampler = Renoise()
-        if not predicts_words or isinstance(self.guidance, InnerLoop):
-            # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
-            steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
-            sampler = Ancestral()
-        elif any(program.columns for program in programs):
-            steps, clamp = 76, SoftClamp(temperature=0.7)
-        elif any(program.automaton for program in programs):
-            steps, clamp = 50, SampledClamp(temperature=0.7)
-        elif any(program.energies or program.rewards for program in programs):
-            steps, clamp = 100, SampledClamp()
-        elif any(program.canvas.words or program.canvas.template for program in programs):
-            steps, clamp = 100, SampledClamp(temperature=0.9)
-        else:
-            steps, clamp = 200, SampledClamp()
-        guidance = self.guidance or (Pull() if predicts_words else Proximal())
-        scale = 1.0 if self.guide_scale is None else self.guide_scale
-        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale)
-
-    def __str__(self) -> str:
-        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}"
 
 
 @dataclass(frozen=True)
@@ -253,7 +209,10 @@ class _Batch:
         self.passes = self.step = 0
         self.ids = self.known
         special = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device) <= lm.tokenizer.pad_id
-        self.banned = special if not lm.padded else torch.zeros_like(special)
+        # In the padded layout PAD is a word, and END is one too where its place is not known.
+        ended = (self.known == lm.tokenizer.end_id).any(1)
+        special[lm.tokenizer.pad_id] = not lm.padded
+        self.banned = (special & (ended[:, None] | (not lm.padded)))[:, None]
         groups = torch.tensor(asked.groups)
         rivals = [(groups == number).nonzero().flatten() for number in groups[groups != FREE].unique()]
         self.particles = Particles(rivals, len(groups), generator)
@@ -343,6 +302,7 @@ class _Batch:
         # A sentence takes along its words, its length, and what chance has held it to.
         here = index.to(self.mask.device)
         self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
+        self.banned = self.banned[here]
         self.source = self.source and self.source.rows(here)
         self.reward, self.evidence = (part if part is None else part[index] for part in (self.reward, self.evidence))
         self.previous = None if self.previous is None else self.previous[here]

@@ -9,7 +9,7 @@ from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
-from diffusion_lm.generation.sampling import Decoding
+from diffusion_lm.generation.decoding import Decoding
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from diffusion_lm.control.guidance import InnerLoop, Proximal, Pull
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Renoise
+from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.generation.sampling import FREE, Decoding, compiled, lay_out
+from diffusion_lm.generation.sampling import FREE, compiled, lay_out
 from diffusion_lm.model.denoiser import ModelConfig
 from tests.control.conftest import Unjudged, programs
 
@@ -246,3 +247,11 @@ def test_in_the_padded_layout_a_fixed_number_of_words_is_end_and_pad_that_are_kn
     for ids in padded.generate(2, Pos("DET NOUN ADP NOUN", by_classifier=True), steps=3).ids:
         assert ids[0] == t.start_id and ids[5:] == [t.end_id, *[t.pad_id] * 26]
     assert len(padded.generate(2, Length(6), steps=3)) == 2
+
+
+def test_in_the_padded_layout_a_gap_has_slots_of_words_or_pads(padded):
+    text = Infill("The ___ cheap.")
+    made = padded.generate(6, text, steps=4, seed=0)
+    assert all(each.startswith("The ") and each.endswith(" cheap.") for each in made.texts)
+    assert all(len(words) <= 3 + 10 for words in made.words)
+    assert {ids.index(1) for ids in made.ids} == {1 + 1 + 10 + 2}  # END stands behind the context, whatever the gap has

@@ -21,6 +21,7 @@ SENTENCE = ["START", "The", "pub", "\n", "END"]
         ("span", {"spans": [[0, 1, "NP"], [1, 2, "S::VP"]], "words_": SENTENCE}, "1:2:NP 2:2:S+VP", ("The", "pub")),
         ("infill", {"left": "Ann left. ", "right": "", "references": ["So."]}, "Ann left. ___", ()),
         ("infill", {"obs1": "A.", "obs2": "C.", "gold_labels": ["B."]}, "A. ___ C.", ()),
+        ("infill", {"obs1": "A.", "obs2": "C."}, "A. ___ C.", ()),
     ],
 )
 def test_a_line_of_a_file_is_a_target(task, record, value, words):

@@ -133,7 +133,7 @@ DEEP = "[" * 100_000
         ("infill", json.dumps(GAP | {"left": " ", "right": ""}), "left"),
         ("infill", json.dumps(GAP | {"right": "a ___ b"}), "___"),
         ("infill", json.dumps(GAP | {"references": []}), "references"),
-        ("infill", '{"obs1": "x", "obs2": "y"}', "gold_labels"),
+        ("infill", '{"obs1": "x", "obs2": "y", "gold_labels": "z"}', "gold_labels"),
         ("pos+attribute", '{"pos": ["NOUN"], "attr": "food"}', "list"),
         ("pos+attribute", '{"pos": ["NOUN"], "attr": ["food", ":", "stones"]}', "stones"),
     ],

@@ -1,0 +1,56 @@
+"""How sentences are drawn: steps, sampler, clamp and guidance, and which of them fit what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull
+from diffusion_lm.control.program import Program
+from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp
+from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How sentences are drawn; None where what is asked decides."""
+
+    steps: int | None = None
+    """Denoiser calls."""
+    sampler: Sampler | None = None
+    """How z_t becomes z_s."""
+    clamp: Clamp | None = None
+    """What x0_hat commits to."""
+    guidance: Guidance | None = None
+    """How energies are followed."""
+    guide_scale: float | None = None
+    """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
+
+    def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
+        """The same with what fits the programs, as docs/measurements.md has it.
+
+        Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
+        spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
+        gradient holds it, drawing at a lower temperature or in fewer steps does.
+        """
+        sampler: Sampler = Renoise()
+        if not predicts_words or isinstance(self.guidance, InnerLoop):
+            # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
+            steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
+            sampler = Ancestral()
+        elif any(program.columns for program in programs):
+            steps, clamp = 76, SoftClamp(temperature=0.7)
+        elif any(program.automaton for program in programs):
+            steps, clamp = 50, SampledClamp(temperature=0.7)
+        elif any(program.energies or program.rewards for program in programs):
+            steps, clamp = 100, SampledClamp()
+        elif any(program.canvas.words or program.canvas.template for program in programs):
+            steps, clamp = 100, SampledClamp(temperature=0.9)
+        else:
+            steps, clamp = 200, SampledClamp()
+        guidance = self.guidance or (Pull() if predicts_words else Proximal())
+        scale = 1.0 if self.guide_scale is None else self.guide_scale
+        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale)
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}"
