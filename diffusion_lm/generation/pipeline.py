@@ -16,6 +16,7 @@ from diffusion_lm.common import UserError, device_named, multiplies_bf16, own_de
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.program import Asset
+from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.samplers import Sampler
 from diffusion_lm.generation.decoding import Decoding
@@ -106,6 +107,7 @@ class DiffusionLM:
         n: int = 1,
         control: Control | Sequence[Control | None] | None = None,
         *,
+        source: str | Sequence[str] | None = None,
         steps: int | None = None,
         sampler: Sampler | None = None,
         clamp: Clamp | None = None,
@@ -122,6 +124,7 @@ class DiffusionLM:
             n: how many.
             control: what is wanted of them, `Attribute("food", "Japanese") & Length(20)`; None for free sentences, a list
                 for a target of its own for each.
+            source: what they are written from, as `Prompt` has it; a list for one of its own for each sentence.
             steps: denoiser calls (the paper decodes with 200).
             sampler: how z_t becomes z_s.
             clamp: what x0_hat commits to.
@@ -139,6 +142,8 @@ class DiffusionLM:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
         decoding = Decoding(steps, sampler, clamp, guidance, guide_scale)
+        if source is not None:
+            control = _prompted(n, control, source)
         return generate(
             self, n, control, decoding, candidates=candidates, seed=seed, batch_size=batch_size, callback=callback
         )
@@ -196,6 +201,23 @@ class DiffusionLM:
             return DiffusionLM(denoiser, tokenizer, lengths, folder, config.get("fields", ()))
 
         return load(folder, KIND, build).to(device or device_named("auto"))
+
+
+def _prompted(
+    n: int, control: Control | Sequence[Control | None] | None, source: str | Sequence[str]
+) -> Control | list[Control | None]:
+    """What is asked of n sentences, and that they are written from a source; a `UserError` if there is not one for each."""
+    one = Prompt(source) if isinstance(source, str) else None
+    if one is not None and isinstance(control, Control | None):
+        return one if control is None else one & control  # one object, so that it is compiled once
+    sources = [source] * n if isinstance(source, str) else list(source)
+    controls = [control] * n if isinstance(control, Control | None) else list(control)
+    if len(sources) != n or len(controls) != n:
+        raise UserError(
+            f"{len(sources)} sources and {len(controls)} controls are given for {n} sentences; give one for each."
+        )
+    prompts = [Prompt(each) for each in sources]
+    return [a if b is None else a & b for a, b in zip(prompts, controls, strict=True)]
 
 
 def bundled_models() -> list[str]:

@@ -69,6 +69,16 @@ def test_a_prompt_changes_what_is_written_and_a_guide_scale_of_nothing_undoes_it
     assert guided.network_evaluations == 2 * free.network_evaluations
 
 
+def test_a_source_is_a_prompt(lm: DiffusionLM) -> None:
+    one, other = "name = Aromi, food = Thai", "name = Pavo, food = Greek"
+    asked: dict[str, Any] = {"steps": 3, "seed": 4}
+    assert lm.generate(2, source=one, **asked).texts == lm.generate(2, Prompt(one), **asked).texts
+    both = lm.generate(2, Length(7), source=[one, other], **asked).texts
+    assert both == lm.generate(2, [Prompt(one) & Length(7), Prompt(other) & Length(7)], **asked).texts
+    with pytest.raises(UserError, match="1 sources and 2 controls are given for 2"):
+        lm.generate(2, source=[one])
+
+
 def test_a_sentence_does_not_see_its_neighbours_prompt(lm: DiffusionLM) -> None:
     one, other = Prompt("name = Aromi") & Length(6), Prompt("name = Pavo, food = Greek, area = city centre") & Length(6)
     assert lm.denoiser.config.self_conditioning
