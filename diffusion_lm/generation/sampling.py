@@ -40,8 +40,9 @@ OPEN = 0.5
 (docs/log.md)."""
 FREE = -1
 """Group of sentences of which nothing is asked."""
-CANDIDATE_DRAWS = 8
-"""Noise levels at which the bound of a candidate is estimated, the same for all."""
+CANDIDATE_DRAWS, CANDIDATES_DIFFER = 8, 0.25
+"""Noise levels at which the bound of a candidate is estimated, the same for all, and the u = t^(1/3) that they begin at: below
+it every candidate is read without fault, and what the bound has there is noise."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
 ALWAYS = 2.0
@@ -278,6 +279,7 @@ class _Batch:
             torch.manual_seed(0)
             for k in range(CANDIDATE_DRAWS):
                 u = torch.full((size,), (k + 0.5) / CANDIDATE_DRAWS, device=self.mask.device)
+                u = CANDIDATES_DIFFER + (1 - CANDIDATES_DIFFER) * u
                 each = bound.estimate(self.lm.denoiser, self.ids, self.mask, u, given)
                 total += (each * written).float().cpu() / CANDIDATE_DRAWS
         return total / written.cpu()

@@ -158,6 +158,9 @@ class LossModule(nn.Module):
         few = given.rows(some)
         nats = gap_nats(self.network, few.known, mask[some], few.source) / few.counted(mask[some]).sum(1)
         terms["length"] = torch.zeros_like(t).index_copy(0, some, nats * (len(ids) / len(some)))
+        if source is None and self.network.config.max_source:
+            # DistributedDataParallel waits for a gradient of every parameter.
+            terms["length"] = terms["length"] + 0 * self.network.source_position.weight.sum()
         return terms
 
 
