@@ -156,13 +156,24 @@ def combine(a: Automaton, b: Automaton, how: Callable[[bool, bool], bool], what:
     renumbered = torch.where(real, real.cumsum(0) - 1, NEVER)
     of = pairs[:, real].T.tolist()
     next_a, next_b = a.next.tolist(), b.next.tolist()
+    # Where one verdict is final and decides, the other automaton need not run on: else a union of many has countless states.
+    final_a, final_b = _final(a), _final(b)
+    decides_a = {i for i, v in final_a.items() if how(v, True) == how(v, False)}
+    decides_b = {j for j, v in final_b.items() if how(True, v) == how(False, v)}
 
     def step(state: tuple[int, int], c: int) -> tuple[int, int]:
-        return next_a[state[0]][of[c][0]], next_b[state[1]][of[c][1]]
+        i, j = next_a[state[0]][of[c][0]], next_b[state[1]][of[c][1]]
+        return (i, 0) if i in decides_a else (0, j) if j in decides_b else (i, j)
 
     states, follow = explore((0, 0), step, len(of), what)
     accept = torch.tensor([how(bool(a.accept[i]), bool(b.accept[j])) for i, j in states])
     return Automaton(renumbered[classes], follow, accept)
+
+
+def _final(a: Automaton) -> dict[int, bool]:
+    """The states that are never left, and whether they accept."""
+    stay = (a.next == torch.arange(len(a.next))[:, None]).all(1)
+    return {i: bool(a.accept[i]) for i in stay.nonzero().flatten().tolist()}
 
 
 def complement(a: Automaton) -> Automaton:

@@ -174,6 +174,16 @@ Reward = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
+class Promise:
+    """Some things that a text has to do."""
+
+    broken: Callable[[str], Sequence[str]]
+    """Those that a text does not do, by name."""
+    way: Callable[[str, torch.Generator], Automaton]
+    """Texts that do what is named, in one of several ways, which chance takes; some break it yet, as "not cheap" says cheap."""
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """What a control wants of one sentence."""
 
@@ -189,8 +199,8 @@ class Program:
     """Followed by their gradient."""
     rewards: tuple[Reward, ...] = ()
     """Followed by resampling."""
-    promises: tuple[Automaton, ...] = ()
-    """Kept by most sentences without help; one that breaks some is written anew, held to them by its automaton."""
+    promises: tuple[Promise, ...] = ()
+    """Kept by most sentences without help; one that breaks some of them is written anew, held to those."""
 
     def is_a_probability(self, before: Canvas) -> bool:
         """Whether it has energies, and nothing else holds the sentence, the canvas being as it was before."""

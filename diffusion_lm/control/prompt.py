@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, reduce
 from random import Random
 from typing import Any, final
 
@@ -15,15 +14,15 @@ from torch import Tensor
 
 from diffusion_lm.annotate.labels import Annotation
 from diffusion_lm.common import UserError
-from diffusion_lm.control.automaton import Automaton, combine
+from diffusion_lm.control.automaton import Automaton
 from diffusion_lm.control.canvas import Canvas
 from diffusion_lm.control.control import Control, Target, Ways
 from diffusion_lm.control.infill import BLANK
 from diffusion_lm.control.language import check_known, known_words, phrase_language
-from diffusion_lm.control.program import Host, Program
-from diffusion_lm.text.fields import FIELDS, Document, parse_fields, parts_of, says
-from diffusion_lm.text.slots import sayings, slot_errors
-from diffusion_lm.text.spacing import words_of
+from diffusion_lm.control.program import Host, Program, Promise
+from diffusion_lm.text.fields import FIELDS, Document, canonical_field, parse_fields, parts_of, says
+from diffusion_lm.text.slots import fields_said, sayings
+from diffusion_lm.text.spacing import normal, words_of
 
 
 @final
@@ -31,8 +30,9 @@ from diffusion_lm.text.spacing import words_of
 class Prompt(Control, name="data2text", flag="prompt"):
     """What the text is written from: `name = The Punter, food = Italian`, or any text where the model's sources are texts.
 
-    The source is a segment of its own that is always given (docs/given.md). With `must_say`, each of its values is held by an
-    automaton too, so that none is left out.
+    The source is a segment of its own that is always given (docs/given.md). With `must_say`, a text that leaves a value out is
+    written anew, held to it by an automaton. Where `unknown`, words that the model lacks are read as UNK, and what is too long
+    is cut.
     """
 
     help = 'What is written from: "name = The Punter, food = Italian", or a text where the model\'s sources are texts.'
@@ -40,6 +40,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
     example = '{"data2text": "name = Aromi, Type = pub", "references": ["Aromi is a pub."]}'
     text: str
     must_say: bool = False
+    unknown: bool = False
 
     @classmethod
     def of_text(cls, text: str, ways: Ways) -> Control:  # noqa: D102
@@ -47,8 +48,8 @@ class Prompt(Control, name="data2text", flag="prompt"):
 
     @classmethod
     def of_target(cls, target: Target, ways: Ways) -> Control:
-        """As the flag has it."""
-        return cls.of_text(target.value, ways)
+        """As the flag has it, but no text of a corpus is refused."""
+        return cls(target.value, ways.must_say, unknown=True)
 
     def compile(self, host: Host, canvases: Sequence[Canvas], generator: torch.Generator) -> list[Program]:  # noqa: D102
         source = self.source(host)
@@ -67,28 +68,39 @@ class Prompt(Control, name="data2text", flag="prompt"):
             raise UserError(
                 "This model writes from no prompt; train one with --model.max_source, on a corpus with sources."
             )
-        if BLANK in self.text:
+        if not self.text.strip():
+            raise UserError("The prompt is empty; say what to write from, or leave it out.")
+        if BLANK in self.text and not self.unknown:
             raise UserError(f"The prompt {self.text!r} has a gap; write ___ in --infill, where words are wanted.")
         document = Document("", parse_fields(self.text, host.fields)) if host.fields else Document("", source=self.text)
         parts = parts_of(document)
-        if unknown := [word for part in parts for word in host.tokenizer.unknown_words(part)]:
+        unknown = [word for part in parts for word in host.tokenizer.unknown_words(part)]
+        if unknown and not self.unknown:
             check_known(unknown, known_words(host), "the prompt")
         ids = tuple(token for part in parts for token in host.tokenizer.encode(part))
+        if self.unknown:
+            return ids[:most]
         if len(ids) > most:
             raise UserError(f"The prompt has {len(ids)} tokens, but the model reads at most {most}; ask for less.")
         return ids
 
-    def _promises(self, host: Host) -> tuple[Automaton, ...]:
-        """For each value the texts that say it."""
+    def _promises(self, host: Host) -> tuple[Promise, ...]:
+        """That every value is said."""
         if not host.fields:
             raise UserError("--must_say holds the values of fields, and this model's prompts are texts; leave it out.")
-        known: Any = host
-        return tuple(_saying(known, *pair) for pair in parse_fields(self.text, host.fields).items())
+        fields = parse_fields(self.text, host.fields)
+
+        def broken(text: str) -> list[str]:
+            said = _said(fields, text)
+            return [field for field in fields if field not in said]
+
+        return (Promise(broken, lambda field, generator: _way(host, field, fields[field], generator)),)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """The share of the values that the text says, [B]; 1 where the prompt has no fields."""
         fields = fields_of(self.text)
-        return torch.tensor([_said(fields, text) for text in texts])
+        shares = [len(_said(fields, text)) / len(fields) if fields else 1.0 for text in texts]
+        return torch.tensor(shares)
 
     @classmethod
     def describe(cls, host: Host) -> str:  # noqa: D102
@@ -131,9 +143,12 @@ class Prompt(Control, name="data2text", flag="prompt"):
         return replace(target, references=tuple(texts))
 
 
-@lru_cache(maxsize=256)
-def _saying(host: Host, field: str, value: str) -> Automaton:
-    """The texts that say a value in one of the ways for which the model has words; a `UserError` if it has none for any."""
+def _way(host: Host, field: str, value: str, generator: torch.Generator) -> Automaton:
+    """The texts that say a value by one phrase; the first for which the model has words in one half of all draws, and so on.
+
+    Raises:
+        UserError: the model has words for none.
+    """
     ways, refused = [], []
     for phrase in sayings(field, value):
         try:
@@ -142,22 +157,25 @@ def _saying(host: Host, field: str, value: str) -> Automaton:
             refused.append(error)
     if not ways:
         raise refused[0]
-    return reduce(lambda a, b: combine(a, b, operator.or_, f"{field} = {value}"), ways)
+    halves = torch.tensor([0.5**i for i in range(len(ways))])
+    return ways[int(torch.multinomial(halves, 1, generator=generator))]
 
 
-def _said(fields: Mapping[str, str], text: str) -> float:
-    """The share of the fields whose value a text says."""
-    if not fields:
-        return 1.0
-    if not fields.keys() <= set(FIELDS):
-        return sum(says(text, value) for value in fields.values()) / len(fields)
-    found = slot_errors(fields, text)
-    return 1 - (found.missing + found.wrong) / len(fields)
+def _said(fields: Mapping[str, str], text: str) -> set[str]:
+    """The fields whose value a text says."""
+    if fields.keys() <= set(FIELDS):
+        return fields_said(fields, text)
+    return {field for field, value in fields.items() if says(text, value)}
 
 
 def fields_of(text: str) -> dict[str, str]:
     """The fields of a prompt, none where it is a text."""
-    pairs = [part.partition("=") for part in text.strip(" ,").split(",")]
+    pairs = [part.partition("=") for part in normal(text).strip(" ,").split(",")]
     if not all(equals for _, equals, _ in pairs):
         return {}
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    fields = {}
+    for name, _, value in pairs:
+        with suppress(UserError):  # of a corpus that has others than E2E
+            name = canonical_field(name, FIELDS)
+        fields[name.strip()] = value.strip()
+    return fields

@@ -243,8 +243,11 @@ class Evaluation:
                 references, values = [each.references for each in wanted], [each.value for each in wanted]
                 found[model.task] = scores_by_way(texts, best, references, values, score)
         if lines and self.processes.is_main_process:
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            write_whole(Path(self.config.out) / CHOSEN, text)
+            path = Path(self.config.out) / CHOSEN
+            before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            here = {line["task"] for line in lines}
+            lines = [old for old in map(json.loads, before) if old["task"] not in here] + lines
+            write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         return found
 
 

@@ -19,7 +19,7 @@ from diffusion_lm.control.automaton import BANNED, Automaton, combine
 from diffusion_lm.control.canvas import Canvas, Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
-from diffusion_lm.control.program import Host, Program
+from diffusion_lm.control.program import Host, Program, Promise
 from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
@@ -40,9 +40,16 @@ OPEN = 0.5
 (docs/log.md)."""
 FREE = -1
 """Group of sentences of which nothing is asked."""
-CANDIDATE_DRAWS, CANDIDATES_DIFFER = 8, 0.25
-"""Noise levels at which the bound of a candidate is estimated, the same for all, and the u = t^(1/3) that they begin at: below
-it every candidate is read without fault, and what the bound has there is noise."""
+CANDIDATE_DRAWS = 16
+"""Noise levels at which the bound of a candidate is estimated, the same for all."""
+CANDIDATES_DIFFER = 0.25
+"""The u = t^(1/3) at which they begin: below it every candidate is read without fault, and what the bound has there is noise."""
+TOGETHER = 256
+"""Canvases whose gaps are looked at in one pass."""
+MOST_SCALE = 100.0
+"""Of classifier-free guidance."""
+TRIES = 20
+"""How often a sentence is written anew that breaks a promise."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
 ALWAYS = 2.0
@@ -144,14 +151,19 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
     In the padded layout words are wanted everywhere, PAD being one.
     """
     longest, parts = lm.max_words + 2, []
-    for canvas in dict.fromkeys(canvases):
-        rows = torch.tensor([row for row, other in enumerate(canvases) if other == canvas])
+    rows_of: dict[Canvas, list[int]] = {}
+    for row, canvas in enumerate(canvases):
+        rows_of.setdefault(canvas, []).append(row)
+    open_canvases = [canvas for canvas in rows_of if lm.denoiser.knows_given and canvas.is_open()]
+    gaps = dict(zip(open_canvases, _gap_log_p(lm, open_canvases), strict=True))
+    for canvas, own in rows_of.items():
+        rows = torch.tensor(own)
         if lm.padded and canvas == Canvas(lm.max_words):
             known = torch.full((len(rows), longest), UNKNOWN)
             parts.append((rows, Layout(known, known == UNKNOWN)))
         else:
-            if lm.denoiser.knows_given and canvas.is_open():
-                sizes = canvas.sizes_by_model(len(rows), _gap_log_p(lm, canvas), generator)
+            if canvas in gaps:
+                sizes = canvas.sizes_by_model(len(rows), gaps[canvas], generator)
             else:
                 sizes = canvas.sizes_by_corpus(len(rows), lm.lengths, generator)
             parts.append((rows, canvas.lay_out(sizes, lm.tokenizer)))
@@ -164,12 +176,18 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
     return Layout(known, mask)
 
 
-def _gap_log_p(lm: Model, canvas: Canvas) -> Tensor:
-    """How likely each number of words is for each gap of a canvas by the model, in nats, [gaps, max_length - 1]."""
-    known = torch.tensor([canvas.outline(lm.tokenizer)], device=lm.denoiser.device)
-    with lm.autocast():
-        logits = lm.denoiser.gap_logits(known, torch.ones_like(known, dtype=torch.bool), _read(lm, [canvas.source]))
-    return logits[known == UNKNOWN].log_softmax(-1)
+def _gap_log_p(lm: Model, canvases: Sequence[Canvas]) -> Iterator[Tensor]:
+    """For each canvas how likely each number of words is for each of its gaps, in nats, [gaps, max_length - 1]."""
+    for first in range(0, len(canvases), TOGETHER):
+        some = canvases[first : first + TOGETHER]
+        outlines = [canvas.outline(lm.tokenizer) for canvas in some]
+        known = padded(outlines, lm.tokenizer.pad_id).to(lm.denoiser.device)
+        sizes = torch.tensor([len(outline) for outline in outlines], device=known.device)
+        mask = torch.arange(known.shape[1], device=known.device) < sizes[:, None]
+        with lm.autocast():
+            logits = lm.denoiser.gap_logits(known, mask, _read(lm, [canvas.source for canvas in some]))
+        for own, row in zip(logits.log_softmax(-1), known == UNKNOWN, strict=True):
+            yield own[row]
 
 
 def _read(lm: Model, sources: Sequence[Sequence[int] | None]) -> Source | None:
@@ -265,7 +283,10 @@ class _Batch:
             self._resample(ALWAYS)
 
     def nats(self) -> Tensor:
-        """The model's bound on -log p(sentence | what is given), lengths counted, in nats a word that it wrote, [B]."""
+        """An estimate of the model's bound on -log p(sentence | what is given), lengths counted, in nats a word, [B].
+
+        The noise levels at which all sentences are alike are left out (`CANDIDATES_DIFFER`).
+        """
         self.passes += CANDIDATE_DRAWS
         given = Given(self.known, self.source) if self.lm.denoiser.knows_given else None
         written, total = counted(self.mask, given).sum(1), torch.zeros(len(self.mask))
@@ -275,13 +296,14 @@ class _Batch:
             p = (self.lm.lengths + 1) / (self.lm.lengths + 1).sum()
             total -= p[self.mask.sum(1).cpu()].log()
         bound, size = VariationalBound(steps=None), len(self.mask)
-        with torch.random.fork_rng(devices=[]), self.lm.autocast():
+        device = self.mask.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.lm.autocast():
             torch.manual_seed(0)
             for k in range(CANDIDATE_DRAWS):
                 u = torch.full((size,), (k + 0.5) / CANDIDATE_DRAWS, device=self.mask.device)
                 u = CANDIDATES_DIFFER + (1 - CANDIDATES_DIFFER) * u
                 each = bound.estimate(self.lm.denoiser, self.ids, self.mask, u, given)
-                total += (each * written).float().cpu() / CANDIDATE_DRAWS
+                total += (1 - CANDIDATES_DIFFER) * (each * written).float().cpu() / CANDIDATE_DRAWS
         return total / written.cpu()
 
     def _look(self) -> None:
@@ -382,6 +404,8 @@ def generate(
             check_range(name, value, least=1, most=1_000_000)
             if value != int(value):
                 raise UserError(f"{name} must be a whole number, not {value}.")
+    if decoding.guide_scale is not None:
+        check_range("guide_scale", decoding.guide_scale, least=0, most=MOST_SCALE)
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
@@ -392,11 +416,11 @@ def generate(
     draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
     ids, nats, evaluations = draw(asked, callback=callback, weigh=candidates > 1)
     if candidates > 1:
-        kept = torch.tensor([not _broken(program, own) for program, own in zip(asked.programs, ids, strict=True)])
-        nats = nats + WORST * ~kept
+        broken = [bool(_broken(lm, program, own)) for program, own in zip(asked.programs, ids, strict=True)]
+        nats = nats + WORST * torch.tensor(broken)
         best = (nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)).tolist()
         ids, asked = [ids[i] for i in best], Asked([asked.programs[i] for i in best], [asked.groups[i] for i in best])
-    _keep_promises(asked, ids, lambda again: draw(again, callback=None, weigh=False)[0])
+    evaluations += _keep_promises(lm, asked, ids, generator, partial(draw, callback=None, weigh=False))
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
@@ -430,33 +454,63 @@ def _draw(
     return ids, nats, evaluations
 
 
-def _broken(program: Program, ids: Sequence[int]) -> list[Automaton]:
-    """The promises that a sentence, START words END, breaks."""
-    return [promise for promise in program.promises if not promise.accepts(ids[1:-1])]
+def _broken(lm: Model, program: Program, ids: Sequence[int]) -> list[tuple[Promise, str]]:
+    """What a sentence, START words END, does not do of what is promised: the promises, and what of each."""
+    if not program.promises:
+        return []
+    text = lm.tokenizer.decode(ids)
+    return [(promise, name) for promise in program.promises for name in promise.broken(text)]
 
 
-def _keep_promises(asked: Asked, ids: list[list[int]], draw: Callable[[Asked], list[list[int]]]) -> None:
-    """Put another in the place of each sentence that breaks a promise, until none does.
+Held = dict[tuple[Promise, str], Automaton]
+"""What a sentence is held to."""
 
-    A sentence is held to all that were broken in its place, one automaton, and so breaks only others the next time. An automaton
-    of all promises would have thousands of states, and most sentences keep most of them anyway.
+
+def _keep_promises(
+    lm: Model,
+    asked: Asked,
+    ids: list[list[int]],
+    generator: torch.Generator,
+    draw: Callable[[Asked], tuple[list[list[int]], Tensor, int]],
+) -> int:
+    """Put another in the place of each sentence that breaks a promise, until none does; the passes that this took.
+
+    A sentence is held to all that was broken in its place, by one automaton, and so breaks only others the next time. An
+    automaton of all that is promised would have thousands of states, and most sentences keep most of it anyway.
+
+    Raises:
+        UserError: a sentence still breaks one after `TRIES`.
     """
-    held: list[tuple[Automaton, ...]] = [()] * len(ids)
-    joint: dict[tuple[int, ...], Automaton] = {}
-    what = "All that has to be said"
-    while broken := {row: own for row, program in enumerate(asked.programs) if (own := _broken(program, ids[row]))}:
+    held: list[Held] = [{} for _ in ids]
+    passes = 0
+    for _ in range(TRIES):
+        found = [_broken(lm, program, own) for program, own in zip(asked.programs, ids, strict=True)]
+        rows = [row for row, broken in enumerate(found) if broken]
+        if not rows:
+            return passes
         programs = []
-        for row, own in broken.items():
-            program, held[row] = asked.programs[row], (*held[row], *own)
-            parts = (*([program.automaton] if program.automaton else []), *held[row])
-            key = tuple(map(id, parts))
-            if key not in joint:
-                joint[key] = reduce(lambda a, b: combine(a, b, and_, what), parts)
-            canvas = program.canvas.with_allowed(joint[key].lengths(program.canvas.max_words), what)
-            programs.append(replace(program, canvas=canvas, automaton=joint[key]))
-        again = draw(Asked(programs, [asked.groups[row] for row in broken]))
-        for row, sentence in zip(broken, again, strict=True):
+        for row in rows:
+            held[row] |= {(promise, name): promise.way(name, generator) for promise, name in found[row]}
+            try:
+                programs.append(_held_to(asked.programs[row], held[row]))
+            except UserError:  # too much at once for an automaton, or for a sentence: what is newly broken alone
+                held[row] = {key: held[row][key] for key in found[row]}
+                programs.append(_held_to(asked.programs[row], held[row]))
+        again, _, more = draw(
+            Asked(programs, list(range(len(rows))))
+        )  # none takes another's place: each is held to its own
+        passes += more
+        for row, sentence in zip(rows, again, strict=True):
             ids[row] = sentence
+    raise UserError(f"After {TRIES} tries a text does not say all that it has to; ask for less.")
+
+
+def _held_to(program: Program, held: Held) -> Program:
+    """The program with an automaton of all that a sentence is held to."""
+    what, own = "All that has to be said", [] if program.automaton is None else [program.automaton]
+    joint = reduce(lambda a, b: combine(a, b, and_, what), [*own, *held.values()])
+    canvas = program.canvas.with_allowed(joint.lengths(program.canvas.max_words), what)
+    return replace(program, canvas=canvas, automaton=joint)
 
 
 def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, final
+from dataclasses import dataclass, replace
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -59,15 +59,16 @@ class ModelConfig(Settings):
     """Noise schedule (paper: sqrt)."""
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each branch, or after the sum (paper, BERT)."""
-    dropout: float = number(0.0, least=0, below=1)
-    """Dropout (paper: 0.1)."""
-    given: float = number(0.0, least=0, most=1)
+    dropout: float | None = number(None, least=0, below=1)
+    """Dropout (paper: 0.1); null, as of the next three: that of the model that a training goes on from, of a new one 0."""
+    given: float | None = number(None, least=0, most=1)
     """Share of the training sentences some of whose words are given, so that the model fills gaps (docs/given.md); 0: of none,
     nor does it know START and END as given, or say how long a text is."""
-    max_source: int = number(0, least=0, most=8192)
+    max_source: int | None = number(None, least=0, most=8192)
     """Longest source in tokens, with a `given` above 0: what a text is written from, such as E2E's meanings; 0: it has none."""
-    source_dropout: float = number(0.35, least=0, most=1)
-    """Share of the training sentences whose source is left out, so that the model also writes without one."""
+    source_dropout: float | None = number(None, least=0, most=1)
+    """Share of the training batches whose sources are left out, so that the model also writes without one; null: .35 of a
+    new model."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and what does not fit together."""
@@ -78,10 +79,21 @@ class ModelConfig(Settings):
             raise UserError("The cross_entropy objective predicts words, not eps; take --model.objective simple.")
         if self.objective != "simple" and (self.sigma_0, self.leave_out) != (None, None):
             raise UserError("sigma_0 and leave_out belong to --model.objective simple.")
-        if self.given and self.layout == "padded":
+
+    def filled(self, known: ModelConfig | None = None) -> ModelConfig:
+        """The same with what may be left open as in a known one, by which a training starts, else as in a new model.
+
+        Raises:
+            UserError: given words do not go with the padded layout, or a source not without them.
+        """
+        new: dict[str, Any] = {"dropout": 0.0, "given": 0.0, "max_source": 0, "source_dropout": 0.35}
+        found = {name: value if known is None else getattr(known, name) for name, value in new.items()}
+        whole = replace(self, **{name: value for name, value in found.items() if getattr(self, name) is None})
+        if whole.given and whole.layout == "padded":
             raise UserError("A model of the padded layout cannot have given words; take --model.layout exact.")
-        if self.max_source and not self.given:
+        if whole.max_source and not whole.given:
             raise UserError("A source is given words; take a --model.given above 0 with --model.max_source.")
+        return whole
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -202,7 +214,9 @@ class Denoiser(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
-        self.config, self.vocab_size = config, vocab_size
+        self.config = config = config.filled()
+        self.vocab_size = vocab_size
+        assert config.given is not None and config.max_source is not None and config.dropout is not None
         self.schedule = SCHEDULES[config.schedule]()
         dim, width, learned = config.embedding_dim, config.shape[0], config.embeddings == "learned"
         self.embedding = WordEmbedding(vocab_size, dim, normalize=config.normalize_embeddings, learned=learned)
@@ -236,7 +250,7 @@ class Denoiser(nn.Module):
     @property
     def knows_given(self) -> bool:
         """Whether it was trained with words that are given, and says how long gaps are."""
-        return self.config.given > 0
+        return bool(self.config.given)
 
     def objective(self) -> Objective:
         """The training loss that the config names."""

@@ -149,14 +149,15 @@ class Corpus:
                 if isinstance(row, Unreadable):
                     raise row
                 document = replace(row, text=readable(row.text))
-                if row.source != "":
+                if row.source.strip():
                     document = replace(document, source=readable(row.source, "source"))
             except Unreadable as error:
                 if split in self.sources:
                     unreadable += 1
                     first = first or f"line {line}: {error}"
                 continue
-            elsewhere = from_train and self.home(document.text) != split
+            # All that was written from one source stands in one split.
+            elsewhere = from_train and self.home(document.source or document.text) != split
             left_out = split == "train" and self.left_out and tuple(words_of(document.text)) in self.left_out
             if not elsewhere and not left_out:
                 read += 1
@@ -404,7 +405,7 @@ def hf(source: str, config: CorpusConfig) -> dict[str, Source] | None:
     def rows(dataset: Dataset) -> Rows:
         for n, row in enumerate(dataset.select_columns(list(columns.values())), start=1):
             text, *origin = (row[column] for column in columns.values())
-            yield n, Document(text, source=origin[0] if origin else "")
+            yield n, Document(text, source=origin[0] if origin and origin[0] is not None else "")
 
     for split, dataset in _load(source.removeprefix("hf:")).items():
         for flag, column in columns.items():

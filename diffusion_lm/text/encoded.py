@@ -124,8 +124,7 @@ class EncodedCorpus:
             found = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             meta = EncodedMeta(**found | {"fields": tuple(found["fields"])})
             kinds = _ARRAYS | (_SOURCES if meta.max_source else {})
-            # Copy-on-write, because torch warns about memory that it could not write to.
-            arrays = {name: torch.from_numpy(np.memmap(folder / name, kind, "c")) for name, kind in kinds.items()}
+            arrays = {name: _mapped(folder / name, kind) for name, kind in kinds.items()}
             sources = EncodedSources(*(arrays.pop(name) for name in _SOURCES)) if meta.max_source else None
         except (OSError, TypeError, KeyError, ValueError, RecursionError) as error:
             raise ValueError(f"{folder} is no encoded corpus: {error}") from error
@@ -133,9 +132,17 @@ class EncodedCorpus:
         sizes = [len(array) for array in arrays.values()]
         whole = sizes == [meta.tokens, meta.documents + 1, meta.documents] and meta.documents > 0
         whole = whole and encoded.offsets[[0, -1]].tolist() == [0, meta.tokens]
+        if sources is not None and whole:
+            whole = len(sources.first) == len(encoded) + 1 and int(sources.first[-1]) + 1 == len(sources.offsets)
+            whole = whole and int(sources.offsets[-1]) == len(sources.ids)
         if not whole or encoded.lengths.min() < 3 or encoded.lengths.max() > meta.max_length:
             raise ValueError(f"{folder} is no encoded corpus: its files do not fit together")
         return encoded
+
+
+def _mapped(path: Path, kind: str) -> torch.Tensor:
+    # Copy-on-write, because torch warns about memory that it could not write to; an empty file cannot be mapped.
+    return torch.from_numpy(np.memmap(path, kind, "c") if path.stat().st_size else np.zeros(0, kind))
 
 
 def encode_corpus(
@@ -228,7 +235,7 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
                 append("first_parts", [parts_of_sources])
     if not count["documents"]:
         raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
-    if key.max_source and not count["sources"]:
+    if key.max_source and key.split == "train" and not count["sources"]:
         raise UserError(f"{corpus.name} ({key.split}) has no source to write from; leave --model.max_source 0.")
     found = {**count, "unreadable": corpus.unreadable[key.split], "fields": tuple(fields)}
     meta = EncodedMeta(**{**asdict(key), **found})

@@ -38,16 +38,25 @@ def slot_errors(fields: Mapping[str, str], text: str) -> SlotErrors:
     Raises:
         UserError: a field is not one of E2E's.
     """
-    if foreign := sorted(set(fields) - set(FIELDS)):
-        raise UserError(f"Slot errors know the fields {', '.join(FIELDS)}, not {', '.join(foreign)}.")
-    said = _said(normal(text), fields)
-    right = {field for field, value in fields.items() if value in said.get(field, ())}
+    said, right = _said(normal(text), _known(fields)), fields_said(fields, text)
     other = {field for field, values in said.items() if values - {fields.get(field)}}
     return SlotErrors(
         missing=len(fields.keys() - said.keys()),
         added=len(other & right) + len(other - fields.keys()),
         wrong=len(other & fields.keys() - right),
     )
+
+
+def fields_said(fields: Mapping[str, str], text: str) -> set[str]:
+    """The fields whose value a text says, another one beside it or not; a `UserError` if a field is not one of E2E's."""
+    said = _said(normal(text), _known(fields))
+    return {field for field, value in fields.items() if value in said.get(field, ())}
+
+
+def _known(fields: Mapping[str, str]) -> Mapping[str, str]:
+    if foreign := sorted(set(fields) - set(FIELDS)):
+        raise UserError(f"Slot errors know the fields {', '.join(FIELDS)}, not {', '.join(foreign)}.")
+    return fields
 
 
 def slot_error_rate(fields: Sequence[Mapping[str, str]], texts: Sequence[str]) -> float:
@@ -121,7 +130,7 @@ def realisations(field: str, value: str) -> list[str]:
 
 
 def sayings(field: str, value: str) -> list[str]:
-    """Some plain phrases that say a value and nothing else: what an automaton holds a text to.
+    """Some plain phrases that say a value, the most usual first: what an automaton holds a text to.
 
     A value that is not in E2E is said by itself; "yes" and "no" by the name of the field, without and with a "not".
     """
@@ -170,7 +179,7 @@ _SAYINGS: dict[tuple[str, str], list[str]] = {
     ("area", "riverside"): ["riverside", "river"],
     ("food", "Fast food"): ["Fast food"],
 }  # fmt: skip
-"""By field and value; each is read as that value by `slot_errors`, wherever it stands."""
+"""By field and value; `slot_errors` reads each as that value, unless words before it turn it round, such as "not"."""
 
 # -- phrases; a space stands for spaces and hyphens --------------------------------------------------------------------
 

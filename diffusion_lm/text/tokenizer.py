@@ -155,7 +155,8 @@ def build_word_tokenizer(
     """
     counts = Counter(word for text in texts for word in split_words(text))
     first = list(SPECIALS) if known is None else [known.token(i) for i in range(known.vocab_size)]
-    kept = [w for w, n in counts.items() if n >= min_count and w not in first]
+    named = set(first)
+    kept = [w for w, n in counts.items() if n >= min_count and w not in named]
     kept.sort(key=lambda w: (-counts[w], w))
     if not kept and known is None:
         raise UserError(f"No word of the corpus is seen {min_count} times; lower the minimum count.")

@@ -175,10 +175,11 @@ def prepare(config: TrainConfig, folder: Path, known: Tokenizer | None = None) -
     Raises:
         UserError: the corpus cannot be read, a split is empty, or it has no sources and the model wants some.
     """
-    corpus, cache, model = open_corpus(config.corpus), folder / "cache", config.model
-    tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache, sources=model.max_source > 0, known=known)
+    corpus, cache, model = open_corpus(config.corpus), folder / "cache", config.model.filled()
+    longest = model.max_source or 0
+    tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache, sources=longest > 0, known=known)
     train, dev = (
-        encode_corpus(corpus, split, tokenizer, model.max_length, cache, model.max_source) for split in ("train", "dev")
+        encode_corpus(corpus, split, tokenizer, model.max_length, cache, longest) for split in ("train", "dev")
     )
     return Data(tokenizer, train, dev)
 
@@ -190,13 +191,11 @@ ANEW = ("given", "max_source", "source_dropout", "dropout")
 def of_init(config: ModelConfig, known: ModelConfig, name: str) -> ModelConfig:
     """The shape of the model `name`, `known`, with what `config` sets anew; a `UserError` if it sets anything else."""
     default = asdict(ModelConfig())
-    wanted = {key: value for key, value in asdict(config).items() if value != default[key]}
-    for key, value in wanted.items():
-        if key not in ANEW and value != getattr(known, key):
-            raise UserError(
-                f"{name} has {key} {getattr(known, key)}, which stays as it is; leave --model.{key} {value} out."
-            )
-    return replace(known, **{key: value for key, value in wanted.items() if key in ANEW})
+    for key, value in asdict(config).items():
+        if key not in ANEW and value not in (default[key], getattr(known, key)):
+            stays = f"{name} has {key} {getattr(known, key)}, which stays as it is"
+            raise UserError(f"{stays}; leave --model.{key} {value} out.")
+    return replace(known, **{key: getattr(config, key) for key in ANEW}).filled(known)
 
 
 def epoch_batches(lengths: torch.Tensor, config: RunConfig, canvas: int | None, epoch: int) -> list[torch.Tensor]:

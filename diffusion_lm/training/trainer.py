@@ -29,7 +29,7 @@ from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
 from diffusion_lm.fit import EMA, build_optimizer, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.model.denoiser import Denoiser
+from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.model.gaps import ends_known, gap_nats
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
 from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
@@ -204,6 +204,13 @@ class Trainer:
         found = {"text": self.data.train.meta.corpus, "vocabulary": self.data.tokenizer.fingerprint}
         return {name: value for name, value in {**flat, **found}.items() if name not in FREE}
 
+    @staticmethod
+    def _default_settings() -> dict[str, Any]:
+        """What a checkpoint means that was written before there was a setting."""
+        config = TrainConfig(model=ModelConfig().filled())
+        flat = {f"{group}.{name}": value for group, own in asdict(config).items() for name, value in own.items()}
+        return {name: value for name, value in flat.items() if name not in FREE}
+
     def _resume(self) -> None:
         checkpoint = Checkpoint.latest(self.folder / "checkpoints")
         found = checkpoint.step if checkpoint else 0
@@ -213,7 +220,7 @@ class Trainer:
             )
         if checkpoint is None:
             return
-        here, saved = json.loads(json.dumps(self._settings())), checkpoint.settings
+        here, saved = json.loads(json.dumps(self._settings())), self._default_settings() | checkpoint.settings
         changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
         if checkpoint.step == saved.get("run.steps") and here["run.steps"] > checkpoint.step:
             changed = [name for name in changed if name != "run.steps"]  # it has ended, and more is wanted
@@ -358,7 +365,8 @@ class Trainer:
                 total = sum(losses.values())
                 assert isinstance(total, Tensor)
                 accelerator.backward((t.weight * total).mean() * (share * world))
-            self.times.update(t.t, total)
+            # How long a text is says nothing of t.
+            self.times.update(t.t, total - losses.get("length", 0.0))
             for name, value in losses.items():
                 terms[name] = terms.get(name, 0.0) + (t.weight * value).mean().item() * share
             tokens += int(mask.sum()) if parts else 0
@@ -367,11 +375,11 @@ class Trainer:
 
     def _given(self, rows: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What is given of some sentences, drawn anew at every step, and their sources."""
-        model = self.config.model
-        if not self.network.knows_given:
+        model = self.network.config
+        if not model.given:
             return None, None
         # A batch has sources or has none: what is left out then costs no time.
-        read = float(torch.rand(())) >= model.source_dropout
+        read = float(torch.rand(())) >= (model.source_dropout or 0.0)
         source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
         return draw_known(ids, mask, model.given, self.ends), None if source is None else source.to(ids.device)
 
@@ -413,6 +421,7 @@ def train(config: TrainConfig) -> None:
             start = None if config.run.init is None else DiffusionLM.from_pretrained(config.run.init, "cpu")
             if start is not None:
                 config = replace(config, model=of_init(config.model, start.config, str(config.run.init)))
+            config = replace(config, model=config.model.filled())
             data = prepare(config, out, None if start is None else start.tokenizer)
         torch.manual_seed(config.run.seed)
         lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram(), data.train.meta.fields)

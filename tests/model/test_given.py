@@ -121,7 +121,16 @@ def test_a_network_takes_over_a_smaller_vocabulary() -> None:
 ])  # fmt: skip
 def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        ModelConfig(**settings)
+        ModelConfig(**settings).filled()
+
+
+def test_what_is_left_open_is_as_in_a_known_model() -> None:
+    known = ModelConfig(given=0.5, max_source=32, dropout=0.1, source_dropout=0.1).filled()
+    assert ModelConfig().filled(known) == known
+    assert ModelConfig(max_source=0, dropout=0.0).filled(known) == ModelConfig(
+        given=0.5, max_source=0, dropout=0.0, source_dropout=0.1
+    )
+    assert ModelConfig().filled() == ModelConfig(dropout=0.0, given=0.0, max_source=0, source_dropout=0.35)
 
 
 # -- gaps --------------------------------------------------------------------------------------------------------------
