@@ -16,9 +16,9 @@ BANNED = -1e4
 """Logit of a word that cannot stand at a position; finite, so that no softmax meets a row of -inf."""
 NEVER = -1
 """Class of tokens that are no words: START, END, UNK and PAD."""
-MOST_STATES = 2000
+MOST_STATES = 6000
 """Automata beyond this are refused: sampling walks through all states at every position of every step."""
-MOST_STEPS = 200_000
+MOST_STEPS = 400_000
 """States times classes: what a sentence needs of memory while it is drawn."""
 _FLOOR = 1e-300
 """A word this unlikely is one that another control has banned; a path through it is possible only on paper."""
@@ -150,30 +150,38 @@ def explore(start: State, step: Callable[[State, int], State], classes: int, wha
 
 
 def combine(a: Automaton, b: Automaton, how: Callable[[bool, bool], bool], what: str) -> Automaton:
-    """The automaton that runs both; `how` says from their two verdicts whether it accepts. It may be refused by `explore`."""
+    """The automaton that runs both; `how` says from their two verdicts whether it accepts. It may be refused, as by `explore`."""
     pairs, classes = torch.stack([a.classes, b.classes]).unique(dim=1, return_inverse=True)
     real = (pairs != NEVER).all(0)
     renumbered = torch.where(real, real.cumsum(0) - 1, NEVER)
-    of = pairs[:, real].T.tolist()
-    next_a, next_b = a.next.tolist(), b.next.tolist()
+    of_a, of_b = pairs[:, real]
+    next_a, next_b, width = a.next[:, of_a], b.next[:, of_b], len(b.next)
     # Where one verdict is final and decides, the other automaton need not run on: else a union of many has countless states.
-    final_a, final_b = _final(a), _final(b)
-    decides_a = {i for i, v in final_a.items() if how(v, True) == how(v, False)}
-    decides_b = {j for j, v in final_b.items() if how(True, v) == how(False, v)}
+    decides_a, decides_b = _deciding(a, how), _deciding(b, lambda v, w: how(w, v))
+    most = min(MOST_STATES, MOST_STEPS // max(len(of_a), 1))
+    # A state is a number for two, i * width + j; those that are found are numbered in the order in which they are found.
+    number = torch.full((len(a.next) * width,), NEVER)
+    number[0], states, rows = 0, torch.tensor([0]), []
+    new = states
+    while len(new):
+        i, j = next_a[new // width], next_b[new % width]
+        by_a, by_b = decides_a[i], decides_b[j]
+        rows.append(torch.where(by_b & ~by_a, 0, i) * width + torch.where(by_a, 0, j))
+        new = rows[-1].unique()
+        new = new[number[new] == NEVER]
+        number[new] = len(states) + torch.arange(len(new))
+        states = torch.cat([states, new])
+        if len(states) > most:
+            raise UserError(f"{what} needs more than {most} states; ask for something simpler.")
+    verdicts = zip(a.accept[states // width].tolist(), b.accept[states % width].tolist(), strict=True)
+    accept = torch.tensor([how(one, other) for one, other in verdicts])
+    return Automaton(renumbered[classes], number[torch.cat(rows)], accept)
 
-    def step(state: tuple[int, int], c: int) -> tuple[int, int]:
-        i, j = next_a[state[0]][of[c][0]], next_b[state[1]][of[c][1]]
-        return (i, 0) if i in decides_a else (0, j) if j in decides_b else (i, j)
 
-    states, follow = explore((0, 0), step, len(of), what)
-    accept = torch.tensor([how(bool(a.accept[i]), bool(b.accept[j])) for i, j in states])
-    return Automaton(renumbered[classes], follow, accept)
-
-
-def _final(a: Automaton) -> dict[int, bool]:
-    """The states that are never left, and whether they accept."""
-    stay = (a.next == torch.arange(len(a.next))[:, None]).all(1)
-    return {i: bool(a.accept[i]) for i in stay.nonzero().flatten().tolist()}
+def _deciding(a: Automaton, how: Callable[[bool, bool], bool]) -> Tensor:
+    """The states that are never left and whose verdict decides whatever the other automaton says, [S]."""
+    stays = (a.next == torch.arange(len(a.next))[:, None]).all(1)
+    return stays & torch.tensor([how(v, True) == how(v, False) for v in a.accept.tolist()])
 
 
 def complement(a: Automaton) -> Automaton:
