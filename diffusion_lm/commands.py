@@ -69,9 +69,9 @@ class WriteConfig(SamplingConfig):
 def generate_config() -> type[WriteConfig]:
     """The flags of `generate`: one for every control that is registered, beside those of `WriteConfig`."""
     flags: list[tuple[str, Any, Any]] = []
-    for control in CONTROLS.values():
+    for name, control in CONTROLS.items():
         hint, default = (list[str], {"default_factory": list}) if control.repeats else (str | None, {"default": None})
-        flags.append((control.flag, hint, field(**default, metadata={HELP: control.help})))
+        flags.append((control.flag or name, hint, field(**default, metadata={HELP: control.help})))
     return make_dataclass("GenerateConfig", flags, bases=(WriteConfig,), frozen=True)
 
 
@@ -161,7 +161,7 @@ def asked_of(config: WriteConfig) -> tuple[Control | None, str]:
     if config.source_file is not None and getattr(config, Prompt.flag) is not None:
         raise UserError("--prompt and --source_file both say what to write from; give one.")
     for name, kind in CONTROLS.items():
-        asked = getattr(config, kind.flag)
+        asked = getattr(config, kind.flag or name)
         texts = asked if isinstance(asked, list) else [asked] * (asked is not None)
         if texts:
             controls.append(kind.of_texts(texts, config))
@@ -242,11 +242,11 @@ def run_info(config: InfoConfig) -> None:
         "objective": lm.config.objective,
         "config": ", ".join(f"{name}={value}" for name, value in asdict(lm.config).items() if value is not None),
     }
-    for kind in CONTROLS.values():
+    for name, kind in CONTROLS.items():
         try:
-            rows[kind.flag] = kind.describe(lm)
+            rows[kind.flag or name] = kind.describe(lm)
         except UserError as error:
-            rows[kind.flag] = f"no: {error}"
+            rows[kind.flag or name] = f"no: {error}"
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         grid.add_row(Text(name, style="bold"), Text(value))

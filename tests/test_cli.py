@@ -111,7 +111,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     code, out, _ = run(capsys, *name.split(), "--help")
     assert code == 0
     assert f"usage: diffusion-lm {name}" in out
-    assert name != "generate" or "Number of sentences." in out  # attribute docstrings are the help
+    assert name != "generate" or "Number of sentences, of each" in out  # attribute docstrings are the help
 
 
 def test_general_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
