@@ -563,3 +563,17 @@ def test_warnings_are_shown_always_and_the_rest_with_verbose(model: str) -> None
 def test_what_no_machine_could_do_is_refused_at_once(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     assert words.split()[-2].rpartition(".")[2].lstrip("-") in capsys.readouterr().err
+
+
+# -- prompts -------------------------------------------------------------------------------------------------
+
+
+def test_prompts_that_cannot_be_used_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty, prompt = tmp_path / "empty.txt", "name = The Punter, food = Italian"
+    empty.write_text("\n \n")
+    few = ("--n", "1", "--steps", "1", "--model", "e2e-paper")
+    assert "writes from no prompt" in error_of(capsys, "generate", *few, "--prompt", prompt)
+    assert "give one" in error_of(capsys, "generate", *few, "--prompt", prompt, "--source_file", str(empty))
+    assert "has no prompt" in error_of(capsys, "generate", *few, "--source_file", str(empty))
+    assert "cannot be read" in error_of(capsys, "generate", *few, "--source_file", str(tmp_path / "none.txt"))
+    assert "guide_scale must be at least 0" in error_of(capsys, "generate", *few, "--guide_scale", "-1")
