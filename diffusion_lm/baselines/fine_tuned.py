@@ -61,11 +61,19 @@ class PromptedLM(BaselineLM):
 
     @classmethod
     def of(cls, judge: JudgeLM, task: str, symbols: set[str]) -> Self:
-        """A judge that reads prompts, not yet trained to; the places of its symbols start as the judge's positions."""
+        """A judge that reads prompts, not yet trained to; the places of its symbols start as the judge's positions.
+
+        Of prompts that are texts the places are their own, and a symbol starts as the judge's vector of the word.
+        """
         model = cls(PromptedConfig(task, [PADDING, *sorted(symbols)], judge.config), judge.tokenizer)
         model.lm.load_state_dict(judge.state_dict())
         with torch.no_grad():
-            model.places.weight.copy_(judge.positions.weight)
+            if not CONTROLS[task].prompts_are_texts:
+                model.places.weight.copy_(judge.positions.weight)
+                return model
+            for symbol, i in model.index.items():
+                if (known := judge.tokenizer.id(symbol)) is not None:
+                    model.symbols.weight[i] = judge.embedding.weight[known]
         return model
 
     def encode(self, prompts: Sequence[Prompt]) -> Tensor:

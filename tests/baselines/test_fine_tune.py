@@ -179,3 +179,38 @@ def test_beam_search_finds_the_likeliest():
     assert best[0] == [0, 2, 1] and len(best) == 3
     # By log-probability a word: two words at 0.54 against what three share.
     assert math.log(0.54) / 2 > math.log(0.6 * 0.1 * 0.9) / 3
+
+
+def test_words_of_a_prompt_that_is_a_text_start_as_the_words_of_the_model(shape, tokenizer):
+    judge = JudgeLM(shape, tokenizer)
+    model = PromptedLM.of(judge, "data2text", {"Mill", "=", "UNK"})
+    start = {symbol: model.symbols.weight[i] for symbol, i in model.index.items()}
+    torch.testing.assert_close(start["Mill"], judge.embedding.weight[tokenizer.id("Mill")])
+    assert not torch.equal(start["="], start["Mill"])
+    assert not torch.allclose(model.places.weight, judge.positions.weight)
+
+
+@pytest.mark.parametrize(
+    ("task", "document", "lessons"),
+    [
+        ("data2text", DOCUMENT, [("name = The Mill, price = cheap, food = Thai", TEXT)]),
+        ("infill", Document("A left. B sat. C ran."), [("A left. ___ C ran.", "B sat.")]),
+        (
+            "infill",
+            Document("A left. B sat. C ran. D hid."),
+            [
+                ("A left. ___ C ran.", "B sat."),
+                ("A left. ___ D hid.", "B sat."),
+                ("B sat. ___ D hid.", "C ran."),
+                ("A left. ___ D hid.", "C ran."),
+            ],
+        ),
+        ("length", DOCUMENT, [("5", TEXT)]),
+    ],
+)
+def test_lessons_are_what_is_to_be_written(task, document, lessons):
+    control = CONTROLS[task]
+    assert control.lessons(document, LABELS) == lessons
+    for value, text in lessons if task == "infill" else []:
+        whole = control.completed(Target(value), text)
+        assert whole == value.replace("___", text) and control.answer(Target(value), whole) == text
