@@ -119,7 +119,8 @@ class Transformer(nn.Module):
         Marks, [B, L, H], are added to what enters; every position also attends to a source that was read before.
         """
         position = self.position(torch.arange(latents.shape[1], device=latents.device))
-        h = self._entered(latents, t, position if marks is None else position + marks)
+        added = position + self.time(time_features(t))[:, None]
+        h = self._entered(latents, added if marks is None else added + marks)
         keys = None if mask is None or bool(mask.all()) else mask[:, None, None, :]
         if source is not None:
             own = source.mask.new_ones(latents.shape[:2]) if mask is None else mask
@@ -129,8 +130,11 @@ class Transformer(nn.Module):
         return h
 
     def read(self, latents: Tensor, mask: Tensor, position: Tensor) -> Source:
-        """A source, clean latents [B, S, input_dim] at positions [S, H] of their own, with t = 0; it sees itself alone."""
-        h = self._entered(latents, latents.new_zeros(len(latents)), position)
+        """A source, clean latents [B, S, input_dim] at positions [S, H] of their own, without a time; it sees itself alone.
+
+        With t = 0 the network would have to read sources and denoise texts that are nearly clean by the same features of t.
+        """
+        h = self._entered(latents, position)
         seen = mask.clone()
         seen[:, 0] = True  # a sentence without a source has a key to look at, which nobody reads
         past = []
@@ -139,9 +143,8 @@ class Transformer(nn.Module):
             past.append(kv)
         return Source(past, mask)
 
-    def _entered(self, latents: Tensor, t: Tensor, position: Tensor) -> Tensor:
-        h = self.input(latents) + position + self.time(time_features(t))[:, None]
-        h = self.dropout(self.norm(h))
+    def _entered(self, latents: Tensor, added: Tensor) -> Tensor:
+        h = self.dropout(self.norm(self.input(latents) + added))
         if torch.is_autocast_enabled(h.device.type):
             # Layer norm leaves autocast in fp32; the residual stream in bf16 halves the memory traffic of every block.
             h = h.to(torch.get_autocast_dtype(h.device.type))

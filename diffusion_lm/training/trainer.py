@@ -181,7 +181,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, data: Data, lm: DiffusionLM) -> None:
         """Take up the newest intact checkpoint of `config.run.out`; a `UserError` if it is of a run with other settings."""
-        run = config.run
+        run, config = config.run, replace(config, model=lm.config)
         self.config, self.data, self.lm, self.network = config, data, lm, lm.denoiser
         self.folder = Path(run.out)
         self.accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=run.on_cpu)

@@ -128,7 +128,7 @@ def test_a_run_that_ended_before_its_model_was_written_writes_it(make_config, ma
 
 def test_a_run_with_other_settings_is_refused(make_config, make_trainer):
     make_trainer(make_config(run_steps=2)).fit()
-    for change in ({"run_steps": 3}, {"optimizer_lr": 1e-3}, {"run_seed": 1}, {"model_dropout": 0.1}):
+    for change in ({"run_steps": 1}, {"optimizer_lr": 1e-3}, {"run_seed": 1}, {"model_dropout": 0.1}):
         with pytest.raises(UserError, match=r"run holds a run with other settings .* give --run.out another folder"):
             make_trainer(make_config(**{"run_steps": 2, **change}))
 
