@@ -119,8 +119,8 @@ class Transformer(nn.Module):
         Marks, [B, L, H], are added to what enters; every position also attends to a source that was read before.
         """
         position = self.position(torch.arange(latents.shape[1], device=latents.device))
-        added = position + self.time(time_features(t))[:, None]
-        h = self._entered(latents, added if marks is None else added + marks)
+        time = self.time(time_features(t))[:, None]
+        h = self._entered(latents, position, time, *([] if marks is None else [marks]))
         keys = None if mask is None or bool(mask.all()) else mask[:, None, None, :]
         if source is not None:
             own = source.mask.new_ones(latents.shape[:2]) if mask is None else mask
@@ -143,8 +143,8 @@ class Transformer(nn.Module):
             past.append(kv)
         return Source(past, mask)
 
-    def _entered(self, latents: Tensor, added: Tensor) -> Tensor:
-        h = self.dropout(self.norm(self.input(latents) + added))
+    def _entered(self, latents: Tensor, *added: Tensor) -> Tensor:
+        h = self.dropout(self.norm(sum(added, start=self.input(latents))))
         if torch.is_autocast_enabled(h.device.type):
             # Layer norm leaves autocast in fp32; the residual stream in bf16 halves the memory traffic of every block.
             h = h.to(torch.get_autocast_dtype(h.device.type))
