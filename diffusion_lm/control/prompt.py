@@ -20,9 +20,18 @@ from diffusion_lm.control.control import Control, Target, Ways
 from diffusion_lm.control.infill import BLANK
 from diffusion_lm.control.language import check_known, known_words, phrase_language
 from diffusion_lm.control.program import Host, Program, Promise
-from diffusion_lm.text.fields import FIELDS, Document, canonical_field, parse_fields, parts_of, says
+from diffusion_lm.text.fields import (
+    FIELDS,
+    Document,
+    canonical_field,
+    parse_fields,
+    parts_of,
+    says,
+    source_of,
+    split_fields,
+)
 from diffusion_lm.text.slots import fields_said, sayings
-from diffusion_lm.text.spacing import normal, words_of
+from diffusion_lm.text.spacing import words_of
 
 
 @final
@@ -113,7 +122,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
         """The sources of a corpus's split, each once, with all that people wrote from it."""
         found: dict[str, list[str]] = defaultdict(list)
         for document in documents():
-            if source := " ".join(parts_of(document)).rstrip(","):
+            if source := source_of(document):
                 found[source].append(document.text)
         if not found:
             raise UserError("The task data2text needs a corpus with sources, such as E2E.")
@@ -121,8 +130,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
 
     @classmethod
     def fulfilled(cls, document: Document, labels: Annotation) -> list[str]:  # noqa: D102
-        source = " ".join(parts_of(document)).rstrip(",")
-        return [source] if source else []
+        return [source] if (source := source_of(document)) else []
 
     @classmethod
     def draw(cls, document: Document, labels: Annotation, rng: Random) -> dict[str, Any] | None:
@@ -170,12 +178,12 @@ def _said(fields: Mapping[str, str], text: str) -> set[str]:
 
 def fields_of(text: str) -> dict[str, str]:
     """The fields of a prompt, none where it is a text."""
-    pairs = [part.partition("=") for part in normal(text).strip(" ,").split(",")]
+    pairs = split_fields(text)
     if not all(equals for _, equals, _ in pairs):
         return {}
     fields = {}
     for name, _, value in pairs:
         with suppress(UserError):  # of a corpus that has others than E2E
             name = canonical_field(name, FIELDS)
-        fields[name.strip()] = value.strip()
+        fields[name] = value
     return fields

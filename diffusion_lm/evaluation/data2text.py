@@ -11,7 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 from importlib.util import find_spec
 from operator import or_
 from pathlib import Path
@@ -21,7 +21,16 @@ from nltk.util import everygrams
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.prompt import fields_of
-from diffusion_lm.evaluation.metrics import Gram, References, Words, bleu_4, cider, rouge_l
+from diffusion_lm.evaluation.metrics import (
+    Gram,
+    References,
+    Words,
+    bleu_4,
+    check_references,
+    cider,
+    gram_counts,
+    rouge_l,
+)
 from diffusion_lm.text.fields import FIELDS
 from diffusion_lm.text.slots import slot_error_rate
 
@@ -38,8 +47,7 @@ def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[
     Raises:
         UserError: there is no hypothesis, or one has no reference.
     """
-    if not hypotheses or len(hypotheses) != len(references) or not all(references):
-        raise UserError("Every text that is held against references needs at least one.")
+    check_references(hypotheses, references)
     found = [ptb_words(text) for text in hypotheses]
     wanted = [[ptb_words(text) for text in each] for each in references]
     return {
@@ -107,6 +115,7 @@ def nist(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     length of a reference is the mean over all, as the challenge has it, not over those of each text.
     """
     texts = [words for each in references for words in each]
+    grams = partial(gram_counts, order=NIST_ORDER)
     often = Counter(gram for words in texts for gram in everygrams(words, max_len=NIST_ORDER))
     often[()] = sum(map(len, texts))
 
@@ -115,7 +124,7 @@ def nist(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
 
     said, possible = [0.0] * NIST_ORDER, [0] * NIST_ORDER
     for words, each in zip(hypotheses, references, strict=True):
-        for gram, n in (_grams(words) & reduce(or_, map(_grams, each))).items():
+        for gram, n in (grams(words) & reduce(or_, map(grams, each))).items():
             said[len(gram) - 1] += n * bits(gram)
         possible = [total + max(0, len(words) - n) for n, total in enumerate(possible)]
     if not possible[0] or not often[()]:
@@ -123,10 +132,6 @@ def nist(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> 
     length = possible[0] / (len(hypotheses) * often[()] / len(texts))
     penalty = math.exp(-NIST_BETA * math.log(min(1.0, length)) ** 2)
     return penalty * sum(each / max(1, total) for each, total in zip(said, possible, strict=True))
-
-
-def _grams(words: Words) -> Counter[Gram]:
-    return Counter(everygrams(words, max_len=NIST_ORDER))
 
 
 # -- METEOR ------------------------------------------------------------------------------------------------------------

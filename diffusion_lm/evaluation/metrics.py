@@ -60,7 +60,7 @@ def self_bleu(sentences: Sequence[Words]) -> float:
     """
     if len(sentences) < 2:
         raise UserError("Self-BLEU compares sentences with each other, so it needs at least two.")
-    grams = [_counts(words) for words in sentences]
+    grams = [gram_counts(words) for words in sentences]
     # The largest count of an n-gram in the other sentences follows from its two largest in one.
     most: dict[Gram, tuple[int, int]] = {}
     for counts in grams:
@@ -72,8 +72,9 @@ def self_bleu(sentences: Sequence[Words]) -> float:
     return sum(scores) / len(scores)
 
 
-def _counts(words: Words) -> Counter[Gram]:
-    return Counter(everygrams(words, max_len=ORDER))
+def gram_counts(words: Words, order: int = ORDER) -> Counter[Gram]:
+    """How often a text has each n-gram of up to `order` words."""
+    return Counter(everygrams(words, max_len=order))
 
 
 def _bleu(own: Counter[Gram], most: dict[Gram, tuple[int, int]], length: int, lengths: Counter[int]) -> float:
@@ -169,8 +170,7 @@ def reference_scores(
     Raises:
         UserError: there is no hypothesis, or one has no reference.
     """
-    if not hypotheses or len(hypotheses) != len(references) or not all(references):
-        raise UserError("Every text that is held against references needs at least one.")
+    check_references(hypotheses, references)
     found = [plain(text).split() for text in hypotheses]
     wanted = [[plain(text).split() for text in each] for each in references]
     return {
@@ -180,6 +180,12 @@ def reference_scores(
         "bert_score": bert_score(hypotheses, references, token_vectors),
         "n": len(hypotheses),
     }
+
+
+def check_references(hypotheses: Sequence[str], references: References) -> None:
+    """A `UserError` if there is no hypothesis, or one has no reference."""
+    if not hypotheses or len(hypotheses) != len(references) or not all(references):
+        raise UserError("Every text that is held against references needs at least one.")
 
 
 def bleu_4(hypotheses: Sequence[str], references: References) -> float:
@@ -223,11 +229,11 @@ LENGTH_SIGMA = 6.0
 
 def cider(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> float:
     """Mean CIDEr-D (Vedantam et al. 2015), 0 to 10; 0 for a single text, since it weighs n-grams by their rarity."""
-    often = Counter(gram for texts in references for gram in set().union(*map(_counts, texts)))
+    often = Counter(gram for texts in references for gram in set().union(*map(gram_counts, texts)))
 
     def weighed(words: Words) -> dict[Gram, float]:
         rarity = math.log(len(hypotheses))
-        return {gram: n * (rarity - math.log(max(1, often[gram]))) for gram, n in _counts(words).items()}
+        return {gram: n * (rarity - math.log(max(1, often[gram]))) for gram, n in gram_counts(words).items()}
 
     total = 0.0
     for words, texts in zip(hypotheses, references, strict=True):

@@ -300,8 +300,8 @@ class _Batch:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.lm.autocast():
             torch.manual_seed(0)
             for k in range(CANDIDATE_DRAWS):
-                u = torch.full((size,), (k + 0.5) / CANDIDATE_DRAWS, device=self.mask.device)
-                u = CANDIDATES_DIFFER + (1 - CANDIDATES_DIFFER) * u
+                level = CANDIDATES_DIFFER + (1 - CANDIDATES_DIFFER) * (k + 0.5) / CANDIDATE_DRAWS
+                u = torch.full((size,), level, device=device)
                 each = bound.estimate(self.lm.denoiser, self.ids, self.mask, u, given)
                 total += (1 - CANDIDATES_DIFFER) * (each * written).float().cpu() / CANDIDATE_DRAWS
         return total / written.cpu()
@@ -496,9 +496,8 @@ def _keep_promises(
             except UserError:  # too much at once for an automaton, or for a sentence: what is newly broken alone
                 held[row] = {key: held[row][key] for key in found[row]}
                 programs.append(_held_to(asked.programs[row], held[row]))
-        again, _, more = draw(
-            Asked(programs, list(range(len(rows))))
-        )  # none takes another's place: each is held to its own
+        # Each is held to its own, so none takes another's place.
+        again, _, more = draw(Asked(programs, list(range(len(rows)))))
         passes += more
         for row, sentence in zip(rows, again, strict=True):
             ids[row] = sentence

@@ -35,6 +35,17 @@ def parts_of(document: Document) -> tuple[str, ...]:
     return (document.source,) if document.source else ()
 
 
+def source_of(document: Document) -> str:
+    """What the text is written from, as a prompt says it; empty without a source."""
+    return " ".join(parts_of(document)).rstrip(",")
+
+
+def split_fields(text: str) -> list[tuple[str, str, str]]:
+    """Name, equals sign and value of each part of `name = The Punter, food = Italian`; what a part lacks is empty."""
+    parts = (part.partition("=") for part in normal(text).strip(" ,").split(","))
+    return [(name.strip(), equals, value.strip()) for name, equals, value in parts]
+
+
 def parse_fields(text: str, known: Iterable[str]) -> dict[str, str]:
     """Parse `name = The Punter, food = Italian` to values by canonical name.
 
@@ -42,8 +53,7 @@ def parse_fields(text: str, known: Iterable[str]) -> dict[str, str]:
         UserError: if the text is not of that form, has a field twice, or one that is not known; the known ones are listed.
     """
     known, fields = tuple(known), dict[str, str]()
-    for part in normal(text).strip(" ,").split(","):
-        name, equals, value = (each.strip() for each in part.partition("="))
+    for name, equals, value in split_fields(text):
         if not (name and equals and value):
             raise UserError(
                 f'A prompt is FIELD = VALUE, ..., such as "name = The Punter, food = Italian", not {text!r}.'

@@ -137,6 +137,13 @@ FREE = ("run.out", "run.checkpoint_minutes", "run.validate_every", "run.sample_e
 """Settings of a run that may change when it is taken up again, as they leave the weights alone."""
 
 
+def flat(config: TrainConfig) -> dict[str, Any]:
+    """The settings that the weights depend on, by group and name."""
+    groups = asdict(config).items()
+    every = {f"{group}.{name}": value for group, settings in groups for name, value in settings.items()}
+    return {name: value for name, value in every.items() if name not in FREE}
+
+
 class LossModule(nn.Module):
     """The objective as a forward pass, so that DistributedDataParallel sees every parameter it averages."""
 
@@ -199,17 +206,8 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         """All that the weights depend on, by name."""
-        groups = asdict(self.config).items()
-        flat = {f"{group}.{name}": value for group, settings in groups for name, value in settings.items()}
         found = {"text": self.data.train.meta.corpus, "vocabulary": self.data.tokenizer.fingerprint}
-        return {name: value for name, value in {**flat, **found}.items() if name not in FREE}
-
-    @staticmethod
-    def _default_settings() -> dict[str, Any]:
-        """What a checkpoint means that was written before there was a setting."""
-        config = TrainConfig(model=ModelConfig().filled())
-        flat = {f"{group}.{name}": value for group, own in asdict(config).items() for name, value in own.items()}
-        return {name: value for name, value in flat.items() if name not in FREE}
+        return flat(self.config) | found
 
     def _resume(self) -> None:
         checkpoint = Checkpoint.latest(self.folder / "checkpoints")
@@ -220,7 +218,11 @@ class Trainer:
             )
         if checkpoint is None:
             return
-        here, saved = json.loads(json.dumps(self._settings())), self._default_settings() | checkpoint.settings
+        # What a checkpoint does not say, being older than the setting, is the default.
+        here, saved = (
+            json.loads(json.dumps(self._settings())),
+            flat(TrainConfig(model=ModelConfig().filled())) | checkpoint.settings,
+        )
         changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
         if checkpoint.step == saved.get("run.steps") and here["run.steps"] > checkpoint.step:
             changed = [name for name in changed if name != "run.steps"]  # it has ended, and more is wanted
