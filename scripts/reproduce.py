@@ -31,7 +31,7 @@ COMPOSED = ("pos+attribute", "tree+attribute")
 TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.validate_every 100000 --run.sample_every 100000"
 JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "e2e-paper"
 GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
-FT, FUDGE, PPLM, ABLATIONS = "FT and FT-PoE", "FUDGE", "PPLM", "ablations"
+FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 SMALL_JUDGE = "--judge.width 192 --judge.layers 3 --judge.heads 3 --judge.batch_tokens 2048"
 SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
 TRAINED = {
@@ -115,6 +115,8 @@ def stages(plan: Plan) -> Iterator[Stage]:
         OURS,
     )
     yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
+    if plan.outside:  # what the measures of the challenge need comes with it
+        yield from _given(plan, f"{corpus} --judge {judge}", f"{evaluate} --n {plan.free}{limit}")
     yield Stage(
         "likelihood",
         f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
@@ -157,6 +159,23 @@ def _baselines(plan: Plan, lm: str, labels: str, on_targets: str) -> Iterator[St
     yield Stage("train-pplm", f"train-baseline pplm {lm} --minutes {minutes / 2:g} --out {pplm}", PPLM)
     few = fewer(on_targets, plan, 2)
     yield Stage("pplm", f"{few} --tasks [attribute] --baseline [{pplm}] --out {out}/pplm", PPLM)
+
+
+def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
+    """E2E as it was meant: texts of the test split's meanings, ours, ours held to what they have to say, and FT's."""
+    out = plan.out
+    texts = f"{evaluate} --tasks [data2text] --samples_per_target {plan.samples}"
+    ours = f"{texts} --model e2e-given"
+    yield Stage("data2text", f"{ours} --label e2e-given --out {out}/data2text", GIVEN)
+    promised = f'{fewer(ours, plan, 2)} --must_say true --label "e2e-given, must say"'
+    yield Stage("data2text-promised", f"{promised} --out {out}/data2text-promised", GIVEN)
+    folder = f"{out}/models/ft-data2text"
+    yield Stage(
+        "train-ft-data2text",
+        f"train-baseline ft --task data2text {lm} --minutes {3 * plan.minutes:g} --epochs 100 --lr 1e-3 --out {folder}",
+        GIVEN,
+    )
+    yield Stage("ft-data2text", f"{texts} --baseline [{folder}] --out {out}/ft-data2text", GIVEN)
 
 
 def fewer(on_targets: str, plan: Plan, share: int) -> str:

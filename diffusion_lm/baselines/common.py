@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lm.annotate.labels import Annotation, labelled_documents
-from diffusion_lm.common import UserError, autocast, number
+from diffusion_lm.common import UserError, autocast, device_named, number
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.evaluation.scores import weights_hash
 from diffusion_lm.evaluation.systems import Writer, Written
 from diffusion_lm.fit import Progress
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, sample
 from diffusion_lm.store import CONFIG, Kind, load, read_json, save
-from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.tokenizer import Tokenizer
 from diffusion_lm.training.judge import CausalTrainConfig
@@ -40,6 +40,13 @@ class BaselineTrainConfig(CausalTrainConfig):
     weight_decay: float = number(0.01, least=0)
     out: str | None = None
     """Folder of the result, which holds the language model too; null: runs/ and the baseline's name, with ft its task."""
+
+
+def unlabelled(config: BaselineTrainConfig, judge: JudgeLM) -> Iterator[tuple[Document, Annotation, list[int]]]:
+    """The sentences of the training split that the language model can read, without labels, and as START words END."""
+    for document in open_corpus(config.corpus).documents("train"):
+        if len(ids := judge.tokenizer.encode_sentence(document.text)) <= judge.config.max_length:
+            yield document, Annotation([], [], ""), ids
 
 
 @dataclass(frozen=True)
@@ -141,10 +148,12 @@ class Baseline(Writer):
         if Path(folder := cls.folder(config)).is_file():
             raise UserError(f"{folder} is a file; give --out a folder.")
         torch.manual_seed(config.seed)
+        device = device_named(config.device)
         model, lengths, loss = cls.lesson(config, JudgeLM.from_pretrained(config.judge))
+        model.to(device)
 
         def loss_of(rows: Tensor) -> Tensor:
-            with autocast(torch.device("cpu")):
+            with autocast(device):
                 return loss(rows.tolist())
 
         config.fit(model, torch.tensor(lengths), loss_of, report)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffusion_lm.baselines.common import Baseline, BaselineLM, LabelledTrainConfig, Lesson, sentences
+from diffusion_lm.baselines.common import Baseline, BaselineLM, LabelledTrainConfig, Lesson, sentences, unlabelled
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.evaluation.scores import weights_hash
@@ -161,9 +161,11 @@ class FineTuned(Baseline, name="ft"):
     def lesson(cls, config: FineTuneConfig, judge: JudgeLM) -> Lesson:
         """What is to be written, each behind its prompt; of those that a sentence has, one is drawn anew at every step."""
         control, rng, encode = CONTROLS[config.task], random.Random(config.seed), judge.tokenizer.encode_sentence
+        # What a text is written from is no label.
+        known = unlabelled(config, judge) if control.prompts_are_texts else sentences(config, judge)
         read: list[list[tuple[Prompt, list[int]]]] = [
             [(control.prompt(value), encode(text)) for value, text in lessons]
-            for document, labels, _ in sentences(config, judge)
+            for document, labels, _ in known
             if (lessons := control.lessons(document, labels))
         ]
         if not read:
@@ -176,8 +178,9 @@ class FineTuned(Baseline, name="ft"):
 
         def loss(rows: list[int]) -> Tensor:
             pairs = [rng.choice(read[i]) for i in rows]
-            ids = padded([ids for _, ids in pairs], -1)
-            return model.nll(model.encode([prompt for prompt, _ in pairs]), ids.clamp(min=0), ids >= 0)
+            device = model.places.weight.device
+            ids = padded([ids for _, ids in pairs], -1).to(device)
+            return model.nll(model.encode([prompt for prompt, _ in pairs]).to(device), ids.clamp(min=0), ids >= 0)
 
         return Lesson(model, [max(len(prompt) + len(ids) for prompt, ids in pairs) for pairs in read], loss)
 

@@ -172,18 +172,19 @@ class Loss:
         self.spans = [[span for span in each.spans if span.label in model.span.index] for each in data]
 
     def __call__(self, rows: list[int]) -> Tensor:  # noqa: D102
-        model, ids = self.model, padded([self.ids[i] for i in rows], -1)
+        model, device = self.model, self.model.lm.embedding.weight.device
+        ids = padded([self.ids[i] for i in rows], -1).to(device)
         real, ids = ids[:, 1:] >= 0, ids.clamp(min=0)
         states = model.states(model.trunk.hidden(ids[:, :-1])[real], ids[:, 1:][real])
-        right = {name: torch.cat([classes[i] for i in rows]) for name, classes in self.classes.items()}
+        right = {name: torch.cat([classes[i] for i in rows]).to(device) for name, classes in self.classes.items()}
         losses = [model.questions[name].nll(states, classes) for name, classes in right.items()]
         return torch.stack([*losses, self._span_loss(states, real, rows)]).sum()
 
     def _span_loss(self, states: Tensor, real: Tensor, rows: list[int]) -> Tensor:
         """Of some spans of each sentence, asked at all its words: states [N, H] of the real positions of [B, L - 1]."""
         asked = [(self.spans[i], self._asked(i)) for i in rows]
-        numbers = torch.tensor([self.model.span.numbers(spans) for _, spans in asked])
-        right = torch.tensor([[float(span in true) for span in spans] for true, spans in asked])
+        numbers = torch.tensor([self.model.span.numbers(spans) for _, spans in asked], device=states.device)
+        right = torch.tensor([[float(span in true) for span in spans] for true, spans in asked], device=states.device)
         sentence, place = real.nonzero(as_tuple=True)
         logits = self.model.span(states, place, numbers[sentence])
         return F.binary_cross_entropy_with_logits(logits, right[sentence])

@@ -94,11 +94,11 @@ class Pplm(Baseline, name="pplm"):
         classes = torch.tensor([model.said.classes(said) for said, _ in read])
 
         def loss(rows: list[int]) -> Tensor:
-            ids = padded([read[i][1][:-1] for i in rows], -1)
+            ids = padded([read[i][1][:-1] for i in rows], -1).to(model.lm.embedding.weight.device)
             real = (ids >= 0)[..., None]
             with torch.no_grad():
                 hidden = model.lm.eval().hidden(ids.clamp(min=0))
-            return model.said.nll((hidden * real).sum(1) / real.sum(1), classes[rows])
+            return model.said.nll((hidden * real).sum(1) / real.sum(1), classes[rows].to(ids.device))
 
         return Lesson(model, [len(ids) for _, ids in read], loss)
 

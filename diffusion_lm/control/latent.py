@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from diffusion_lm.common import autocast, number
+from diffusion_lm.common import autocast, number, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
 from diffusion_lm.diffusion.process import diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
@@ -163,8 +163,7 @@ class LatentClassifier(Asset, nn.Module):
         """Accuracy by noise level, a level a sentence, always with the same noise."""
         self.eval()
         classes, sums = self.classes(labels), dict[str, Tensor]()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with same_noise(host.denoiser.device):
             for rows in token_batches(encoded.lengths, 8192, None):
                 t = stratified(len(rows), host.denoiser.device)
                 band = (t * LEVELS).long().cpu()

@@ -14,11 +14,12 @@ import torch
 from nltk.util import everygrams, ngrams
 from torch import Tensor
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, same_noise
 from diffusion_lm.diffusion.losses import VariationalBound, counted, spread_times
 from diffusion_lm.diffusion.process import Given
+from diffusion_lm.generation.layout import length_nats
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.model.gaps import ends_known, gap_nats
+from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 from diffusion_lm.text.spacing import words_of
@@ -291,9 +292,6 @@ def matching(hypothesis: Tensor, reference: Tensor) -> float:
 
 # -- likelihood --------------------------------------------------------------------------------------------------------
 
-UNSEEN = 1e-9
-"""Probability of a length that no training sentence had, so that one such sentence does not make the bound infinite."""
-
 
 class Likelihood(NamedTuple):
     """An upper bound on -log p(text), in nats a token; words and END count as tokens, as they do for the judge."""
@@ -313,8 +311,7 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // n))[:n]
     sizes = torch.full_like(lengths, canvas) if canvas else lengths
     nats, of_length, seen = 0.0, 0.0, 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with same_noise(lm.device, seed):
         for rows in token_batches(sizes[chosen], 4096, None):
             ids, mask = (part.to(lm.device) for part in gather(corpus, chosen[rows], lm.tokenizer.pad_id, canvas))
             given = Given(ends_known(ids, mask)) if lm.denoiser.knows_given else None
@@ -323,10 +320,6 @@ def likelihood(lm: DiffusionLM, corpus: EncodedCorpus, n: int, draws: int = 4, s
                 each = bound.estimate(lm.denoiser, ids, mask, u, given)
                 nats += float((each * counted(mask, given).sum(-1)).sum()) / draws
                 seen += len(ids)
-            if given is not None:
-                of_length += float(gap_nats(lm.denoiser, given.known, mask).sum())
+            of_length += float(length_nats(lm, mask, given).sum())
     tokens = int((lengths[chosen] - 1).sum())
-    if canvas is None and not lm.denoiser.knows_given:
-        p = lm.lengths.double() / lm.lengths.sum()
-        of_length = float(-p[lengths[chosen]].clamp(min=UNSEEN).log().sum())
     return Likelihood((nats + of_length) / tokens, of_length / tokens, len(chosen))

@@ -20,8 +20,8 @@ from diffusion_lm.control.guidance import COMPOSITION, PAPER
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of, together
+from diffusion_lm.generation.layout import compiled
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.generation.sampling import compiled
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.corpus import Corpus
 from diffusion_lm.text.tokenizer import Tokenizer

@@ -31,9 +31,11 @@ class Decoding:
 
         Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
         spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
-        gradient holds it, drawing at a lower temperature or in fewer steps does.
+        gradient holds it, drawing at a lower temperature or in fewer steps does. What is written from a source leaves less
+        out at a lower temperature and a larger scale.
         """
         sampler: Sampler = Renoise()
+        written_from = any(program.canvas.source for program in programs)
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
@@ -42,6 +44,8 @@ class Decoding:
             steps, clamp = 76, SoftClamp(temperature=0.7)
         elif any(program.automaton for program in programs):
             steps, clamp = 50, SampledClamp(temperature=0.7)
+        elif written_from:
+            steps, clamp = 50, SampledClamp(temperature=0.5)
         elif any(program.energies or program.rewards for program in programs):
             steps, clamp = 100, SampledClamp()
         elif any(program.canvas.words or program.canvas.template for program in programs):
@@ -49,7 +53,7 @@ class Decoding:
         else:
             steps, clamp = 200, SampledClamp()
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
-        scale = 1.0 if self.guide_scale is None else self.guide_scale
+        scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale)
 
     def __str__(self) -> str:

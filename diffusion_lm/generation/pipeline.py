@@ -129,7 +129,7 @@ class DiffusionLM:
             sampler: how z_t becomes z_s.
             clamp: what x0_hat commits to.
             guidance: how the control's energy is followed; `Guidance.paper(task)` for the original's way.
-            guide_scale: how much a source counts; 1 as the model says, above 1 more.
+            guide_scale: how much a source counts; 1 as the model says, above 1 more; None: 2.
             candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.

@@ -6,29 +6,28 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
-from operator import and_
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.common import UserError, check_range, check_seed, own_defaults
-from diffusion_lm.control.automaton import BANNED, Automaton, combine
-from diffusion_lm.control.canvas import Canvas, Layout
+from diffusion_lm.common import UserError, check_range, check_seed, own_defaults, same_noise
+from diffusion_lm.control.automaton import BANNED
+from diffusion_lm.control.canvas import Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
-from diffusion_lm.control.program import Host, Program, Promise
+from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import gaussian_noise
 from diffusion_lm.generation.decoding import Decoding
+from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
+from diffusion_lm.generation.promises import broken, keep_promises
 from diffusion_lm.model.denoiser import expected
-from diffusion_lm.model.gaps import gap_nats
-from diffusion_lm.text.batches import padded
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -38,18 +37,12 @@ REWARD_EVERY = 5
 OPEN = 0.5
 """Sentences are resampled by their evidence at t from here on: later their words are settled, and copies would stay copies
 (docs/log.md)."""
-FREE = -1
-"""Group of sentences of which nothing is asked."""
 CANDIDATE_DRAWS = 16
 """Noise levels at which the bound of a candidate is estimated, the same for all."""
 CANDIDATES_DIFFER = 0.25
 """The u = t^(1/3) at which they begin: below it every candidate is read without fault, and what the bound has there is noise."""
-TOGETHER = 256
-"""Canvases whose gaps are looked at in one pass."""
 MOST_SCALE = 100.0
 """Of classifier-free guidance."""
-TRIES = 20
-"""How often a sentence is written anew that breaks a promise."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
 ALWAYS = 2.0
@@ -91,116 +84,6 @@ class Generation(Sequence[str]):
         return self.texts[index]
 
 
-class Model(Host, Protocol):
-    """What generates, `DiffusionLM`: a host of controls that can be sampled."""
-
-    @property
-    def lengths(self) -> Tensor:
-        """How often each total length is in the corpus, [max_length + 1]."""
-
-    def autocast(self) -> torch.autocast:
-        """In what precision products are taken."""
-
-
-# -- from controls to programs ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A program for each sentence, and the number of its control: sentences of one may take each other's place."""
-
-    programs: list[Program]
-    groups: list[int]
-
-
-def compiled(
-    lm: Model,
-    n: int,
-    control: Control | Sequence[Control | None] | None,
-    generator: torch.Generator,
-    candidates: int = 1,
-) -> Asked:
-    """The programs of n sentences, each so many times; a control that stands for many of them is compiled once."""
-    controls: list[Any] = list(control) if isinstance(control, list | tuple) else [control] * n
-    for each in controls:
-        if not isinstance(each, Control | None):
-            raise UserError(f"{each!r} is no control; give one such as Length(9), a list of them, or None.")
-    if len(controls) != n:
-        raise UserError(f"{len(controls)} controls are given for {n} sentences; give one for each, or None.")
-    controls = [each for each in controls for _ in range(candidates)]
-    canvas = Canvas(lm.max_words)
-    programs, groups = [Program(canvas)] * len(controls), [FREE] * len(controls)
-    for number, (wanted, rows) in enumerate(_sharers([[] if c is None else [c] for c in controls])):
-        for row, program in zip(rows, wanted.compile(lm, [canvas] * len(rows), generator), strict=True):
-            programs[row], groups[row] = program, number
-    return Asked(programs, groups)
-
-
-def _sharers(parts: Sequence[Iterable[T]]) -> list[tuple[T, list[int]]]:
-    """Each object, told apart by identity, and the sentences that have it."""
-    found: dict[int, tuple[T, list[int]]] = {}
-    for row, own in enumerate(parts):
-        for part in own:
-            found.setdefault(id(part), (part, []))[1].append(row)
-    return list(found.values())
-
-
-def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
-    """Where words are wanted: by the canvases and how long the model, else the corpus, has such sentences and their gaps.
-
-    In the padded layout words are wanted everywhere, PAD being one.
-    """
-    longest, parts = lm.max_words + 2, []
-    rows_of: dict[Canvas, list[int]] = {}
-    for row, canvas in enumerate(canvases):
-        rows_of.setdefault(canvas, []).append(row)
-    open_canvases = [canvas for canvas in rows_of if lm.denoiser.knows_given and canvas.is_open()]
-    gaps = dict(zip(open_canvases, _gap_log_p(lm, open_canvases), strict=True))
-    for canvas, own in rows_of.items():
-        rows = torch.tensor(own)
-        if lm.padded and canvas == Canvas(lm.max_words):
-            known = torch.full((len(rows), longest), UNKNOWN)
-            parts.append((rows, Layout(known, known == UNKNOWN)))
-        else:
-            if canvas in gaps:
-                sizes = canvas.sizes_by_model(len(rows), gaps[canvas], generator)
-            else:
-                sizes = canvas.sizes_by_corpus(len(rows), lm.lengths, generator)
-            parts.append((rows, canvas.lay_out(sizes, lm.tokenizer)))
-    # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
-    size = len(canvases), longest if lm.padded else max(part.known.shape[1] for _, part in parts)
-    known, mask = torch.full(size, lm.tokenizer.pad_id), torch.full(size, lm.padded)
-    for rows, part in parts:
-        known[rows, : part.known.shape[1]] = part.known
-        mask[rows, : part.mask.shape[1]] |= part.mask
-    return Layout(known, mask)
-
-
-def _gap_log_p(lm: Model, canvases: Sequence[Canvas]) -> Iterator[Tensor]:
-    """For each canvas how likely each number of words is for each of its gaps, in nats, [gaps, max_length - 1]."""
-    for first in range(0, len(canvases), TOGETHER):
-        some = canvases[first : first + TOGETHER]
-        outlines = [canvas.outline(lm.tokenizer) for canvas in some]
-        known = padded(outlines, lm.tokenizer.pad_id).to(lm.denoiser.device)
-        sizes = torch.tensor([len(outline) for outline in outlines], device=known.device)
-        mask = torch.arange(known.shape[1], device=known.device) < sizes[:, None]
-        with lm.autocast():
-            logits = lm.denoiser.gap_logits(known, mask, _read(lm, [canvas.source for canvas in some]))
-        for own, row in zip(logits.log_softmax(-1), known == UNKNOWN, strict=True):
-            yield own[row]
-
-
-def _read(lm: Model, sources: Sequence[Sequence[int] | None]) -> Source | None:
-    """What sentences are written from, as the network reads it; None where none is."""
-    if not any(sources):
-        return None
-    with lm.autocast():
-        return lm.denoiser.read(padded([each or () for each in sources], UNKNOWN).to(lm.denoiser.device))
-
-
-# -- a batch ---------------------------------------------------------------------------------------------------------
-
-
 def _stacked(columns: Sequence[Iterable[Tensor]], length: int, vectors: Tensor) -> Tensor | None:
     """What is added to the logits of each sentence's words, which follow START, [B, L, V]; None where nothing is."""
     out = None
@@ -223,7 +106,7 @@ class _Batch:
         self.vectors = lm.denoiser.embedding.vectors()
         self.known = layout.known.to(self.vectors.device)
         self.mask = layout.mask.to(self.vectors.device)
-        self.source = _read(lm, [program.canvas.source for program in asked.programs])
+        self.source = read_sources(lm, [program.canvas.source for program in asked.programs])
         self.previous: Tensor | None = None
         self.passes = self.step = 0
         self.ids = self.known
@@ -249,7 +132,7 @@ class _Batch:
         self.evidence_of = [(row, each.power, each.columns.to(self.vectors)) for row, each in evidence]
 
         def shared(parts: Sequence[Iterable[T]]) -> list[tuple[T, Tensor]]:
-            return [(part, torch.tensor(rows, device=device)) for part, rows in _sharers(parts)]
+            return [(part, torch.tensor(rows, device=device)) for part, rows in sharers(parts)]
 
         self.automata = shared([[p.automaton] if p.automaton else [] for p in self.programs])
         self.steered.energies = shared([p.energies for p in self.programs])
@@ -289,16 +172,9 @@ class _Batch:
         """
         self.passes += CANDIDATE_DRAWS
         given = Given(self.known, self.source) if self.lm.denoiser.knows_given else None
-        written, total = counted(self.mask, given).sum(1), torch.zeros(len(self.mask))
-        if given is not None:
-            total += gap_nats(self.lm.denoiser, self.known, self.mask, self.source).cpu()
-        elif not self.lm.padded:
-            p = (self.lm.lengths + 1) / (self.lm.lengths + 1).sum()
-            total -= p[self.mask.sum(1).cpu()].log()
-        bound, size = VariationalBound(steps=None), len(self.mask)
-        device = self.mask.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.lm.autocast():
-            torch.manual_seed(0)
+        written, total = counted(self.mask, given).sum(1), length_nats(self.lm, self.mask, given)
+        bound, size, device = VariationalBound(steps=None), len(self.mask), self.mask.device
+        with same_noise(device), self.lm.autocast():
             for k in range(CANDIDATE_DRAWS):
                 level = CANDIDATES_DIFFER + (1 - CANDIDATES_DIFFER) * (k + 0.5) / CANDIDATE_DRAWS
                 u = torch.full((size,), level, device=device)
@@ -416,11 +292,11 @@ def generate(
     draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
     ids, nats, evaluations = draw(asked, callback=callback, weigh=candidates > 1)
     if candidates > 1:
-        broken = [bool(_broken(lm, program, own)) for program, own in zip(asked.programs, ids, strict=True)]
-        nats = nats + WORST * torch.tensor(broken)
+        worse = [bool(broken(lm, program, own)) for program, own in zip(asked.programs, ids, strict=True)]
+        nats = nats + WORST * torch.tensor(worse)
         best = (nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)).tolist()
         ids, asked = [ids[i] for i in best], Asked([asked.programs[i] for i in best], [asked.groups[i] for i in best])
-    evaluations += _keep_promises(lm, asked, ids, generator, partial(draw, callback=None, weigh=False))
+    evaluations += keep_promises(lm, asked, ids, generator, partial(draw, callback=None, weigh=False))
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
@@ -452,64 +328,6 @@ def _draw(
             nats[rows] = batch.nats()
         evaluations = batch.passes + batch.steered.passes
     return ids, nats, evaluations
-
-
-def _broken(lm: Model, program: Program, ids: Sequence[int]) -> list[tuple[Promise, str]]:
-    """What a sentence, START words END, does not do of what is promised: the promises, and what of each."""
-    if not program.promises:
-        return []
-    text = lm.tokenizer.decode(ids)
-    return [(promise, name) for promise in program.promises for name in promise.broken(text)]
-
-
-Held = dict[tuple[Promise, str], Automaton]
-"""What a sentence is held to."""
-
-
-def _keep_promises(
-    lm: Model,
-    asked: Asked,
-    ids: list[list[int]],
-    generator: torch.Generator,
-    draw: Callable[[Asked], tuple[list[list[int]], Tensor, int]],
-) -> int:
-    """Put another in the place of each sentence that breaks a promise, until none does; the passes that this took.
-
-    A sentence is held to all that was broken in its place, by one automaton, and so breaks only others the next time. An
-    automaton of all that is promised would have thousands of states, and most sentences keep most of it anyway.
-
-    Raises:
-        UserError: a sentence still breaks one after `TRIES`.
-    """
-    held: list[Held] = [{} for _ in ids]
-    passes = 0
-    for _ in range(TRIES):
-        found = [_broken(lm, program, own) for program, own in zip(asked.programs, ids, strict=True)]
-        rows = [row for row, broken in enumerate(found) if broken]
-        if not rows:
-            return passes
-        programs = []
-        for row in rows:
-            held[row] |= {(promise, name): promise.way(name, generator) for promise, name in found[row]}
-            try:
-                programs.append(_held_to(asked.programs[row], held[row]))
-            except UserError:  # too much at once for an automaton, or for a sentence: what is newly broken alone
-                held[row] = {key: held[row][key] for key in found[row]}
-                programs.append(_held_to(asked.programs[row], held[row]))
-        # Each is held to its own, so none takes another's place.
-        again, _, more = draw(Asked(programs, list(range(len(rows)))))
-        passes += more
-        for row, sentence in zip(rows, again, strict=True):
-            ids[row] = sentence
-    raise UserError(f"After {TRIES} tries a text does not say all that it has to; ask for less.")
-
-
-def _held_to(program: Program, held: Held) -> Program:
-    """The program with an automaton of all that a sentence is held to."""
-    what, own = "All that has to be said", [] if program.automaton is None else [program.automaton]
-    joint = reduce(lambda a, b: combine(a, b, and_, what), [*own, *held.values()])
-    canvas = program.canvas.with_allowed(joint.lengths(program.canvas.max_words), what)
-    return replace(program, canvas=canvas, automaton=joint)
 
 
 def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:

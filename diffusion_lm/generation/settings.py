@@ -45,7 +45,7 @@ class SamplingConfig(Settings):
     guidance_fluency: float | None = number(None, least=0, most=1e6)
     """All but pull: weight of staying near the sampler's own step (the paper's lambda); null: the guidance's own."""
     guide_scale: float | None = number(None, least=0, most=100)
-    """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 1."""
+    """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses."""
     candidates: int = number(1, least=1, most=1000)

@@ -59,14 +59,33 @@ def gather_sources(corpus: EncodedCorpus, indices: Tensor, *, shuffled: float = 
 
     Of a share of them the parts are shuffled. None where no sentence has a source.
     """
-    if corpus.sources is None:
+    if (sources := corpus.sources) is None:
         return None
-    rows = []
-    for i, mixed in zip(indices.tolist(), torch.rand(len(indices)).tolist(), strict=True):
-        parts = corpus.sources.parts(i)
-        order = torch.randperm(len(parts)).tolist() if mixed < shuffled else range(len(parts))
-        rows.append([token for j in order for token in parts[j]])
-    return padded(rows, UNKNOWN) if any(rows) else None
+    rows = indices.to(sources.first.device)
+    first = sources.first[rows]
+    count = sources.first[rows + 1] - first
+    part, row = _counted(first, count)
+    place = (part - first[row]) / count[row]
+    mixed = torch.rand(len(rows), device=rows.device) < shuffled
+    # Parts stay with their row, whose number is the whole part of what they are sorted by.
+    part = part[(row + torch.where(mixed[row], torch.rand_like(place), place).double()).argsort(stable=True)]
+    start = sources.offsets[part]
+    token, which = _counted(start, sources.offsets[part + 1] - start)
+    row = row[which]
+    lengths = torch.bincount(row, minlength=len(rows))
+    if not len(token):
+        return None
+    found = torch.full((len(rows), int(lengths.max())), UNKNOWN, device=rows.device)
+    found[row, torch.arange(len(token), device=rows.device) - (lengths.cumsum(0) - lengths)[row]] = sources.ids[
+        token
+    ].long()
+    return found
+
+
+def _counted(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers from each `first` on, `count` of each, in one row, and which of the firsts each belongs to."""
+    which = torch.repeat_interleave(torch.arange(len(first), device=first.device), count)
+    return first[which] + torch.arange(len(which), device=first.device) - (count.cumsum(0) - count)[which], which
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:

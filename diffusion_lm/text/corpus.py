@@ -18,10 +18,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from random import Random
 from typing import TYPE_CHECKING, Literal
 
 from diffusion_lm.common import UserError
 from diffusion_lm.text.fields import ALIASES, Document
+from diffusion_lm.text.slots import as_said
 from diffusion_lm.text.spacing import normal, words_of
 from diffusion_lm.text.toy import DESCRIPTION, SIZES, toy_documents
 
@@ -184,6 +186,10 @@ class CorpusConfig:
     """The column that holds the text in an 'hf:' dataset."""
     source_column: str | None = None
     """The column of an 'hf:' dataset that holds what the text is written from; null: there is none."""
+    fields: Literal["given", "said", "exchanged"] = "given"
+    """The values of E2E's training texts. given: those that a text was to say; said: those that it says (`text.slots`), as
+    people leave a tenth out; exchanged: the same, and each text once more with the names of other places, so that a model
+    that writes from them copies names and does not guess them from the rest."""
     long: Literal["split", "leave_out"] = "split"
     """Documents longer than the model's longest sentence: 'split' them, at ends of sentences where there are any, or
     'leave_out'. Documents with fields, such as E2E's, are always left out: a part need not say what the whole says."""
@@ -290,6 +296,10 @@ def e2e(source: str, config: CorpusConfig) -> dict[str, Source] | None:
         UserError: If the training or development file is missing, or a file lacks a column.
     """
     found = _by_file(source, E2E_FILES, _e2e_rows)
+    if config.fields != "given" and "train" in found:
+        rows, content = found["train"].rows, found["train"].content
+        exchanged = config.fields == "exchanged"
+        found["train"] = Source(partial(_as_said, rows, exchanged=exchanged), lambda: f"{content()} {config.fields}")
     for split in ("train", "dev"):
         if found and split not in found:
             raise UserError(f"{source} has no {E2E_FILES[split]}, which E2E's corpus needs.")
@@ -322,6 +332,33 @@ def _e2e_rows(file: File) -> Rows:
         except Unreadable as error:
             row = error
         yield table.line_num, row
+
+
+def _as_said(rows: Callable[[], Rows], *, exchanged: bool) -> Rows:
+    """Documents with the fields that they say; if they are to be exchanged, each is followed by one with other names."""
+    seen: dict[str, dict[str, None]] = {name: {} for name in ("name", "near")}
+    for line, row in rows():
+        if isinstance(row, Unreadable):
+            yield line, row
+            continue
+        document = replace(row, fields=as_said(row.fields, row.text))
+        yield line, document
+        if exchanged and (other := _with_other_names(document, seen)) is not None:
+            yield line, other
+
+
+def _with_other_names(document: Document, seen: Mapping[str, dict[str, None]]) -> Document | None:
+    """The document with names that those before it had in their place, and these put to them; None where it spells out none."""
+    rng, new = Random(document.text), dict[str, str]()
+    own = {name: value for name, value in document.fields.items() if name in seen and value in document.text}
+    for name, value in own.items():
+        seen[name][value] = None
+        new[value] = rng.choice(list(seen[name]))
+    if not new:
+        return None
+    either = re.compile("|".join(re.escape(value) for value in sorted(new, key=len, reverse=True)))
+    text = either.sub(lambda found: new[found[0]], document.text)
+    return Document(text, {**document.fields, **{name: new[value] for name, value in own.items()}})
 
 
 _FIELD = re.compile(r"\s*(?P<name>[^\[\],]+?)\s*\[(?P<value>[^\[\]]*)\]\s*(?P<next>,|\Z)")

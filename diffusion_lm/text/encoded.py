@@ -73,6 +73,10 @@ class EncodedSources:
         bounds = self.offsets[self.first[document] : self.first[document + 1] + 1].tolist()
         return [self.ids[a:b].tolist() for a, b in pairwise(bounds)]
 
+    def to(self, device: torch.device | str) -> EncodedSources:
+        """The same sources with their tensors on a device."""
+        return EncodedSources(self.ids.to(device), self.offsets.to(device), self.first.to(device))
+
     @property
     def lengths(self) -> torch.Tensor:
         """Tokens of each document's source, int64 [documents]."""
@@ -111,7 +115,9 @@ class EncodedCorpus:
 
     def to(self, device: torch.device | str) -> EncodedCorpus:
         """The same corpus with its tensors on a device, read into memory."""
-        return replace(self, ids=self.ids.to(device), offsets=self.offsets.to(device), rows=self.rows.to(device))
+        sources = None if self.sources is None else self.sources.to(device)
+        own = {name: getattr(self, name).to(device) for name in _ARRAYS}
+        return replace(self, **own, sources=sources)
 
     @classmethod
     def load(cls, folder: Path) -> EncodedCorpus:

@@ -42,6 +42,8 @@ class CausalTrainConfig(Settings):
     """AdamW's decoupled weight decay of the matrices; embeddings, gains and biases have none."""
     seed: int = 0
     """Seed of the initial weights, the dropout and the order of the batches."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """cpu, cuda, or auto: cuda where there is one."""
 
     def fit(
         self, model: nn.Module, lengths: Tensor, loss_of: Loss, on_epoch: Callable[[Progress], None] | None
@@ -67,8 +69,6 @@ class JudgeTrainConfig(CausalTrainConfig):
     """Longest sentence in tokens, START and END included."""
     dropout: float = number(0.15, least=0, below=1)
     """Dropout on the embedding and on every residual branch."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """cpu, cuda, or auto: cuda where there is one."""
     out: str | None = None
     """Folder that always holds the best judge so far; None keeps it in memory only."""
 

@@ -23,7 +23,7 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, same_noise
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
 from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
@@ -59,14 +59,13 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
     chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
     found: dict[str, list[Tensor]] = defaultdict(list)
     device, seen = dev.offsets.device, 0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
+    with same_noise(device):
         for batch in token_batches(lengths[chosen], 4096, None):
             ids, mask = gather(dev, chosen[batch], pad_id, canvas)
             u = spread_times(seen, len(ids), device)
             values = _figures(network, ids, mask, u) | {"t": u}
             if (source := gather_sources(dev, chosen[batch])) is not None:
-                own = _figures(network, ids, mask, u, source.to(device))
+                own = _figures(network, ids, mask, u, source)
                 values |= {f"source_{name}": own[name] for name in ("loss", "length", "bound")}
             for name, value in values.items():
                 found[name].append(value.double().cpu())
@@ -382,8 +381,8 @@ class Trainer:
             return None, None
         # A batch has sources or has none: what is left out then costs no time.
         read = float(torch.rand(())) >= (model.source_dropout or 0.0)
-        source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
-        return draw_known(ids, mask, model.given, self.ends), None if source is None else source.to(ids.device)
+        source = gather_sources(self.train_data, rows, shuffled=SHUFFLED) if read else None
+        return draw_known(ids, mask, model.given, self.ends), source
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

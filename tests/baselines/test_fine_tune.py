@@ -11,6 +11,7 @@ from diffusion_lm.baselines.fine_tuned import PADDING, FineTuneConfig, FineTuned
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS, Target
 from diffusion_lm.model.causal import Ends, JudgeConfig, JudgeLM, beam_search, sample
+from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import split_words
 from diffusion_lm.text.tokenizer import build_word_tokenizer
@@ -214,3 +215,12 @@ def test_lessons_are_what_is_to_be_written(task, document, lessons):
     for value, text in lessons if task == "infill" else []:
         whole = control.completed(Target(value), text)
         assert whole == value.replace("___", text) and control.answer(Target(value), whole) == text
+
+
+def test_what_a_text_is_written_from_needs_no_labels(shape, tokenizer, tmp_path):
+    (tmp_path / "train.tsv").write_text(f"the mill\t{TEXT}\n" * 100)
+    config = FineTuneConfig(task="data2text", corpus=CorpusConfig(str(tmp_path)), labels=str(tmp_path / "labels.jsonl"))
+    lesson = FineTuned.lesson(config, JudgeLM(shape, tokenizer))
+    assert sorted(lesson.model.index) == [PADDING, "UNK", "mill", "the"]
+    assert set(lesson.lengths) == {2 + 7}
+    assert lesson.loss([0, 1]).ndim == 0 and not (tmp_path / "labels.jsonl").exists()

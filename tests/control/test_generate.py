@@ -16,8 +16,8 @@ from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Renoise
 from diffusion_lm.generation.decoding import Decoding
+from diffusion_lm.generation.layout import FREE, compiled, lay_out
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.generation.sampling import FREE, compiled, lay_out
 from diffusion_lm.model.denoiser import ModelConfig
 from tests.control.conftest import Unjudged, programs
 

@@ -7,7 +7,8 @@ from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.tables import TagTable, count_tags, smoothed
 from diffusion_lm.generation.decoding import Decoding
-from diffusion_lm.generation.sampling import Asked, _Batch, lay_out
+from diffusion_lm.generation.layout import Asked, lay_out
+from diffusion_lm.generation.sampling import _Batch
 from tests.control.conftest import Hosted, programs
 
 

@@ -96,6 +96,34 @@ def test_e2e_reads_fields_and_tidies_white_space(tmp_path: Path) -> None:
     assert corpus.unreadable == {"train": 0}
 
 
+def test_training_texts_can_have_the_fields_that_they_say(tmp_path: Path) -> None:
+    folder = write_e2e(tmp_path)
+    given, said = (open_source(folder, fields=fields) for fields in ("given", "said"))
+    (train,), (dev,) = said.documents("train"), said.documents("dev")
+    assert train == Document("Aromi is a cheap pub.", {"name": "Aromi", "Type": "pub", "price": "cheap"})
+    assert dev.fields["family friendly"] == "no" and [dev] == list(given.documents("dev"))
+    assert said.fingerprint("train") != given.fingerprint("train")
+    assert said.fingerprint("dev") == given.fingerprint("dev")
+
+
+def test_training_texts_can_come_again_with_the_names_of_other_places(tmp_path: Path) -> None:
+    places = [("Aromi", "The Bakers"), ("The Mill", "Ranch"), ("Zizzi", "Clare Hall")]
+    rows = [f'"name[{name}], near[{near}]","{name} is by {near}, and {name} is cheap."\n' for name, near in places]
+    nameless = '"name[Cotto], food[Thai]","A place with Thai food."\n'
+    folder = write_e2e(tmp_path, train="".join(rows) + nameless)
+    said = list(open_source(folder, fields="said").documents("train"))
+    found = list(open_source(folder, fields="exchanged").documents("train"))
+    assert found == list(open_source(folder, fields="exchanged").documents("train"))
+    assert [*found[0:6:2], found[6]] == said and len(found) == 7  # where no name is said, none can be exchanged
+    assert any(other.text != own.text for own, other in zip(found[0:6:2], found[1:6:2], strict=True))
+    for own, other in zip(found[0:6:2], found[1:6:2], strict=True):
+        name, near = other.fields["name"], other.fields["near"]
+        assert name in [each for each, _ in places] and near in [each for _, each in places]
+        assert other == Document(
+            f"{name} is by {near}, and {name} is cheap.", {**own.fields, "name": name, "near": near}
+        )
+
+
 def test_unreadable_rows_are_counted_and_the_first_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [
         ROW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffusion_lm.common import UserError
-from diffusion_lm.text.slots import VALUES, SlotErrors, sayings, slot_error_rate, slot_errors
+from diffusion_lm.text.slots import VALUES, SlotErrors, as_said, sayings, slot_error_rate, slot_errors
 
 NONE = SlotErrors(missing=0, added=0, wrong=0)
 
@@ -122,6 +122,28 @@ def test_the_rate_is_of_the_fields_that_were_asked() -> None:
     assert slot_error_rate(fields, [RIGHT, "Zizzi serves Thai food."]) == 0
     assert slot_error_rate(fields, [RIGHT, "A cheap pub."]) == pytest.approx(100 * 4 / 10)
     assert slot_error_rate([{"food": "Thai"}], ["A cheap pub."]) == 300
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "said"),
+    [
+        (FIELDS, RIGHT, FIELDS),
+        (
+            {"name": "Zizzi", "food": "Thai", "area": "riverside"},
+            "Zizzi serves Thai food.",
+            {"name": "Zizzi", "food": "Thai"},
+        ),
+        ({"food": "Thai", "price": "less than £20"}, "Cheap Thai food.", {"food": "Thai", "price": "less than £20"}),
+        ({"price": "high", "name": "Zizzi"}, "Zizzi is cheap.", {"price": "cheap", "name": "Zizzi"}),
+        ({"name": "Zizzi"}, "Zizzi is a pub.", {"name": "Zizzi", "Type": "pub"}),
+        ({"name": "Zizzi"}, "A nice place.", {}),
+    ],
+)
+def test_the_values_that_a_text_says_stand_for_those_that_it_was_to_say(
+    fields: dict[str, str], text: str, said: dict[str, str]
+) -> None:
+    assert list(as_said(fields, text).items()) == list(said.items())
+    assert slot_errors(as_said(fields, text), text) == NONE
 
 
 def test_what_cannot_be_counted_is_one_sentence() -> None:
