@@ -45,7 +45,7 @@ class Decoding:
         elif any(program.automaton for program in programs):
             steps, clamp = 50, SampledClamp(temperature=0.7)
         elif written_from:
-            steps, clamp = 50, SampledClamp(temperature=0.5)
+            steps, clamp = 40, SampledClamp(temperature=0.5)
         elif any(program.energies or program.rewards for program in programs):
             steps, clamp = 100, SampledClamp()
         elif any(program.canvas.words or program.canvas.template for program in programs):

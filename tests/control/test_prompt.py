@@ -12,6 +12,7 @@ import torch
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Infill, Length, Prompt
 from diffusion_lm.control.prompt import fields_of
+from diffusion_lm.diffusion.clamp import SampledClamp
 from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
@@ -62,11 +63,20 @@ def test_the_fields_of_a_model_stay_with_it(lm: DiffusionLM, tmp_path: Path) -> 
 
 def test_a_prompt_changes_what_is_written_and_a_guide_scale_of_nothing_undoes_it(lm: DiffusionLM) -> None:
     prompt = Prompt("name = Aromi, food = Thai") & Length(9)
-    free = lm.generate(3, Length(9), steps=5, seed=1)
-    assert lm.generate(3, prompt, steps=5, seed=1).texts != free.texts
-    assert lm.generate(3, prompt, steps=5, seed=1, guide_scale=0.0).texts == free.texts
-    guided = lm.generate(3, prompt, steps=5, seed=1, guide_scale=2.0)
+    asked: dict[str, Any] = {"steps": 5, "seed": 1, "clamp": SampledClamp()}
+    free = lm.generate(3, Length(9), **asked)
+    assert lm.generate(3, prompt, **asked).texts != free.texts
+    assert lm.generate(3, prompt, **asked, guide_scale=0.0).texts == free.texts
+    guided = lm.generate(3, prompt, **asked, guide_scale=2.0)
     assert guided.network_evaluations == 2 * free.network_evaluations
+    plain = lm.generate(3, prompt, **asked, guide_scale=1.0)
+    assert plain.network_evaluations == free.network_evaluations
+
+
+def test_defaults_fit_what_is_written_from_a_source(lm: DiffusionLM) -> None:
+    found = lm.generate(1, Prompt("name = Aromi")).decoding
+    assert (found.steps, found.clamp, found.guide_scale) == (40, SampledClamp(temperature=0.5), 2.0)
+    assert lm.generate(1, steps=1).decoding.guide_scale == 1.0
 
 
 def test_a_source_is_a_prompt(lm: DiffusionLM) -> None:
