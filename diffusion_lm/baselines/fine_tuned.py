@@ -178,7 +178,7 @@ class FineTuned(Baseline, name="ft"):
 
         def loss(rows: list[int]) -> Tensor:
             pairs = [rng.choice(read[i]) for i in rows]
-            device = model.places.weight.device
+            device = model.lm.device
             ids = padded([ids for _, ids in pairs], -1).to(device)
             return model.nll(model.encode([prompt for prompt, _ in pairs]).to(device), ids.clamp(min=0), ids >= 0)
 

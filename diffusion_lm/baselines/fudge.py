@@ -172,7 +172,7 @@ class Loss:
         self.spans = [[span for span in each.spans if span.label in model.span.index] for each in data]
 
     def __call__(self, rows: list[int]) -> Tensor:  # noqa: D102
-        model, device = self.model, self.model.lm.embedding.weight.device
+        model, device = self.model, self.model.lm.device
         ids = padded([self.ids[i] for i in rows], -1).to(device)
         real, ids = ids[:, 1:] >= 0, ids.clamp(min=0)
         states = model.states(model.trunk.hidden(ids[:, :-1])[real], ids[:, 1:][real])

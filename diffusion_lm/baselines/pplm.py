@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from diffusion_lm.baselines.common import Baseline, BaselineLM, BaselineTrainConfig, Lesson
+from diffusion_lm.baselines.common import Baseline, BaselineLM, BaselineTrainConfig, Lesson, unlabelled
 from diffusion_lm.baselines.questions import SaidFields, Wanted
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.control.attribute import known_values, said_fields
@@ -17,7 +17,6 @@ from diffusion_lm.control.control import Target
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, NextWord, Past
 from diffusion_lm.store import Kind
 from diffusion_lm.text.batches import padded
-from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.tokenizer import Tokenizer
 
 
@@ -83,9 +82,7 @@ class Pplm(Baseline, name="pplm"):
     @classmethod
     def lesson(cls, config: PplmConfig, judge: JudgeLM) -> Lesson:
         """The attribute model on the states of whole sentences; END is never read."""
-        documents = open_corpus(config.corpus).documents("train")
-        read = [(said_fields(each), judge.tokenizer.encode_sentence(each.text)) for each in documents]
-        read = [(said, ids) for said, ids in read if len(ids) <= judge.config.max_length]
+        read = [(said_fields(document), ids) for document, _, ids in unlabelled(config, judge)]
         fields = known_values([said for said, _ in read], 1)
         if not fields:
             raise UserError("No text of the corpus says a value of a field; PPLM needs a corpus with fields.")
@@ -94,7 +91,7 @@ class Pplm(Baseline, name="pplm"):
         classes = torch.tensor([model.said.classes(said) for said, _ in read])
 
         def loss(rows: list[int]) -> Tensor:
-            ids = padded([read[i][1][:-1] for i in rows], -1).to(model.lm.embedding.weight.device)
+            ids = padded([read[i][1][:-1] for i in rows], -1).to(model.lm.device)
             real = (ids >= 0)[..., None]
             with torch.no_grad():
                 hidden = model.lm.eval().hidden(ids.clamp(min=0))

@@ -76,7 +76,7 @@ def judge_samples(judge: JudgeLM, n: int) -> System:
 
     def write(target: str, seed: int, tick: Tick) -> list[Record]:
         started = time.perf_counter()
-        generator = torch.Generator(judge.embedding.weight.device).manual_seed(seed)
+        generator = torch.Generator(judge.device).manual_seed(seed)
         sizes = [JUDGE_BATCH] * (n // JUDGE_BATCH) + [n % JUDGE_BATCH] * bool(n % JUDGE_BATCH)
         ids = [sentence for size in sizes for sentence in judge.sample(size, generator)]
         texts = [judge.tokenizer.decode(sentence) for sentence in ids]

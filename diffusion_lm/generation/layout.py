@@ -23,6 +23,8 @@ FREE = -1
 """Group of sentences of which nothing is asked."""
 TOGETHER = 256
 """Canvases whose gaps are looked at in one pass."""
+UNSEEN = 1e-9
+"""Probability of a length that no training sentence had, so that one such sentence does not make a bound infinite."""
 
 
 class Model(Host, Protocol):
@@ -127,10 +129,6 @@ def read_sources(lm: Model, sources: Sequence[Sequence[int] | None]) -> Source |
         return None
     with lm.autocast():
         return lm.denoiser.read(padded([each or () for each in sources], UNKNOWN).to(lm.denoiser.device))
-
-
-UNSEEN = 1e-9
-"""Probability of a length that no training sentence had, so that one such sentence does not make a bound infinite."""
 
 
 def length_nats(lm: Model, mask: Tensor, given: Given | None) -> Tensor:

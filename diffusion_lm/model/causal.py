@@ -193,9 +193,14 @@ class JudgeLM(nn.Module):
             raise UserError("Every sequence to be scored must hold at least START and END.")
         self.eval()
         for batch in token_batches(lengths, batch_tokens, None):
-            ids = padded([sequences[i] for i in batch.tolist()], -1).to(self.embedding.weight.device)
+            ids = padded([sequences[i] for i in batch.tolist()], -1).to(self.device)
             nats[batch] = self.nll(ids.clamp(min=0), ids >= 0).double().sum(1).cpu()
         return nats, lengths - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
 
     @property
     def ends(self) -> Ends:
@@ -214,7 +219,7 @@ class JudgeLM(nn.Module):
                 return self.next_word(ids)
 
         self.eval()
-        return sample(next_word, self.ends, n, generator, self.embedding.weight.device)
+        return sample(next_word, self.ends, n, generator, self.device)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""

@@ -72,13 +72,12 @@ def gather_sources(corpus: EncodedCorpus, indices: Tensor, *, shuffled: float = 
     start = sources.offsets[part]
     token, which = _counted(start, sources.offsets[part + 1] - start)
     row = row[which]
-    lengths = torch.bincount(row, minlength=len(rows))
     if not len(token):
         return None
+    lengths = torch.bincount(row, minlength=len(rows))
+    column, _ = _counted(torch.zeros_like(lengths), lengths)
     found = torch.full((len(rows), int(lengths.max())), UNKNOWN, device=rows.device)
-    found[row, torch.arange(len(token), device=rows.device) - (lengths.cumsum(0) - lengths)[row]] = sources.ids[
-        token
-    ].long()
+    found[row, column] = sources.ids[token].long()
     return found
 
 

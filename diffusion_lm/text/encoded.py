@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -68,19 +67,9 @@ class EncodedSources:
     offsets: torch.Tensor
     first: torch.Tensor
 
-    def parts(self, document: int) -> list[list[int]]:
-        """The token ids of each part of a document's source."""
-        bounds = self.offsets[self.first[document] : self.first[document + 1] + 1].tolist()
-        return [self.ids[a:b].tolist() for a, b in pairwise(bounds)]
-
     def to(self, device: torch.device | str) -> EncodedSources:
         """The same sources with their tensors on a device."""
         return EncodedSources(self.ids.to(device), self.offsets.to(device), self.first.to(device))
-
-    @property
-    def lengths(self) -> torch.Tensor:
-        """Tokens of each document's source, int64 [documents]."""
-        return self.offsets[self.first].diff()
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,6 +133,6 @@ def train_judge(
 
 def corpus_nats(model: JudgeLM, encoded: EncodedCorpus) -> float:
     """The nats a token, END counted, over all of a corpus, in the precision of training: no figure to be reported."""
-    with autocast(model.embedding.weight.device):
+    with autocast(model.device):
         nats, counts = model.score([ids.tolist() for ids in encoded.ids.split(encoded.lengths.tolist())])
     return float(nats.sum() / counts.sum())

@@ -217,11 +217,9 @@ class Trainer:
             )
         if checkpoint is None:
             return
+        here = json.loads(json.dumps(self._settings()))
         # What a checkpoint does not say, being older than the setting, is the default.
-        here, saved = (
-            json.loads(json.dumps(self._settings())),
-            flat(TrainConfig(model=ModelConfig().filled())) | checkpoint.settings,
-        )
+        saved = flat(TrainConfig(model=ModelConfig().filled())) | checkpoint.settings
         changed = [name for name in dict.fromkeys([*saved, *here]) if saved.get(name) != here.get(name)]
         if checkpoint.step == saved.get("run.steps") and here["run.steps"] > checkpoint.step:
             changed = [name for name in changed if name != "run.steps"]  # it has ended, and more is wanted

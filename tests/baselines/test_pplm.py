@@ -88,7 +88,7 @@ def trained(corpus, learned, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("pplm"))
     rates = {"epochs": 150, "lr": 0.3, "warmup": 5}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffusion_lm.baselines.pplm.open_corpus", lambda config: Corpus())
+        patch.setattr("diffusion_lm.baselines.common.open_corpus", lambda config: Corpus())
         Pplm.train(PplmConfig(judge=learned, out=out, **rates))
     return out
 

@@ -29,8 +29,8 @@ def test_rows_and_texts_are_those_of_the_evaluation(runs: Any) -> None:
 
 
 def test_no_place_on_this_machine_is_shown(runs: Any) -> None:
-    texts = runs.obeying("/home/somebody/models/ours", "pos", 1.0)
-    folder = runs.evaluation("a", *texts, config={"judge": "/home/judge", "corpus": {"source": "/data/e2e"}})
+    texts = runs.obeying("/srv/models/ours", "pos", 1.0)
+    folder = runs.evaluation("a", *texts, config={"judge": "/srv/judge", "corpus": {"source": "/data/e2e"}})
     found = read([folder])
     assert found.measured[["system", "judge", "corpus"]].to_numpy().tolist() == [["ours", "judge", "e2e"]]
 
