@@ -179,8 +179,9 @@ class Promise:
 
     broken: Callable[[str], Sequence[str]]
     """Those that a text does not do, by name."""
-    way: Callable[[str, torch.Generator], Automaton]
-    """Texts that do what is named, in one of several ways, which chance takes; some break it yet, as "not cheap" says cheap."""
+    way: Callable[[str, torch.Generator], Automaton | None]
+    """Texts that do what is named, in one of several ways, which chance takes; some break it yet, as "not cheap" says cheap.
+    None where no automaton says it, and another try has to do."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,8 +30,11 @@ from diffusion_lm.text.fields import (
     source_of,
     split_fields,
 )
-from diffusion_lm.text.slots import fields_said, sayings
+from diffusion_lm.text.slots import fields_said, sayings, slot_errors
 from diffusion_lm.text.spacing import words_of
+
+BESIDE = ""
+"""What breaks a promise by saying a value that was not asked; the name of no field."""
 
 
 @final
@@ -40,8 +43,8 @@ class Prompt(Control, name="data2text", flag="prompt"):
     """What the text is written from: `name = The Punter, food = Italian`, or any text where the model's sources are texts.
 
     The source is a segment of its own that is always given (docs/given.md). With `must_say`, a text that leaves a value out is
-    written anew, held to it by an automaton. Where `unknown`, words that the model lacks are read as UNK, and what is too long
-    is cut.
+    written anew, held to it by an automaton, and so is one that says a value of E2E that was not asked. Where `unknown`, words
+    that the model lacks are read as UNK, and what is too long is cut.
     """
 
     help = 'What is written from: "name = The Punter, food = Italian", or a text where the model\'s sources are texts.'
@@ -94,16 +97,20 @@ class Prompt(Control, name="data2text", flag="prompt"):
         return ids
 
     def _promises(self, host: Host) -> tuple[Promise, ...]:
-        """That every value is said."""
+        """That every value is said, and no other of E2E's fields."""
         if not host.fields:
             raise UserError("--must_say holds the values of fields, and this model's prompts are texts; leave it out.")
         fields = parse_fields(self.text, host.fields)
 
         def broken(text: str) -> list[str]:
             said = _said(fields, text)
-            return [field for field in fields if field not in said]
+            beside = [BESIDE] if fields.keys() <= set(FIELDS) and slot_errors(fields, text).added else []
+            return [field for field in fields if field not in said] + beside
 
-        return (Promise(broken, lambda field, generator: _way(host, field, fields[field], generator)),)
+        def way(field: str, generator: torch.Generator) -> Automaton | None:
+            return None if field == BESIDE else _way(host, field, fields[field], generator)
+
+        return (Promise(broken, way),)
 
     def success(self, texts: Sequence[str]) -> Tensor:
         """The share of the values that the text says, [B]; 1 where the prompt has no fields."""

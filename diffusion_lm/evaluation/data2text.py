@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from importlib.util import find_spec
 from operator import or_
@@ -32,7 +32,7 @@ from diffusion_lm.evaluation.metrics import (
     rouge_l,
 )
 from diffusion_lm.text.fields import FIELDS
-from diffusion_lm.text.slots import slot_error_rate
+from diffusion_lm.text.slots import slot_error_rate, slot_errors
 
 
 def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[str, float]:
@@ -63,9 +63,24 @@ def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[
 def scores_of_prompts(texts: Sequence[str], references: References, values: Sequence[str]) -> dict[str, float]:
     """`challenge_scores` of what was written from prompts, and of those with fields the `slot_errors`, in percent."""
     fields = [fields_of(value) for value in values]
-    of_e2e = all(fields) and all(each.keys() <= set(FIELDS) for each in fields)
-    errors = {"slot_errors": slot_error_rate(fields, texts)} if of_e2e else {}
+    errors = {"slot_errors": slot_error_rate(fields, texts)} if all(map(_of_e2e, fields)) else {}
     return challenge_scores(texts, references) | errors
+
+
+def with_fewest_errors(value: str, texts: Sequence[str]) -> list[str]:
+    """Those of a prompt's texts that have the fewest slot errors; all of them where it has no fields, or others than E2E's.
+
+    The systems of the challenge chose so among their beams, TGen by a classifier, Slug2Slug by patterns.
+    """
+    fields = fields_of(value)
+    if not _of_e2e(fields):
+        return [*texts]
+    errors = [sum(slot_errors(fields, text)) for text in texts]
+    return [text for text, own in zip(texts, errors, strict=True) if own == min(errors)]
+
+
+def _of_e2e(fields: Mapping[str, str]) -> bool:
+    return bool(fields) and fields.keys() <= set(FIELDS)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, zip_longest
@@ -134,21 +134,21 @@ Against = Callable[[Sequence[str], References, Sequence[str]], dict[str, float]]
 
 def scores_by_way(
     texts: Sequence[Sequence[str]],
-    chosen: Sequence[str],
+    chosen: Mapping[str, Sequence[str]],
     references: References,
     values: Sequence[str],
     score: Against,
 ) -> dict[str, dict[str, float]]:
-    """Figures of what was written where people have written something too: texts, chosen ones, references and values by target.
+    """Figures of what was written where people have written something too: texts, references and values by target.
 
     Returns:
-        mbr: of each target the one that was chosen, of least risk by sentence BLEU, as in the paper.
+        each way of choosing: of the text of each target that it chose, such as mbr, of least risk by sentence BLEU.
         sample: the mean over the first `DRAWS` texts of each target.
         human: the first reference against the others, of the targets that have several; absent where none has.
     """
     draws = [score(each, references, values) for each in list(zip(*texts, strict=True))[:DRAWS]]
     scores = {
-        "mbr": score(chosen, references, values),
+        **{way: score(each, references, values) for way, each in chosen.items()},
         "sample": {name: sum(draw[name] for draw in draws) / len(draws) for name in draws[0]} | {"n": len(texts)},
     }
     if several := [(each, value) for each, value in zip(references, values, strict=True) if len(each) > 1]:

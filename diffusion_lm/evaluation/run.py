@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from diffusion_lm.common import UserError, device_named
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation import scores
-from diffusion_lm.evaluation.data2text import scores_of_prompts
+from diffusion_lm.evaluation.data2text import scores_of_prompts, with_fewest_errors
 from diffusion_lm.evaluation.metrics import Against, choose, scores_by_way, scores_of_gaps
 from diffusion_lm.evaluation.pretrained import ENCODER, MAUVE, OUTSIDE, SentenceEncoder, outside_figures, require
 from diffusion_lm.evaluation.scores import COLUMNS, RUN, TEXTS, read_run, read_texts, settings_hash
@@ -239,8 +239,11 @@ class Evaluation:
             if known := [name for name in answers if asked[name][1].references]:
                 score = scores_of_prompts if model.task == Prompt.task else self._scores_of_gaps
                 wanted = [asked[name][1] for name in known]
-                texts, best = [answers[name] for name in known], [chosen[name] for name in known]
+                texts, best = [answers[name] for name in known], {"mbr": [chosen[name] for name in known]}
                 references, values = [each.references for each in wanted], [each.value for each in wanted]
+                if model.task == Prompt.task:
+                    right = map(with_fewest_errors, values, texts)
+                    best["mbr, checked"] = [each[choose(each)] for each in right]
                 found[model.task] = scores_by_way(texts, best, references, values, score)
         if lines and self.processes.is_main_process:
             path = Path(self.config.out) / CHOSEN

@@ -47,7 +47,7 @@ class SamplingConfig(Settings):
     guide_scale: float | None = number(None, least=0, most=100)
     """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     must_say: bool = False
-    """Hold each value that a prompt asks for by an automaton too, which never misses."""
+    """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)
     """Texts that are drawn for each that is wanted, each of a length of its own; the likeliest by the model's bound is kept."""
     batch_size: int = number(64, least=1, most=100_000)

@@ -11,12 +11,14 @@ import torch
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Infill, Length, Prompt
-from diffusion_lm.control.prompt import fields_of
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.prompt import BESIDE, fields_of
 from diffusion_lm.diffusion.clamp import SampledClamp
 from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.fields import Document, parts_of
+from diffusion_lm.text.slots import slot_errors
 from diffusion_lm.text.tokenizer import build_word_tokenizer
 
 TEXTS = ["Aromi is a cheap pub that serves Thai food.", "Pavo is a Greek cafe in the city centre near Aromi."]
@@ -111,6 +113,16 @@ def test_what_must_be_said_is_said(lm: DiffusionLM) -> None:
     assert prompt.success(texts).tolist() == [1.0] * 8
     for text in texts:
         assert {"Aromi", "Thai", "cheap"} <= set(text.replace(".", " ").split())
+
+
+def test_what_was_not_asked_breaks_a_promise_that_no_automaton_keeps(lm: DiffusionLM) -> None:
+    (program,) = Prompt("name = Aromi", must_say=True).compile(lm, [Canvas(lm.max_words)], torch.Generator())
+    (promise,) = program.promises
+    assert list(promise.broken("Aromi is there.")) == []
+    assert list(promise.broken("Aromi serves Thai food.")) == [BESIDE]
+    assert promise.way(BESIDE, torch.Generator()) is None and promise.way("name", torch.Generator()) is not None
+    texts = lm.generate(8, Prompt("name = Aromi", must_say=True), steps=3, seed=0).texts
+    assert not any(slot_errors({"name": "Aromi"}, text) != (0, 0, 0) for text in texts)
 
 
 def test_success_is_the_share_of_values_that_is_said() -> None:

@@ -76,7 +76,7 @@ def test_the_meanings_of_the_test_split_are_the_targets(prompted: EvaluateConfig
 def test_what_people_wrote_scores_best(prompted: EvaluateConfig, tmp_path: Path) -> None:
     evaluate(prompted, writer=People())
     found = read_run(prompted.out)["references"]["data2text"]
-    assert set(found) == {"mbr", "sample", "human"}
+    assert set(found) == {"mbr", "mbr, checked", "sample", "human"}
     assert found["mbr"]["bleu"] == pytest.approx(100) and found["mbr"]["slot_errors"] == 0 and found["mbr"]["n"] == 3
     assert found["human"]["n"] == 1
     lines = [json.loads(line) for line in Path(prompted.out, CHOSEN).read_text(encoding="utf-8").splitlines()]
@@ -92,6 +92,13 @@ def test_the_model_writes_from_prompts_and_keeps_its_promises(prompted: Evaluate
     own = frame[frame["task"] == "data2text"]
     assert len(own) == 6 and (own["success"] == 1).all()
     assert own.loc[own["target"].str.contains("Strada"), "text"].str.contains("Strada").all()
+
+
+def test_the_checked_choice_is_among_texts_with_the_fewest_errors() -> None:
+    texts = ["Zizzi is a pub.", "Zizzi is a French pub.", "It is there.", "Zizzi is the pub."]
+    assert data2text.with_fewest_errors("name = Zizzi, Type = pub", texts) == [texts[0], texts[3]]
+    assert data2text.with_fewest_errors("Any text.", texts) == texts
+    assert data2text.with_fewest_errors("colour = red", texts) == texts
 
 
 def test_targets_of_a_file_may_have_no_references(prompted: EvaluateConfig, tmp_path: Path) -> None:

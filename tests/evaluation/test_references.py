@@ -110,11 +110,13 @@ def test_figures_are_of_the_text_of_least_risk_of_samples_and_of_people() -> Non
     references = [("She ran to the bus.", "She ran for the train."), ("We forgot the big umbrella.",)]
     gaps = [["The dog barks.", "She ran to the bus.", "She ran to a bus."], ["We forgot the big umbrella."] * 3]
     values = ["", ""]
-    scores = scores_by_way(gaps, ["She ran to the bus.", gaps[1][0]], references, values, scores_of_gaps(letters))
+    scores = scores_by_way(
+        gaps, {"mbr": ["She ran to the bus.", gaps[1][0]]}, references, values, scores_of_gaps(letters)
+    )
     assert scores["mbr"]["bleu_4"] == pytest.approx(100) and scores["mbr"]["n"] == 2
     assert 0 < scores["sample"]["bleu_4"] < 100 and scores["sample"]["n"] == 2
     assert scores["human"]["n"] == 1 and 0 < scores["human"]["rouge_l"] < 100
-    rest = scores_by_way(gaps[1:], gaps[1][:1], references[1:], values[1:], scores_of_gaps(letters))
+    rest = scores_by_way(gaps[1:], {"mbr": gaps[1][:1]}, references[1:], values[1:], scores_of_gaps(letters))
     assert set(rest) == {"mbr", "sample"}
 
 
