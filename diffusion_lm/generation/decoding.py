@@ -10,6 +10,9 @@ from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 
+SHARPEST = 0.1
+"""Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -25,6 +28,8 @@ class Decoding:
     """How energies are followed."""
     guide_scale: float | None = None
     """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
+    length_temperature: float | None = None
+    """Temperature at which the number of words, of a text or of its gaps, is drawn."""
 
     def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
@@ -32,7 +37,7 @@ class Decoding:
         Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
         spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
         gradient holds it, drawing at a lower temperature or in fewer steps does. What is written from a source leaves less
-        out at a lower temperature and a larger scale.
+        out at a lower temperature and a larger scale, and if it is not much shorter than such texts are.
         """
         sampler: Sampler = Renoise()
         written_from = any(program.canvas.source for program in programs)
@@ -54,7 +59,9 @@ class Decoding:
             steps, clamp = 200, SampledClamp()
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
-        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale)
+        length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
+        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale, length)
 
     def __str__(self) -> str:
-        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}"
+        text = f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}, "
+        return text + f"length temperature {self.length_temperature}"

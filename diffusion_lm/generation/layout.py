@@ -78,17 +78,18 @@ def sharers(parts: Sequence[Iterable[T]]) -> list[tuple[T, list[int]]]:
     return list(found.values())
 
 
-def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -> Layout:
+def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator, temperature: float = 1.0) -> Layout:
     """Where words are wanted: by the canvases and how long the model, else the corpus, has such sentences and their gaps.
 
-    In the padded layout words are wanted everywhere, PAD being one.
+    Lengths are drawn at a temperature. In the padded layout words are wanted everywhere, PAD being one.
     """
     longest, parts = lm.max_words + 2, []
     rows_of: dict[Canvas, list[int]] = {}
     for row, canvas in enumerate(canvases):
         rows_of.setdefault(canvas, []).append(row)
     open_canvases = [canvas for canvas in rows_of if lm.denoiser.knows_given and canvas.is_open()]
-    gaps = dict(zip(open_canvases, _gap_log_p(lm, open_canvases), strict=True))
+    gaps = dict(zip(open_canvases, _gap_log_p(lm, open_canvases, temperature), strict=True))
+    counts = (lm.lengths.double() / lm.lengths.max()) ** (1 / temperature)
     for canvas, own in rows_of.items():
         rows = torch.tensor(own)
         if lm.padded and canvas == Canvas(lm.max_words):
@@ -98,7 +99,7 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
             if canvas in gaps:
                 sizes = canvas.sizes_by_model(len(rows), gaps[canvas], generator)
             else:
-                sizes = canvas.sizes_by_corpus(len(rows), lm.lengths, generator)
+                sizes = canvas.sizes_by_corpus(len(rows), counts, generator)
             parts.append((rows, canvas.lay_out(sizes, lm.tokenizer)))
     # In the padded layout PAD behind a sentence whose end is known is known too, and such a model reads it as words.
     size = len(canvases), longest if lm.padded else max(part.known.shape[1] for _, part in parts)
@@ -109,7 +110,7 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator) -
     return Layout(known, mask)
 
 
-def _gap_log_p(lm: Model, canvases: Sequence[Canvas]) -> Iterator[Tensor]:
+def _gap_log_p(lm: Model, canvases: Sequence[Canvas], temperature: float) -> Iterator[Tensor]:
     """For each canvas how likely each number of words is for each of its gaps, in nats, [gaps, max_length - 1]."""
     for first in range(0, len(canvases), TOGETHER):
         some = canvases[first : first + TOGETHER]
@@ -119,7 +120,7 @@ def _gap_log_p(lm: Model, canvases: Sequence[Canvas]) -> Iterator[Tensor]:
         mask = torch.arange(known.shape[1], device=known.device) < sizes[:, None]
         with lm.autocast():
             logits = lm.denoiser.gap_logits(known, mask, read_sources(lm, [canvas.source for canvas in some]))
-        for own, row in zip(logits.log_softmax(-1), known == UNKNOWN, strict=True):
+        for own, row in zip((logits / temperature).log_softmax(-1), known == UNKNOWN, strict=True):
             yield own[row]
 
 

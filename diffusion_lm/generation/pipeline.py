@@ -113,6 +113,7 @@ class DiffusionLM:
         clamp: Clamp | None = None,
         guidance: Guidance | None = None,
         guide_scale: float | None = None,
+        length_temperature: float | None = None,
         candidates: int = 1,
         seed: int = 0,
         batch_size: int = 64,
@@ -130,6 +131,7 @@ class DiffusionLM:
             clamp: what x0_hat commits to.
             guidance: how the control's energy is followed; `Guidance.paper(task)` for the original's way.
             guide_scale: how much a source counts; 1 as the model says, above 1 more; None: 2.
+            length_temperature: at which the number of words is drawn where nothing rules it; None: .25 from a source, else 1.
             candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.
@@ -141,7 +143,7 @@ class DiffusionLM:
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        decoding = Decoding(steps, sampler, clamp, guidance, guide_scale)
+        decoding = Decoding(steps, sampler, clamp, guidance, guide_scale, length_temperature)
         if source is not None:
             control = _prompted(n, control, source)
         return generate(

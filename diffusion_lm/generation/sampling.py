@@ -19,11 +19,11 @@ from diffusion_lm.control.canvas import Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
 from diffusion_lm.control.program import Program
-from diffusion_lm.diffusion.clamp import SampledClamp, clamped
+from diffusion_lm.diffusion.clamp import HOTTEST, SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import gaussian_noise
-from diffusion_lm.generation.decoding import Decoding
+from diffusion_lm.generation.decoding import SHARPEST, Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.generation.promises import broken, keep_promises
@@ -282,6 +282,8 @@ def generate(
                 raise UserError(f"{name} must be a whole number, not {value}.")
     if decoding.guide_scale is not None:
         check_range("guide_scale", decoding.guide_scale, least=0, most=MOST_SCALE)
+    if decoding.length_temperature is not None:
+        check_range("length_temperature", decoding.length_temperature, least=SHARPEST, most=HOTTEST)
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
@@ -313,7 +315,8 @@ def _draw(
     weigh: bool,
 ) -> tuple[list[list[int]], Tensor, int]:
     """The sentences, if they are to be weighed their nats a word, [n], and the passes of a batch."""
-    layout = lay_out(lm, [program.canvas for program in asked.programs], generator)
+    assert decoding.length_temperature is not None
+    layout = lay_out(lm, [program.canvas for program in asked.programs], generator, decoding.length_temperature)
     ids: list[list[int]] = [[] for _ in asked.programs]
     nats, evaluations, lengths = torch.zeros(len(ids)), 0, layout.mask.sum(-1)
     # Sentences of like length share a batch, so that little of it is padding.

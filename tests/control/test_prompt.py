@@ -119,10 +119,23 @@ def test_what_was_not_asked_breaks_a_promise_that_no_automaton_keeps(lm: Diffusi
     (program,) = Prompt("name = Aromi", must_say=True).compile(lm, [Canvas(lm.max_words)], torch.Generator())
     (promise,) = program.promises
     assert list(promise.broken("Aromi is there.")) == []
-    assert list(promise.broken("Aromi serves Thai food.")) == [BESIDE]
+    assert list(promise.broken("Aromi is in the city centre.")) == [BESIDE]
     assert promise.way(BESIDE, torch.Generator()) is None and promise.way("name", torch.Generator()) is not None
     texts = lm.generate(8, Prompt("name = Aromi", must_say=True), steps=3, seed=0).texts
     assert not any(slot_errors({"name": "Aromi"}, text) != (0, 0, 0) for text in texts)
+
+
+def test_lengths_are_drawn_at_a_temperature(lm: DiffusionLM) -> None:
+    with torch.no_grad():
+        lm.denoiser.gap_words[1].bias[5] += 3
+    prompt, free = Prompt("name = Aromi"), Infill("Aromi ___.")
+    drawn = {t: [*map(len, lm.generate(64, free, steps=1, length_temperature=t).words)] for t in (0.2, 1.0, 50.0)}
+    often = {t: lengths.count(5 + 2) for t, lengths in drawn.items()}
+    assert often[0.2] == 64 > often[1.0] > often[50.0]
+    assert lm.generate(1, prompt, steps=1).decoding.length_temperature == 0.25
+    assert lm.generate(1, free, steps=1).decoding.length_temperature == 1
+    with pytest.raises(UserError, match="length_temperature"):
+        lm.generate(1, prompt, steps=1, length_temperature=0.01)
 
 
 def test_success_is_the_share_of_values_that_is_said() -> None:
