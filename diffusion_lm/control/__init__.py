@@ -6,6 +6,7 @@ from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
 from diffusion_lm.control.language import Avoid, Keyword
 from diffusion_lm.control.length import Length
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.program import ASSETS, Asset, Energy, Evidence, Host, Latents, Program
 from diffusion_lm.control.prompt import Prompt
@@ -29,6 +30,7 @@ __all__ = [
     "Keyword",
     "Latents",
     "Length",
+    "PairTable",
     "Pos",
     "Program",
     "Prompt",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import check_range
 from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
+
+Draw = Callable[[Tensor, float, float, torch.Generator | None], Tensor]
+"""(p(w_i | z_t) at a temperature, [B, L, V]; t; the temperature; what to draw with) to words, [B, L]."""
 
 COLDEST, HOTTEST = 1e-6, 1e6
 """Temperatures between which logits stay numbers; at the first, the likeliest word is as good as certain."""
@@ -42,7 +46,7 @@ class Clamp(ABC):
         check_range("from_time", self.from_time, least=0, most=1)
 
     @abstractmethod
-    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:
+    def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:
         """The clamped x0_hat, [B, L, D]."""
 
     def __call__(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Prediction:
@@ -52,7 +56,7 @@ class Clamp(ABC):
             return prediction
         # In the vectors' own precision: in bf16, the nearest of two near words would often be the other one.
         with torch.autocast(vectors.device.type, enabled=False):
-            x0 = self.x0(prediction, vectors)
+            x0 = self.x0(prediction, vectors, t)
         return prediction._replace(x0=torch.where(active, x0, prediction.x0))
 
 
@@ -60,7 +64,7 @@ class Clamp(ABC):
 class NoClamp(Clamp):
     """x0_hat as the denoiser says it."""
 
-    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+    def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
         return prediction.x0
 
 
@@ -68,7 +72,7 @@ class NoClamp(Clamp):
 class HardClamp(Clamp):
     """The paper's Clamp: the word vector nearest to x0_hat, not the likeliest word of the logits."""
 
-    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+    def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
         return F.embedding(nearest(prediction.x0.to(vectors.dtype), vectors), vectors)
 
 
@@ -79,7 +83,7 @@ class SoftClamp(Clamp):
 
     temperature: float = 1.0
 
-    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
+    def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
         return _probabilities(prediction, self.temperature, vectors.dtype) @ vectors
 
 
@@ -93,9 +97,14 @@ class SampledClamp(Clamp):
 
     temperature: float = 1.0
     generator: torch.Generator | None = None
+    together: Draw | None = field(default=None, repr=False)
+    """Draws the words of a sentence as a whole (`diffusion.chain`); None: one by one."""
 
-    def x0(self, prediction: Prediction, vectors: Tensor) -> Tensor:  # noqa: D102
-        cumulative = _probabilities(prediction, self.temperature, vectors.dtype).cumsum(-1)
+    def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
+        p = _probabilities(prediction, self.temperature, vectors.dtype)
+        if self.together is not None:
+            return F.embedding(self.together(p, float(t[0]), self.temperature, self.generator), vectors)
+        cumulative = p.cumsum(-1)
         # Drawn where the generator lives, like the samplers' noise. A word of probability 0 is never drawn.
         device = self.generator.device if self.generator else cumulative.device
         u = torch.rand((*cumulative.shape[:-1], 1), generator=self.generator, device=device).to(cumulative)

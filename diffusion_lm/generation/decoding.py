@@ -13,6 +13,8 @@ from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
+MOST_PAIRS = 10.0
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -30,8 +32,10 @@ class Decoding:
     """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
     length_temperature: float | None = None
     """Temperature at which the number of words, of a text or of its gaps, is drawn."""
+    pairs: float | None = None
+    """How much what stands side by side ties the words that are drawn, 1 as on dev text; 0: they are drawn one by one."""
 
-    def fitted(self, programs: Sequence[Program], predicts_words: bool) -> Decoding:
+    def fitted(self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
         Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
@@ -60,8 +64,10 @@ class Decoding:
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
-        return Decoding(self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale, length)
+        clamp = self.clamp or clamp
+        pairs = float(has_pairs and isinstance(clamp, SampledClamp)) if self.pairs is None else self.pairs
+        return Decoding(self.steps or steps, self.sampler or sampler, clamp, guidance, scale, length, pairs)
 
     def __str__(self) -> str:
         text = f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}, "
-        return text + f"length temperature {self.length_temperature}"
+        return text + f"length temperature {self.length_temperature}, pairs {self.pairs}"

@@ -114,6 +114,7 @@ class DiffusionLM:
         guidance: Guidance | None = None,
         guide_scale: float | None = None,
         length_temperature: float | None = None,
+        pairs: float | None = None,
         candidates: int = 1,
         seed: int = 0,
         batch_size: int = 64,
@@ -132,6 +133,7 @@ class DiffusionLM:
             guidance: how the control's energy is followed; `Guidance.paper(task)` for the original's way.
             guide_scale: how much a source counts; 1 as the model says, above 1 more; None: 2.
             length_temperature: at which the number of words is drawn where nothing rules it; None: .25 from a source, else 1.
+            pairs: how much pairs of words that stand side by side tie what is drawn; None: 1 where the model has a table of them.
             candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.
@@ -143,7 +145,7 @@ class DiffusionLM:
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        decoding = Decoding(steps, sampler, clamp, guidance, guide_scale, length_temperature)
+        decoding = Decoding(steps, sampler, clamp, guidance, guide_scale, length_temperature, pairs)
         if source is not None:
             control = _prompted(n, control, source)
         return generate(

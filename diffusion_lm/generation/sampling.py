@@ -18,12 +18,14 @@ from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Program
+from diffusion_lm.diffusion.chain import draw
 from diffusion_lm.diffusion.clamp import HOTTEST, SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import gaussian_noise
-from diffusion_lm.generation.decoding import SHARPEST, Decoding
+from diffusion_lm.generation.decoding import MOST_PAIRS, SHARPEST, Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.generation.promises import broken, keep_promises
@@ -45,6 +47,10 @@ MOST_SCALE = 100.0
 """Of classifier-free guidance."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
+LAST = 1.5
+"""The last step is at t = 1 / steps; the one before at twice that."""
+COMMIT = 0.1
+"""Share of the temperature at which the words that remain are drawn together."""
 ALWAYS = 2.0
 """No group has so many effective particles: the share under which all are resampled."""
 
@@ -145,6 +151,19 @@ class _Batch:
         assert prediction.logits is not None
         self.ids = prediction.logits.argmax(-1)
         return prediction
+
+    def draw_together(
+        self, decoding: Decoding, p: Tensor, t: float, temperature: float, generator: torch.Generator | None
+    ) -> Tensor:
+        """Words of each sentence, tied by which stand side by side; at the last step nearly the likeliest, which remain."""
+        assert decoding.steps is not None and decoding.pairs is not None
+        last = t * decoding.steps < LAST
+        if last:
+            p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
+        words = draw(p, self.mask, self.lm.asset(PairTable).ties(t, temperature / decoding.pairs, p.device), generator)
+        if last:
+            self.ids = words
+        return words
 
     def guide(self, z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
         """z_s moved along the energies, and sentences resampled by what they are worth."""
@@ -282,6 +301,8 @@ def generate(
                 raise UserError(f"{name} must be a whole number, not {value}.")
     if decoding.guide_scale is not None:
         check_range("guide_scale", decoding.guide_scale, least=0, most=MOST_SCALE)
+    if decoding.pairs is not None:
+        check_range("pairs", decoding.pairs, least=0, most=MOST_PAIRS)
     if decoding.length_temperature is not None:
         check_range("length_temperature", decoding.length_temperature, least=SHARPEST, most=HOTTEST)
     check_seed(seed)
@@ -289,7 +310,13 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     asked = compiled(lm, n, control, generator, candidates)
     _check_followed(asked.programs, decoding)
-    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words)
+    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(PairTable))
+    if decoding.pairs and not isinstance(decoding.clamp, SampledClamp):
+        raise UserError("Pairs tie words that are drawn; take --clamp sample with --pairs, or leave it out.")
+    if decoding.pairs and not lm.has(PairTable):
+        raise UserError(
+            "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
+        )
     logger.info("Decoding with %s.", decoding)
     draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
     ids, nats, evaluations = draw(asked, callback=callback, weigh=candidates > 1)
@@ -353,8 +380,9 @@ def _sample(
         if callback is not None and prediction.logits is not None:
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
-    if isinstance(clamp, SampledClamp) and clamp.generator is None:
-        clamp = replace(clamp, generator=batch.generator)
+    if isinstance(clamp, SampledClamp):
+        together = partial(batch.draw_together, decoding) if decoding.pairs else None
+        clamp = replace(clamp, generator=clamp.generator or batch.generator, together=together)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.denoiser.config.embedding_dim)
     z = gaussian_noise(batch.vectors.new_empty(shape), batch.generator)

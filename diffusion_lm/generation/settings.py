@@ -9,7 +9,7 @@ from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
-from diffusion_lm.generation.decoding import SHARPEST, Decoding
+from diffusion_lm.generation.decoding import MOST_PAIRS, SHARPEST, Decoding
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class SamplingConfig(Settings):
     """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     length_temperature: float | None = number(None, least=SHARPEST, most=HOTTEST)
     """Temperature at which the number of words is drawn where nothing rules it; null: 0.25 from a prompt, else 1."""
+    pairs: float | None = number(None, least=0, most=MOST_PAIRS)
+    """How much the pairs of words that stand side by side tie what is drawn (docs/chain.md), for the sample clamp; 0: words are
+    drawn one by one; null: 1 where the model has a table of them."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)
@@ -83,7 +86,9 @@ class SamplingConfig(Settings):
         options = _given(temperature=self.temperature, from_time=self.clamp_from)
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
-        return Decoding(self.steps, sampler, clamp, self._guidance(task), self.guide_scale, self.length_temperature)
+        return Decoding(
+            self.steps, sampler, clamp, self._guidance(task), self.guide_scale, self.length_temperature, self.pairs
+        )
 
     def _options(self) -> dict[str, Any]:
         return _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)
