@@ -14,6 +14,8 @@ SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
 MOST_PAIRS = 10.0
+FEW = 30
+"""Steps up to which words are drawn together unless a flag says so."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,31 @@ class Decoding:
     def fitted(self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
-        Free text is closest to human text when words are drawn in many steps. Where single words are held (tags, trees,
-        spans), averaging those that are still possible lets a sentence settle; where only an automaton, the canvas or a
-        gradient holds it, drawing at a lower temperature or in fewer steps does. What is written from a source leaves less
-        out at a lower temperature and a larger scale, and if it is not much shorter than such texts are.
+        A model that knows pairs draws sentences as wholes, and few steps do (docs/chain.md). One by one, words of free text are
+        closest to human text in many steps; where single words are held (tags, trees, spans), averaging those that are still
+        possible lets a sentence settle; where only an automaton, the canvas or a gradient holds it, drawing at a lower
+        temperature or in fewer steps does. What is written from a source leaves less out one by one, at a lower temperature and
+        a larger scale, and if it is not much shorter than such texts are.
         """
         sampler: Sampler = Renoise()
         written_from = any(program.canvas.source for program in programs)
+        moved = any(program.energies or program.rewards for program in programs)
+        held = any(program.columns for program in programs)
+        followed = any(program.automaton for program in programs)
+        tied = has_pairs and self._may_tie and not (written_from or moved)
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
-            sampler = Ancestral()
-        elif any(program.columns for program in programs):
+            sampler, tied = Ancestral(), False
+        elif tied:
+            steps, clamp = 14, SampledClamp(temperature=0.7 if held else 0.9 if followed else 1.0)
+        elif held:
             steps, clamp = 76, SoftClamp(temperature=0.7)
-        elif any(program.automaton for program in programs):
+        elif followed:
             steps, clamp = 50, SampledClamp(temperature=0.7)
         elif written_from:
             steps, clamp = 40, SampledClamp(temperature=0.5)
-        elif any(program.energies or program.rewards for program in programs):
+        elif moved:
             steps, clamp = 100, SampledClamp()
         elif any(program.canvas.words or program.canvas.template for program in programs):
             steps, clamp = 100, SampledClamp(temperature=0.9)
@@ -64,9 +73,16 @@ class Decoding:
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
-        clamp = self.clamp or clamp
-        pairs = float(has_pairs and isinstance(clamp, SampledClamp)) if self.pairs is None else self.pairs
-        return Decoding(self.steps or steps, self.sampler or sampler, clamp, guidance, scale, length, pairs)
+        pairs = float(tied) if self.pairs is None else self.pairs
+        return Decoding(
+            self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
+        )
+
+    @property
+    def _may_tie(self) -> bool:
+        """Whether words are drawn, each step from noise of its own, and in few steps: in many, pairs would count too often."""
+        draws = self.clamp is None or isinstance(self.clamp, SampledClamp)
+        return draws and self.pairs != 0 and isinstance(self.sampler, Renoise | None) and (self.steps or 0) <= FEW
 
     def __str__(self) -> str:
         text = f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}, "

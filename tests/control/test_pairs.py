@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ import torch
 from diffusion_lm.cli import main
 from diffusion_lm.common import UserError
 from diffusion_lm.control import Infill, Keyword, Length, PairTable, Pos
-from diffusion_lm.control.program import AssetConfig
+from diffusion_lm.control.canvas import Canvas
+from diffusion_lm.control.program import AssetConfig, Program
 from diffusion_lm.diffusion.clamp import SampledClamp, SoftClamp
+from diffusion_lm.diffusion.samplers import Ancestral
+from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.text.corpus import CorpusConfig
 from tests.control.conftest import build
@@ -61,8 +65,26 @@ def test_controls_hold(paired: DiffusionLM, control: Length | Keyword | Infill) 
     assert control.success(texts).min() == 1
 
 
+@pytest.mark.parametrize(
+    ("flags", "steps", "pairs"),
+    [
+        ({}, 14, 1.0),
+        ({"steps": 30}, 30, 1.0),
+        ({"steps": 31}, 31, 0.0),
+        ({"steps": 200, "pairs": 0.5}, 200, 0.5),
+        ({"pairs": 0}, 200, 0.0),
+        ({"clamp": SoftClamp()}, 200, 0.0),
+        ({"sampler": Ancestral()}, 200, 0.0),
+    ],
+)
+def test_few_steps_are_taken_where_words_are_drawn_together(flags: dict[str, Any], steps: int, pairs: float) -> None:
+    found = Decoding(**flags).fitted([Program(Canvas(9))], predicts_words=True, has_pairs=True)
+    assert (found.steps, found.pairs) == (steps, pairs)
+
+
 def test_one_by_one_where_words_are_averaged(paired: DiffusionLM) -> None:
-    assert paired.generate(1, Pos("DET NOUN VERB"), steps=1).decoding.pairs == 0
+    assert paired.generate(1, Pos("DET NOUN VERB"), steps=1).decoding.pairs == 1
+    assert paired.generate(1, Pos("DET NOUN VERB"), steps=40).decoding.pairs == 0
     with pytest.raises(UserError, match="--clamp sample"):
         paired.generate(1, steps=1, clamp=SoftClamp(), pairs=1)
 
