@@ -41,23 +41,23 @@ class Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
         A model that knows pairs draws sentences as wholes, and few steps do (docs/chain.md). One by one, words of free text are
-        closest to human text in many steps; where single words are held (tags, trees, spans), averaging those that are still
-        possible lets a sentence settle; where only an automaton, the canvas or a gradient holds it, drawing at a lower
-        temperature or in fewer steps does. What is written from a source leaves less out one by one, at a lower temperature and
-        a larger scale, and if it is not much shorter than such texts are.
+        closest to human text in many steps, and where only an automaton, the canvas or a gradient holds it, at a lower
+        temperature or in fewer. Where single words are held (tags, trees, spans), averaging those that are still possible lets a
+        sentence settle. What is written from a source leaves less out one by one, at a lower temperature and a larger scale,
+        and if it is not much shorter than such texts are.
         """
         sampler: Sampler = Renoise()
         written_from = any(program.canvas.source for program in programs)
         moved = any(program.energies or program.rewards for program in programs)
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
-        tied = has_pairs and self._may_tie and not (written_from or moved)
+        tied = has_pairs and self._may_tie and not (written_from or moved or (held and self.clamp is None))
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, clamp = 14, SampledClamp(temperature=0.7 if held else 0.9 if followed else 1.0)
+            steps, clamp = 14, SampledClamp(temperature=0.8 if followed else 1.0)
         elif held:
             steps, clamp = 76, SoftClamp(temperature=0.7)
         elif followed:
