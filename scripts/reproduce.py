@@ -114,6 +114,7 @@ def stages(plan: Plan) -> Iterator[Stage]:
         f"{free} --steps 50 --temperature 0.7 --label e2e-small --out {out}/free",
         OURS,
     )
+    yield Stage("free-together", f'{free} --label "e2e-small, drawn together" --out {out}/free-together', OURS)
     yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
     if plan.outside:  # what the measures of the challenge need comes with it
         yield from _given(plan, f"{corpus} --judge {judge}", f"{evaluate} --n {plan.free}{limit}")
