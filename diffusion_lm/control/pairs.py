@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from diffusion_lm.common import UserError, own_defaults, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
-from diffusion_lm.diffusion.chain import Pairs, Ties, log_likelihood
+from diffusion_lm.diffusion.chain import FAINT, Pairs, Ties, log_likelihood
 from diffusion_lm.diffusion.process import UNKNOWN, Given, diffuse, per_sentence
 from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.store import Kind
@@ -25,6 +26,7 @@ TIMES = tuple(i / 10 for i in range(11))
 SENTENCES = 128
 """Of the dev split, by which it is."""
 STRONGEST, NEARNESS = 1.5, 0.02
+"""The strengths that are tried, and how closely the best is found."""
 GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -59,8 +61,9 @@ class PairTable(Asset, name="pairs"):
         place = t * (len(TIMES) - 1)
         low = min(int(place), len(TIMES) - 2)
         one, other = self.config.strengths[low : low + 2]
-        return self._pairs().ties((one + (place - low) * (other - one)) / temperature, device)
+        return self._pairs.ties((one + (place - low) * (other - one)) / temperature, device)
 
+    @cached_property
     def _pairs(self) -> Pairs:
         return Pairs(self.counts.cpu(), self.config.vocab_size)
 
@@ -70,7 +73,7 @@ class PairTable(Asset, name="pairs"):
         """Count them in the training split, and find k(t) on the dev split.
 
         Raises:
-            UserError: the model does not predict words, or fills a canvas with PAD.
+            UserError: the model does not predict words, or fills a canvas with PAD; or dev texts are longer than it writes.
         """
         if host.padded or not host.denoiser.predicts_words:
             raise UserError(
@@ -90,6 +93,10 @@ class PairTable(Asset, name="pairs"):
             for ids in islice(dev, 4 * SENTENCES)
             if 0 < len(ids) <= host.max_words
         ][::4]
+        if not texts:
+            raise UserError(
+                f"No text of the dev split has {host.max_words} words or fewer, as many as the model writes."
+            )
         pairs = Pairs(table, tokenizer.vocab_size)
         found = []
         for done, t in enumerate(TIMES):
@@ -134,7 +141,7 @@ def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tup
     assert said.logits is not None
     known = ends_known(ids, mask) != UNKNOWN
     fixed = torch.full_like(said.logits, -torch.inf).scatter(-1, ids[..., None], 0.0)
-    p = torch.where(known[..., None], fixed, said.logits.float()).softmax(-1)
+    p = torch.where(known[..., None], fixed, said.logits.float()).softmax(-1).clamp(min=FAINT)
     words = int((mask & ~known).sum())
 
     def nats(strength: float) -> float:

@@ -96,6 +96,12 @@ def test_a_model_without_a_table_says_how_to_make_one(lm: DiffusionLM, padded: D
         lm.generate(1, steps=1, pairs=1)
     with pytest.raises(UserError, match="exact layout"):
         PairTable.make(TOY, padded)
+    folder = tmp_path / "long"
+    folder.mkdir()
+    (folder / "train.txt").write_text("A pub.\n" * 9)
+    (folder / "valid.txt").write_text("a pub " * 40)
+    with pytest.raises(UserError, match="as many as the model writes"):
+        PairTable.make(AssetConfig(corpus=CorpusConfig(str(folder))), lm)
 
 
 def test_the_command_makes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
