@@ -79,32 +79,25 @@ class PairTable(Asset, name="pairs"):
             raise UserError(
                 "Only a model with --model.objective cross_entropy and the exact layout draws sentences as wholes."
             )
-        corpus, tokenizer, rows = open_corpus(config.corpus), host.tokenizer, []
-        number = 0
-        for document in corpus.documents("train"):
-            number += 1
-            rows.append(torch.tensor([tokenizer.start_id, *tokenizer.encode(document.text), tokenizer.end_id]))
-        every = torch.cat([row[:-1] * tokenizer.vocab_size + row[1:] for row in rows])
-        keys, counts = every.unique(return_counts=True)
-        table = torch.stack([keys // tokenizer.vocab_size, keys % tokenizer.vocab_size, counts], 1).int()
-        dev = (tokenizer.encode(document.text) for document in corpus.documents("dev"))
-        texts = [
-            [tokenizer.start_id, *ids, tokenizer.end_id]
-            for ids in islice(dev, 4 * SENTENCES)
-            if 0 < len(ids) <= host.max_words
-        ][::4]
+        corpus, encode = open_corpus(config.corpus), host.tokenizer.encode_sentence
+        rows = [torch.tensor(encode(document.text)) for document in corpus.documents("train")]
+        pairs_of = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
+        keys, counts = pairs_of.unique(dim=0, return_counts=True)
+        table = torch.cat([keys, counts[:, None]], 1).int()
+        dev = (encode(document.text) for document in corpus.documents("dev"))
+        texts = [ids for ids in islice(dev, 4 * SENTENCES) if 2 < len(ids) <= host.max_words + 2][::4]
         if not texts:
             raise UserError(
                 f"No text of the dev split has {host.max_words} words or fewer, as many as the model writes."
             )
-        pairs = Pairs(table, tokenizer.vocab_size)
+        pairs = Pairs(table, host.tokenizer.vocab_size)
         found = []
         for done, t in enumerate(TIMES):
             found.append(_strength(host, pairs, texts, t))
             if progress is not None:
                 progress(done + 1, len(TIMES))
         strengths, nats, tied = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
-        return cls(PairConfig(tokenizer.vocab_size, number, strengths, nats, tied, host.fingerprint), table)
+        return cls(PairConfig(pairs.vocab_size, len(rows), strengths, nats, tied, host.fingerprint), table)
 
     def summary(self) -> str:  # noqa: D102
         config, half = self.config, len(TIMES) // 2
@@ -130,7 +123,8 @@ def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tup
     mask = (
         torch.arange(ids.shape[1], device=device) < torch.tensor([len(text) for text in texts], device=device)[:, None]
     )
-    given = Given(ends_known(ids, mask)) if net.knows_given else None
+    ends = ends_known(ids, mask)
+    given = Given(ends) if net.knows_given else None
     times = torch.full((len(ids),), t, device=device)
     with same_noise(device):
         x0 = net.embed(ids)
@@ -139,7 +133,7 @@ def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tup
     if net.config.self_conditioning:
         said = net(z, times, mask, said.x0, given)
     assert said.logits is not None
-    known = ends_known(ids, mask) != UNKNOWN
+    known = ends != UNKNOWN
     fixed = torch.full_like(said.logits, -torch.inf).scatter(-1, ids[..., None], 0.0)
     p = torch.where(known[..., None], fixed, said.logits.float()).softmax(-1).clamp(min=FAINT)
     words = int((mask & ~known).sum())
@@ -148,8 +142,16 @@ def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tup
         return -float(log_likelihood(p, ids, mask, pairs.ties(strength, device)).sum()) / words
 
     low, high = 0.0, STRONGEST
-    while high - low > NEARNESS:
-        one, other = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        low, high = (low, other) if nats(one) < nats(other) else (one, high)
+    one, other = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    of_one, of_other = nats(one), nats(other)
+    while high - low > NEARNESS:  # each cut needs one new value: the other point is one of the last cut's
+        if of_one < of_other:
+            high, other, of_other = other, one, of_one
+            one = high - GOLDEN * (high - low)
+            of_one = nats(one)
+        else:
+            low, one, of_one = one, other, of_other
+            other = low + GOLDEN * (high - low)
+            of_other = nats(other)
     best = (low + high) / 2
     return best, nats(0.0), nats(best)

@@ -30,7 +30,7 @@ from diffusion_lm.text.fields import (
     source_of,
     split_fields,
 )
-from diffusion_lm.text.slots import fields_said, sayings, slot_errors
+from diffusion_lm.text.slots import are_e2e, fields_said, sayings, slot_errors
 from diffusion_lm.text.spacing import words_of
 
 BESIDE = ""
@@ -104,7 +104,7 @@ class Prompt(Control, name="data2text", flag="prompt"):
 
         def broken(text: str) -> list[str]:
             said = _said(fields, text)
-            beside = [BESIDE] if fields.keys() <= set(FIELDS) and slot_errors(fields, text).added else []
+            beside = [BESIDE] if are_e2e(fields) and slot_errors(fields, text).added else []
             return [field for field in fields if field not in said] + beside
 
         def way(field: str, generator: torch.Generator) -> Automaton | None:
@@ -178,7 +178,7 @@ def _way(host: Host, field: str, value: str, generator: torch.Generator) -> Auto
 
 def _said(fields: Mapping[str, str], text: str) -> set[str]:
     """The fields whose value a text says."""
-    if fields.keys() <= set(FIELDS):
+    if are_e2e(fields):
         return fields_said(fields, text)
     return {field for field, value in fields.items() if says(text, value)}
 

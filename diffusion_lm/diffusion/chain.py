@@ -52,14 +52,20 @@ class Pairs:
 
     def ties(self, strength: float, device: torch.device | None = None) -> Ties:
         """R^strength over its largest entry."""
-        first, second, _ = self.counts.T.long()
+        first, second, starts = self._places
         most = strength * float(self.seen.max())
         unseen = (strength * self.unseen - most).exp().clamp(min=FAINT)
         # A matrix whose columns are the same, and what those that occur have above it.
         more = ((strength * self.seen - most).exp() - unseen[first]).clamp(min=0)
+        return Ties(*(part.to(device) for part in (unseen, starts, second, more)))
+
+    @cached_property
+    def _places(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The words of the pairs that occur, [n] each, and where those of each first word begin, [V + 1]."""
+        first, second, _ = self.counts.T.long()
         starts = torch.zeros(self.vocab_size + 1, dtype=torch.long)
         starts[1:] = torch.bincount(first, minlength=self.vocab_size).cumsum(0)
-        return Ties(*(part.to(device) for part in (unseen, starts, second, more)))
+        return first, second, starts
 
 
 class Ties:

@@ -10,7 +10,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial, reduce
 from importlib.util import find_spec
 from operator import or_
@@ -31,8 +31,7 @@ from diffusion_lm.evaluation.metrics import (
     gram_counts,
     rouge_l,
 )
-from diffusion_lm.text.fields import FIELDS
-from diffusion_lm.text.slots import slot_error_rate, slot_errors
+from diffusion_lm.text.slots import are_e2e, slot_error_rate, slot_errors
 
 
 def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[str, float]:
@@ -63,7 +62,7 @@ def challenge_scores(hypotheses: Sequence[str], references: References) -> dict[
 def scores_of_prompts(texts: Sequence[str], references: References, values: Sequence[str]) -> dict[str, float]:
     """`challenge_scores` of what was written from prompts, and of those with fields the `slot_errors`, in percent."""
     fields = [fields_of(value) for value in values]
-    errors = {"slot_errors": slot_error_rate(fields, texts)} if all(map(_of_e2e, fields)) else {}
+    errors = {"slot_errors": slot_error_rate(fields, texts)} if all(map(are_e2e, fields)) else {}
     return challenge_scores(texts, references) | errors
 
 
@@ -73,14 +72,10 @@ def with_fewest_errors(value: str, texts: Sequence[str]) -> list[str]:
     The systems of the challenge chose so among their beams, TGen by a classifier, Slug2Slug by patterns.
     """
     fields = fields_of(value)
-    if not _of_e2e(fields):
+    if not are_e2e(fields):
         return [*texts]
     errors = [sum(slot_errors(fields, text)) for text in texts]
     return [text for text, own in zip(texts, errors, strict=True) if own == min(errors)]
-
-
-def _of_e2e(fields: Mapping[str, str]) -> bool:
-    return bool(fields) and fields.keys() <= set(FIELDS)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

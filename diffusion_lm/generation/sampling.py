@@ -153,14 +153,20 @@ class _Batch:
         return prediction
 
     def draw_together(
-        self, decoding: Decoding, p: Tensor, t: float, temperature: float, generator: torch.Generator | None
+        self,
+        table: PairTable,
+        decoding: Decoding,
+        p: Tensor,
+        t: float,
+        temperature: float,
+        generator: torch.Generator | None,
     ) -> Tensor:
         """Words of each sentence, tied by which stand side by side; at the last step nearly the likeliest, which remain."""
         assert decoding.steps is not None and decoding.pairs is not None
         last = t * decoding.steps < LAST
         if last:
             p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
-        words = draw(p, self.mask, self.lm.asset(PairTable).ties(t, temperature / decoding.pairs, p.device), generator)
+        words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator)
         if last:
             self.ids = words
         return words
@@ -381,7 +387,7 @@ def _sample(
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
     if isinstance(clamp, SampledClamp):
-        together = partial(batch.draw_together, decoding) if decoding.pairs else None
+        together = partial(batch.draw_together, lm.asset(PairTable), decoding) if decoding.pairs else None
         clamp = replace(clamp, generator=clamp.generator or batch.generator, together=together)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.denoiser.config.embedding_dim)

@@ -38,7 +38,8 @@ def slot_errors(fields: Mapping[str, str], text: str) -> SlotErrors:
     Raises:
         UserError: a field is not one of E2E's.
     """
-    said, right = _said(normal(text), _known(fields)), fields_said(fields, text)
+    said = _said(normal(text), _known(fields))
+    right = _right(fields, said)
     other = {field for field, values in said.items() if values - {fields.get(field)}}
     return SlotErrors(
         missing=len(fields.keys() - said.keys()),
@@ -49,8 +50,16 @@ def slot_errors(fields: Mapping[str, str], text: str) -> SlotErrors:
 
 def fields_said(fields: Mapping[str, str], text: str) -> set[str]:
     """The fields whose value a text says, another one beside it or not; a `UserError` if a field is not one of E2E's."""
-    said = _said(normal(text), _known(fields))
+    return _right(fields, _said(normal(text), _known(fields)))
+
+
+def _right(fields: Mapping[str, str], said: Mapping[str, set[str]]) -> set[str]:
     return {field for field, value in fields.items() if value in said.get(field, ())}
+
+
+def are_e2e(fields: Mapping[str, str]) -> bool:
+    """Whether there are fields, and slot errors know them all."""
+    return bool(fields) and fields.keys() <= set(FIELDS)
 
 
 def as_said(fields: Mapping[str, str], text: str) -> dict[str, str]:
