@@ -135,7 +135,9 @@ class LatentClassifier(Asset, nn.Module):
             def loss_of(rows: Tensor) -> Tensor:
                 return model.loss(classes, rows, model.read(host, train, rows, stratified(len(rows), network.device)))
 
-            optimizer = OptimizerConfig(config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0)
+            optimizer = OptimizerConfig(
+                lr=config.lr, warmup=config.steps // 20, weight_decay=config.weight_decay, ema=0
+            )
             limits = Limits(steps=config.steps, minutes=config.minutes)
             report = None if progress is None else lambda done: progress(done.steps, config.steps)
             fit(model, batches, loss_of, limits, optimizer, on_step=report)

@@ -57,7 +57,9 @@ class Clamp(ABC):
         # In the vectors' own precision: in bf16, the nearest of two near words would often be the other one.
         with torch.autocast(vectors.device.type, enabled=False):
             x0 = self.x0(prediction, vectors, t)
-        return prediction._replace(x0=torch.where(active, x0, prediction.x0))
+        if not bool(active.all()):
+            x0 = torch.where(active, x0, prediction.x0)
+        return Prediction(x0, prediction.logits)
 
 
 @final

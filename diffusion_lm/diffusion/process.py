@@ -12,13 +12,23 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Prediction(NamedTuple):
+class Prediction:
     """What a denoiser says of z_t."""
 
-    x0: Tensor
-    """The predicted clean latents x0_hat, [B, L, D]."""
-    logits: Tensor | None = None
-    """Of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none."""
+    def __init__(self, x0: Tensor | Callable[[], Tensor], logits: Tensor | None = None) -> None:
+        self._x0 = x0
+        self.logits = logits
+        """Of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none."""
+
+    @property
+    def x0(self) -> Tensor:
+        """The predicted clean latents x0_hat, [B, L, D].
+
+        An average over all words is taken when it is first read: a loss or a clamp that reads the logits never asks.
+        """
+        if not isinstance(self._x0, Tensor):
+            self._x0 = self._x0()
+        return self._x0
 
 
 Denoise = Callable[[Tensor, Tensor], Prediction]

@@ -60,18 +60,19 @@ class Sampler(ABC):
         z: Tensor,
         steps: int,
         *,
+        power: float = 1.0,
         guide: Guide | None = None,
         callback: Callback | None = None,
         generator: torch.Generator | None = None,
     ) -> Prediction:
-        """Sample from z_1 with `steps` calls of the denoiser, at t = 1, ..., 1 / steps.
+        """Sample from z_1 with `steps` calls of the denoiser, at t = 1, ..., 1 / steps, each to a power.
 
         `denoise` is the contract with whatever is wrapped around it; z is where to start, z_1 ~ N(0, 1), [B, L, D];
         `guide` moves each z_s, s > 0, before the denoiser sees it. Returns the last prediction, whose x0 is the sample:
         in every sampler the step to t = 0 lands on x0_hat.
         """
         # Noise levels are float64 scalars on the CPU: no digits lost, no wait for an accelerator.
-        grid = schedule.grid(steps).double().cpu()
+        grid = schedule.grid(steps, power).double().cpu()
         alpha_bars, times = schedule.alpha_bar(grid), grid.to(z)
         before: State | None = None
         for i in range(steps):

@@ -36,10 +36,11 @@ class NoiseSchedule(ABC):
         """The t at which the log signal-to-noise ratio has this value: the inverse of `log_snr`."""
         return self._time(torch.sigmoid(log_snr)).clamp(0.0, 1.0)
 
-    def grid(self, n: int) -> Tensor:
-        """N + 1 times from 1 down to 0 in equal steps: the n steps of a sampler, [n + 1]."""
+    def grid(self, n: int, power: float = 1.0) -> Tensor:
+        """N + 1 times from 1 down to 0, the n steps of a sampler: equal steps, to a power below 1 denser near t = 1, [n + 1]."""
         check_range("The number of a sampler's steps", n, least=1)
-        return torch.linspace(1.0, 0.0, n + 1)
+        check_range("The power of a sampler's times", power, above=0)
+        return torch.linspace(1.0, 0.0, n + 1) ** power
 
 
 @final

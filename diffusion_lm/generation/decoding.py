@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diffusion_lm.common import check_range
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull
 from diffusion_lm.control.program import Program
-from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp, SoftClamp
+from diffusion_lm.diffusion.clamp import HOTTEST, Clamp, HardClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 
 SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
-MOST_PAIRS = 10.0
+MOST_PAIRS, MOST_SCALE = 10.0, 100.0
+LEAST_POWER, MOST_POWER = 0.1, 10.0
+RANGES = {
+    "time_power": (LEAST_POWER, MOST_POWER),
+    "guide_scale": (0, MOST_SCALE),
+    "length_temperature": (SHARPEST, HOTTEST),
+    "pairs": (0, MOST_PAIRS),
+}
+"""What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
 
@@ -24,6 +33,8 @@ class Decoding:
 
     steps: int | None = None
     """Denoiser calls."""
+    time_power: float | None = None
+    """Power of the equally spaced times of the steps: below 1 more of them are near t = 1, where words are decided."""
     sampler: Sampler | None = None
     """How z_t becomes z_s."""
     clamp: Clamp | None = None
@@ -36,6 +47,12 @@ class Decoding:
     """Temperature at which the number of words, of a text or of its gaps, is drawn."""
     pairs: float | None = None
     """How much what stands side by side ties the words that are drawn, 1 as on dev text; 0: they are drawn one by one."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        for name, (least, most) in RANGES.items():
+            if (value := getattr(self, name)) is not None:
+                check_range(name, value, least=least, most=most)
 
     def fitted(self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
@@ -74,8 +91,9 @@ class Decoding:
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
         pairs = float(tied) if self.pairs is None else self.pairs
+        power = (0.6 if tied else 1.0) if self.time_power is None else self.time_power
         return Decoding(
-            self.steps or steps, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
+            self.steps or steps, power, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
         )
 
     @property
@@ -85,5 +103,5 @@ class Decoding:
         return draws and self.pairs != 0 and isinstance(self.sampler, Renoise | None) and (self.steps or 0) <= FEW
 
     def __str__(self) -> str:
-        text = f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, guide scale {self.guide_scale}, "
-        return text + f"length temperature {self.length_temperature}, pairs {self.pairs}"
+        numbers = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in RANGES)
+        return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, {numbers}"

@@ -21,11 +21,11 @@ from diffusion_lm.control.guidance import InnerLoop, Steered
 from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.chain import draw
-from diffusion_lm.diffusion.clamp import HOTTEST, SampledClamp, clamped
+from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import gaussian_noise
-from diffusion_lm.generation.decoding import MOST_PAIRS, SHARPEST, Decoding
+from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.generation.promises import broken, keep_promises
@@ -43,12 +43,10 @@ CANDIDATE_DRAWS = 16
 """Noise levels at which the bound of a candidate is estimated, the same for all."""
 CANDIDATES_DIFFER = 0.25
 """The u = t^(1/3) at which they begin: below it every candidate is read without fault, and what the bound has there is noise."""
-MOST_SCALE = 100.0
-"""Of classifier-free guidance."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
 LAST = 1.5
-"""The last step is at t = 1 / steps; the one before at twice that."""
+"""The last step is at t = 1 / steps, the one before at twice that, each to the power of the times."""
 COMMIT = 0.1
 """Share of the temperature at which the words that remain are drawn together."""
 ALWAYS = 2.0
@@ -162,8 +160,8 @@ class _Batch:
         generator: torch.Generator | None,
     ) -> Tensor:
         """Words of each sentence, tied by which stand side by side; at the last step nearly the likeliest, which remain."""
-        assert decoding.steps is not None and decoding.pairs is not None
-        last = t * decoding.steps < LAST
+        assert decoding.steps is not None and decoding.pairs is not None and decoding.time_power is not None
+        last = t < (LAST / decoding.steps) ** decoding.time_power
         if last:
             p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
         words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator)
@@ -238,8 +236,9 @@ class _Batch:
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the programs know of single words."""
-        x0, logits = self._predicted(z, t)
-        assert logits is not None
+        said = self._predicted(z, t)
+        assert said.logits is not None
+        logits = said.logits
         free = self.known == UNKNOWN
         given = self.known.clamp(min=0)
         # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
@@ -254,8 +253,8 @@ class _Batch:
             held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
             logits = logits.index_copy(0, rows, held)
         exact = not self.lm.padded and self.lm.denoiser.predicts_words
-        if exact or self.columns is not None or self.automata:
-            x0 = expected(logits, self.vectors)
+        moved = exact or self.columns is not None or self.automata
+        x0 = expected(logits, self.vectors) if moved else said.x0
         return Prediction(torch.where(free[..., None], x0, F.embedding(given, self.vectors)), logits)
 
     def _predicted(self, z: Tensor, t: Tensor) -> Prediction:
@@ -273,7 +272,7 @@ class _Batch:
         without, scale = ask(None), self.scale
         assert scale is not None and with_source.logits is not None and without.logits is not None
         return Prediction(
-            without.x0 + scale * (with_source.x0 - without.x0),
+            lambda: without.x0 + scale * (with_source.x0 - without.x0),
             without.logits + scale * (with_source.logits - without.logits),
         )
 
@@ -305,12 +304,6 @@ def generate(
             check_range(name, value, least=1, most=1_000_000)
             if value != int(value):
                 raise UserError(f"{name} must be a whole number, not {value}.")
-    if decoding.guide_scale is not None:
-        check_range("guide_scale", decoding.guide_scale, least=0, most=MOST_SCALE)
-    if decoding.pairs is not None:
-        check_range("pairs", decoding.pairs, least=0, most=MOST_PAIRS)
-    if decoding.length_temperature is not None:
-        check_range("length_temperature", decoding.length_temperature, least=SHARPEST, most=HOTTEST)
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
@@ -380,7 +373,7 @@ def _sample(
     batch: _Batch, decoding: Decoding, rows: Tensor, callback: Callable[[Step], None] | None
 ) -> Iterator[list[int]]:
     lm, clamp, steps = batch.lm, decoding.clamp, decoding.steps
-    assert clamp is not None and steps is not None
+    assert clamp is not None and steps is not None and decoding.time_power is not None
 
     def report(index: int, t: Tensor, z: Tensor, prediction: Prediction) -> None:
         if callback is not None and prediction.logits is not None:
@@ -394,7 +387,14 @@ def _sample(
     z = gaussian_noise(batch.vectors.new_empty(shape), batch.generator)
     with lm.autocast():
         batch.sampler(
-            denoise, lm.denoiser.schedule, z, steps, guide=batch.guide, callback=report, generator=batch.generator
+            denoise,
+            lm.denoiser.schedule,
+            z,
+            steps,
+            power=decoding.time_power,
+            guide=batch.guide,
+            callback=report,
+            generator=batch.generator,
         )
     batch.finish()
     for ids, mask in zip(batch.ids.cpu(), batch.mask.cpu(), strict=True):

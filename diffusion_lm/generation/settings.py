@@ -9,7 +9,7 @@ from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
-from diffusion_lm.generation.decoding import MOST_PAIRS, SHARPEST, Decoding
+from diffusion_lm.generation.decoding import LEAST_POWER, MOST_PAIRS, MOST_POWER, MOST_SCALE, SHARPEST, Decoding
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class SamplingConfig(Settings):
 
     steps: int | None = number(None, least=1, most=100_000)
     """Denoising steps; null: what fits the controls, 50 to 200."""
+    time_power: float | None = number(None, least=LEAST_POWER, most=MOST_POWER)
+    """Power of the steps' times, which are equally spaced at 1: below 1 more of them are near t = 1, where words are decided;
+    null: 0.6 where pairs are drawn together, else 1."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
     """How z_s follows from z_t; null: renoise, the paper's formula; ddpm, as its code has it, where the model does not predict
     words or the paper's guidance is followed."""
@@ -44,7 +47,7 @@ class SamplingConfig(Settings):
     """Updates a step; null: the guidance's own."""
     guidance_fluency: float | None = number(None, least=0, most=1e6)
     """All but pull: weight of staying near the sampler's own step (the paper's lambda); null: the guidance's own."""
-    guide_scale: float | None = number(None, least=0, most=100)
+    guide_scale: float | None = number(None, least=0, most=MOST_SCALE)
     """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     length_temperature: float | None = number(None, least=SHARPEST, most=HOTTEST)
     """Temperature at which the number of words is drawn where nothing rules it; null: 0.25 from a prompt, else 1."""
@@ -86,9 +89,9 @@ class SamplingConfig(Settings):
         options = _given(temperature=self.temperature, from_time=self.clamp_from)
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
-        return Decoding(
-            self.steps, sampler, clamp, self._guidance(task), self.guide_scale, self.length_temperature, self.pairs
-        )
+        guidance = self._guidance(task)
+        own = (self.guide_scale, self.length_temperature, self.pairs)
+        return Decoding(self.steps, self.time_power, sampler, clamp, guidance, *own)
 
     def _options(self) -> dict[str, Any]:
         return _given(rate=self.guidance_rate, steps=self.guidance_steps, fluency=self.guidance_fluency)

@@ -162,7 +162,7 @@ class LogitHead(Head):
 
     def forward(self, hidden: Tensor, z: Tensor, alpha_bar: Tensor, vectors: Tensor) -> Prediction:  # noqa: D102
         logits = self.out(self.norm(hidden)).float()
-        return Prediction(expected(logits, vectors), logits)
+        return Prediction(lambda: expected(logits, vectors), logits)
 
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
         """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""

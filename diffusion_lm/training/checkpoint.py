@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,23 +74,33 @@ class Checkpoint(NamedTuple):
         return cls(**state, parts=parts)
 
 
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as `parameter/key` tensors."""
+def optimizer_tensors(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The state of optimisers, which share a model's parameters, as `parameter/key` tensors."""
     return {
         f"{name}/{key}": value
         for name, parameter in model.named_parameters()
+        for optimizer in optimizers
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def load_optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def load_optimizer_tensors(
+    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], tensors: dict[str, Tensor]
+) -> None:
     """Put a saved state back."""
     parameters = dict(model.named_parameters())
+    owner = {
+        parameter: optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
     for path, value in tensors.items():
         name, _, key = path.rpartition("/")
+        parameter = parameters[name]
         # The fused optimiser keeps the count of steps on the parameter's device too.
         # A copy, because the tensors of a checkpoint are maps of its files.
-        optimizer.state[parameters[name]][key] = value.to(parameters[name].device, copy=True)
+        owner[parameter].state[parameter][key] = value.to(parameter.device, copy=True)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

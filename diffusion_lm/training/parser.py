@@ -160,7 +160,7 @@ def train_parser(
         partial(plan, torch.Generator().manual_seed(config.seed)),
         lambda rows: _loss(model, [seen[row] for row in rows], [goals[row] for row in rows]),
         Limits(epochs=config.epochs),
-        OptimizerConfig(config.lr, warmup, weight_decay=config.weight_decay, ema=config.ema),
+        OptimizerConfig(lr=config.lr, warmup=warmup, weight_decay=config.weight_decay, ema=config.ema),
         on_epoch=keep,
     )
     return best

@@ -27,7 +27,7 @@ from diffusion_lm.common import UserError, same_noise
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
 from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
-from diffusion_lm.fit import EMA, build_optimizer, learning_rate
+from diffusion_lm.fit import EMA, build_optimizers, follow, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.model.gaps import ends_known, gap_nats
@@ -195,8 +195,8 @@ class Trainer:
         self.ends = sentence_ends(data.tokenizer)
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.board: Any = None
-        optimizer = build_optimizer(lm.denoiser, config.optimizer)
-        self.loss, self.optimizer = self.accelerator.prepare(LossModule(lm.denoiser), optimizer)
+        optimizers = build_optimizers(lm.denoiser, config.optimizer)
+        self.loss, *self.optimizers = self.accelerator.prepare(LossModule(lm.denoiser), *optimizers)
         self.ema = EMA(lm.denoiser, config.optimizer.ema)
         self._resume()
         if self.accelerator.is_main_process:
@@ -230,7 +230,7 @@ class Trainer:
                 f"folder, or continue it with its own {self.folder / RUN_FILE}."
             )
         self.network.load_state_dict(checkpoint.parts["model"])
-        load_optimizer_tensors(self.network, self.optimizer.optimizer, checkpoint.parts["optimizer"])
+        load_optimizer_tensors(self.network, self.optimizers, checkpoint.parts["optimizer"])
         self.ema.load(checkpoint.parts["ema"], checkpoint.step)
         self.times.load_state_dict(checkpoint.parts.get("times", {}))
         self.step, self.tokens = checkpoint.step, checkpoint.tokens
@@ -248,7 +248,7 @@ class Trainer:
         parts = {
             "model": self.network.state_dict(),
             "ema": self.ema.state(),
-            "optimizer": optimizer_tensors(self.network, self.optimizer.optimizer),
+            "optimizer": optimizer_tensors(self.network, self.optimizers),
             "times": self.times.state_dict(),
         }
         if self.accelerator.is_main_process:
@@ -330,15 +330,12 @@ class Trainer:
         """One optimiser step on the sentences of `batch`, which the processes share."""
         run, config, accelerator = self.config.run, self.config.optimizer, self.accelerator
         torch.manual_seed(hash((run.seed, self.step, accelerator.process_index)) % 2**63)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, run.steps, config)
         terms, tokens = self._backward(batch)
         norm = float(accelerator.clip_grad_norm_(self.loss.parameters(), config.clip or math.inf))
         bad = [name for name, value in {**terms, "gradient norm": norm}.items() if not math.isfinite(value)]
         if bad:
             raise _not_finite(bad, self.step + 1)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        follow(self.optimizers, learning_rate(self.step, run.steps, config))
         self.ema.update()
         return StepReport(terms, norm, tokens)
 

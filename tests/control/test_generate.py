@@ -152,7 +152,7 @@ def test_defaults_fit_what_is_asked_and_flags_beat_them(lm, control, steps, clam
     assert isinstance(paper.guidance, Proximal) and isinstance(found.guidance, Pull)
     followed = Decoding(guidance=InnerLoop()).fitted(asked, predicts_words=True)
     assert (followed.steps, type(followed.clamp), type(followed.sampler)) == (200, HardClamp, Ancestral)
-    own = Decoding(7, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0)
+    own = Decoding(7, 0.5, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0)
     assert own.fitted(asked, predicts_words=True) == own
 
 

@@ -82,6 +82,16 @@ def test_few_steps_are_taken_where_words_are_drawn_together(flags: dict[str, Any
     assert (found.steps, found.pairs) == (steps, pairs)
 
 
+def test_times_are_dense_where_words_are_decided(paired: DiffusionLM) -> None:
+    seen: list[float] = []
+    for power in (None, 1.0):
+        paired.generate(1, steps=4, time_power=power, callback=lambda step: seen.append(step.t))
+    assert seen == pytest.approx([(i / 4) ** power for power in (0.6, 1.0) for i in (4, 3, 2, 1)])
+    assert paired.generate(1, steps=1, pairs=0).decoding.time_power == 1
+    with pytest.raises(UserError, match="time_power must be at least"):
+        paired.generate(1, time_power=0.01)
+
+
 def test_one_by_one_where_words_are_averaged(paired: DiffusionLM) -> None:
     tags = Pos("DET NOUN VERB")
     assert paired.generate(1, tags, steps=1).decoding.pairs == 0

@@ -74,7 +74,8 @@ def test_steps_are_calls_of_the_denoiser_at_the_times_of_the_grid(sampler: Sampl
         return crooked(z, t)
 
     sampler(denoise, Sqrt(), torch.randn(2, 3, 4), 5)
-    assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    sampler(denoise, Sqrt(), torch.randn(2, 3, 4), 4, power=0.5)
+    assert seen == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 1.0, 0.75**0.5, 0.5**0.5, 0.5])
 
 
 @EVERY

@@ -84,5 +84,8 @@ def test_grid_runs_down_from_one_to_zero(schedule: NoiseSchedule) -> None:
         assert grid.shape == (n + 1,) and grid[0] == 1 and grid[-1] == 0 and (grid.diff() < 0).all()
     # A coarse grid is part of the fine one: fewer steps need no other model.
     assert torch.allclose(schedule.grid(200), schedule.grid(2000)[::10], atol=1e-6)
+    assert torch.equal(schedule.grid(4, 0.5), schedule.grid(4).sqrt())
     with pytest.raises(ValueError, match="steps must be at least 1"):
         schedule.grid(0)
+    with pytest.raises(ValueError, match=r"times must be above 0"):
+        schedule.grid(3, -1.0)

@@ -10,7 +10,7 @@ from torch import nn
 
 from diffusion_lm import store
 from diffusion_lm.common import UserError
-from diffusion_lm.fit import OptimizerConfig, build_optimizer
+from diffusion_lm.fit import OptimizerConfig, build_optimizers, follow
 from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 
 
@@ -151,21 +151,24 @@ def test_a_resumed_run_no_longer_needs_the_files(make_config, make_trainer, save
     assert torch.equal(exported["embedding.weight"], before["ema/embedding.weight"])
 
 
-def test_a_loaded_optimizer_goes_on_as_the_saved_one():
-    ids, config = torch.tensor([0, 1, 2]), OptimizerConfig(lr=0.1, weight_decay=0.1)
-    a, b = (nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3)) for _ in range(2))
-    first, second = build_optimizer(a, config), build_optimizer(b, config)
+@pytest.mark.parametrize("blocks", ["adamw", "muon"])
+def test_loaded_optimizers_go_on_as_the_saved_ones(blocks):
+    ids, config = torch.tensor([0, 1, 2]), OptimizerConfig(blocks=blocks, lr=0.1, weight_decay=0.1)
+    a, b = (
+        nn.ModuleDict({"embedding": nn.Embedding(5, 4), "blocks": nn.ModuleList([nn.Linear(4, 3)])}) for _ in range(2)
+    )
+    first, second = build_optimizers(a, config), build_optimizers(b, config)
     assert optimizer_tensors(a, first) == {}
 
-    def step(model, optimizer):
-        optimizer.zero_grad()
-        model(ids).square().mean().backward()
-        optimizer.step()
+    def step(model, optimizers):
+        model["blocks"][0](model["embedding"](ids)).square().mean().backward()
+        follow(optimizers, 0.1)
 
     for _ in range(3):
         step(a, first)
     saved = optimizer_tensors(a, first)
-    assert {"1.weight/exp_avg", "1.weight/exp_avg_sq", "1.weight/step"} <= saved.keys()
+    keys = {"exp_avg", "exp_avg_sq", "step"} if blocks == "adamw" else {"momentum_buffer"}
+    assert {f"blocks.0.weight/{key}" for key in keys} <= saved.keys()
     b.load_state_dict(a.state_dict())
     load_optimizer_tensors(b, second, saved)
     assert all(saved[name] is not value for name, value in optimizer_tensors(b, second).items())

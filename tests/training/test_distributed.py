@@ -37,7 +37,8 @@ def noiseless_gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
         terms, tokens = trainer._backward(batch)
         found |= {f"{i}/loss": torch.tensor(terms["words"]), f"{i}/tokens": torch.tensor(tokens)}
         found |= {f"{i}/{name}": p.grad.clone() for name, p in trainer.network.named_parameters()}
-        trainer.optimizer.zero_grad()
+        for optimizer in trainer.optimizers:
+            optimizer.zero_grad()
     trainer.times.sample, losses.torch.randn_like = sample, randn_like
     with torch.no_grad():
         trainer.network.head.out.weight.zero_()

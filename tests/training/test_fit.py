@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lm.common import UserError
-from diffusion_lm.fit import EMA, Limits, OptimizerConfig, Progress, build_optimizer, fit, learning_rate
+from diffusion_lm.fit import EMA, Limits, OptimizerConfig, Progress, build_optimizers, fit, follow, learning_rate
 
 PLAIN = OptimizerConfig(lr=0.1, warmup=0, ema=0)
 
@@ -60,18 +60,18 @@ def test_where_time_is_short_the_learning_rate_reaches_zero_with_it(monkeypatch)
     model, rates = line(), []
 
     def loss_of(batch: Tensor) -> Tensor:
-        rates.append(optimizer[0].param_groups[0]["lr"])
+        rates.append(built[0].param_groups[0]["lr"])
         now[0] += 6.0
         return squares(model)(batch)
 
-    optimizer = []
+    built = []
     monkeypatch.setattr(
-        "diffusion_lm.fit.build_optimizer", lambda *given: optimizer.append(build_optimizer(*given)) or optimizer[0]
+        "diffusion_lm.fit.build_optimizers", lambda *given: built.extend(build_optimizers(*given)) or built
     )
     seen = []
     fit(model, points, loss_of, Limits(epochs=1000, minutes=1), PLAIN, on_step=seen.append)
     assert [each.fraction for each in seen] == pytest.approx([0.1 * (i + 1) for i in range(10)])
-    assert rates == sorted(rates, reverse=True) and optimizer[0].param_groups[0]["lr"] < 0.01
+    assert rates == sorted(rates, reverse=True) and built[0].param_groups[0]["lr"] < 0.01
 
 
 def test_the_gradient_is_clipped_to_its_largest_norm():
@@ -181,10 +181,27 @@ def test_a_run_shorter_than_its_warmup_does_not_divide_by_zero():
 
 def test_only_matrices_are_decayed():
     model = Small()
-    decayed, free = build_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups
+    (adamw,) = build_optimizers(model, OptimizerConfig(weight_decay=0.1))
+    decayed, free = adamw.param_groups
     assert decayed["weight_decay"] == 0.1 and free["weight_decay"] == 0.0
     assert [p is model.linear.weight for p in decayed["params"]] == [True]
     assert {id(p) for p in free["params"]} == {id(model.embedding.weight), id(model.linear.bias)}
+
+
+def test_muon_moves_the_matrices_of_blocks_by_a_matrix_without_scale():
+    module = nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(32, 24)]), "out": nn.Linear(24, 2)})
+    adamw, muon = build_optimizers(module, OptimizerConfig(blocks="muon"))
+    inner = module["blocks"][0].weight
+    assert [p is inner for group in muon.param_groups for p in group["params"]] == [True]
+    assert inner not in {p for group in adamw.param_groups for p in group["params"]}
+    before, (u, _, v) = inner.detach().clone(), torch.linalg.svd(torch.randn(24, 32), full_matrices=False)
+    scales = torch.logspace(0, 1, 24)
+    inner.grad = 100 * (u * scales) @ v
+    follow([adamw, muon], 0.01)
+    # Of the gradient U S V the step has U and V, its singular values near 1, times sqrt(longer side), so the mean square is 1.
+    step = u.T @ (before - inner.detach()) @ v.T / (0.01 * math.sqrt(32))
+    assert ((step.diagonal() > 0.5) & (step.diagonal() < 1.4)).all()
+    assert (step - step.diagonal().diag()).abs().max() < 0.1
 
 
 def model(value):

@@ -202,13 +202,13 @@ def test_the_gradient_is_clipped_after_its_norm_is_taken(make_config, make_train
 
 
 def observe_norm(trainer, seen):
-    step = trainer.optimizer.step
+    step = trainer.optimizers[0].step
 
     def observed():
         seen.append(math.sqrt(sum(float(g.square().sum()) for g in gradients(trainer).values())))
         step()
 
-    trainer.optimizer.step = observed
+    trainer.optimizers[0].step = observed
 
 
 # -- precision -----------------------------------------------------------------------------------------------
