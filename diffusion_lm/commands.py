@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
 from diffusion_lm.common import RANGE, UserError, device_named, number
-from diffusion_lm.control import Asset, TrigramTable
+from diffusion_lm.control import Asset, PairTable
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
@@ -243,8 +243,7 @@ def run_info(config: InfoConfig) -> None:
         "config": ", ".join(f"{name}={value}" for name, value in asdict(lm.config).items() if value is not None),
     }
     if lm.denoiser.predicts_words and not lm.padded:
-        missing = "no: train-control trigrams counts them"
-        rows["trigrams"] = lm.asset(TrigramTable).summary() if lm.has(TrigramTable) else missing
+        rows["pairs"] = lm.asset(PairTable).summary() if lm.has(PairTable) else "no: train-control pairs counts them"
     for name, kind in CONTROLS.items():
         try:
             rows[kind.flag or name] = kind.describe(lm)

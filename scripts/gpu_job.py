@@ -24,8 +24,8 @@ from pathlib import Path
 import yaml
 from bundle import save_in_bf16
 
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import AssetConfig
-from diffusion_lm.control.trigrams import TrigramTable
 from diffusion_lm.diffusion.clamp import Clamp, HardClamp, SampledClamp
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 from diffusion_lm.evaluation.metrics import distinct, self_bleu
@@ -102,12 +102,12 @@ def train_controls(out: Path, corpus: str, names: list[str], how: list[str], lab
             logger.error("%s ended with %d", " ".join(map(str, process.args)), process.returncode)  # type: ignore[union-attr]
 
 
-def count_trigrams(out: Path, corpus: CorpusConfig) -> None:
+def count_pairs(out: Path, corpus: CorpusConfig) -> None:
     """Which words stand side by side, if the model can draw sentences as wholes."""
     lm = DiffusionLM.from_pretrained(out)
-    if lm.denoiser.predicts_words and not lm.padded and not lm.has(TrigramTable):
-        table = TrigramTable.make(AssetConfig(str(out), corpus), lm)
-        table.save_pretrained(lm.asset_folder(TrigramTable))
+    if lm.denoiser.predicts_words and not lm.padded and not lm.has(PairTable):
+        table = PairTable.make(AssetConfig(str(out), corpus), lm)
+        table.save_pretrained(lm.asset_folder(PairTable))
         logger.info("%s", table.summary())
 
 
@@ -178,7 +178,7 @@ def main() -> None:
         arguments.out, config.corpus.source, arguments.controls, arguments.controls_how.split(), arguments.labels
     )
     logger.info("Controls trained after %.0f s.", time.perf_counter() - started)
-    count_trigrams(arguments.out, config.corpus)
+    count_pairs(arguments.out, config.corpus)
     lm = DiffusionLM.from_pretrained(arguments.out)
     score(lm, config, arguments.judge, 16 if arguments.tiny else arguments.n, arguments.out)
     write_weights(lm, arguments.out, arguments.pieces_mib)

@@ -6,6 +6,7 @@ from diffusion_lm.control.guidance import Guidance
 from diffusion_lm.control.infill import Infill
 from diffusion_lm.control.language import Avoid, Keyword
 from diffusion_lm.control.length import Length
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.program import ASSETS, Asset, Energy, Evidence, Host, Latents, Program
 from diffusion_lm.control.prompt import Prompt
@@ -13,7 +14,6 @@ from diffusion_lm.control.regex import Regex
 from diffusion_lm.control.reward import Reward
 from diffusion_lm.control.span import Span
 from diffusion_lm.control.tree import Tree
-from diffusion_lm.control.trigrams import TrigramTable
 
 __all__ = [
     "ASSETS",
@@ -30,6 +30,7 @@ __all__ = [
     "Keyword",
     "Latents",
     "Length",
+    "PairTable",
     "Pos",
     "Program",
     "Prompt",
@@ -38,5 +39,4 @@ __all__ = [
     "Said",
     "Span",
     "Tree",
-    "TrigramTable",
 ]

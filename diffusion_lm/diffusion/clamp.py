@@ -15,7 +15,7 @@ from diffusion_lm.common import check_range
 from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
 
 Draw = Callable[[Tensor, float, float, torch.Generator | None], Tensor]
-"""(log p(w_i | z_t) at a temperature, up to a constant, [B, L, V]; t; the temperature; what to draw with) to words, [B, L]."""
+"""(p(w_i | z_t) at a temperature, [B, L, V]; t; the temperature; what to draw with) to words, [B, L]."""
 
 COLDEST, HOTTEST = 1e-6, 1e6
 """Temperatures between which logits stay numbers; at the first, the likeliest word is as good as certain."""
@@ -27,10 +27,10 @@ def nearest(x: Tensor, vectors: Tensor) -> Tensor:
     return (x @ vectors.T - vectors.square().sum(-1) / 2).argmax(-1)
 
 
-def _logits(prediction: Prediction, temperature: float, dtype: torch.dtype) -> Tensor:
+def _probabilities(prediction: Prediction, temperature: float, dtype: torch.dtype) -> Tensor:
     if prediction.logits is None:
         raise ValueError("This clamp reads p(w | z_t), which the denoiser does not predict; take HardClamp.")
-    return prediction.logits.to(dtype) / temperature
+    return (prediction.logits.to(dtype) / temperature).softmax(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class SoftClamp(Clamp):
     temperature: float = 1.0
 
     def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
-        return _logits(prediction, self.temperature, vectors.dtype).softmax(-1) @ vectors
+        return _probabilities(prediction, self.temperature, vectors.dtype) @ vectors
 
 
 @final
@@ -100,13 +100,13 @@ class SampledClamp(Clamp):
     temperature: float = 1.0
     generator: torch.Generator | None = None
     together: Draw | None = field(default=None, repr=False)
-    """Draws the words of a sentence as a whole (`diffusion.trigrams`); None: one by one."""
+    """Draws the words of a sentence as a whole (`diffusion.chain`); None: one by one."""
 
     def x0(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Tensor:  # noqa: D102
-        logits = _logits(prediction, self.temperature, vectors.dtype)
+        p = _probabilities(prediction, self.temperature, vectors.dtype)
         if self.together is not None:
-            return F.embedding(self.together(logits, float(t[0]), self.temperature, self.generator), vectors)
-        cumulative = logits.softmax(-1).cumsum(-1)
+            return F.embedding(self.together(p, float(t[0]), self.temperature, self.generator), vectors)
+        cumulative = p.cumsum(-1)
         # Drawn where the generator lives, like the samplers' noise. A word of probability 0 is never drawn.
         device = self.generator.device if self.generator else cumulative.device
         u = torch.rand((*cumulative.shape[:-1], 1), generator=self.generator, device=device).to(cumulative)

@@ -17,8 +17,8 @@ import torch
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import Control, Target
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Asset
-from diffusion_lm.control.trigrams import TrigramTable
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of, together
@@ -189,14 +189,10 @@ class Model:
             compiled(lm, 1, together(self.controls[name]), torch.Generator().manual_seed(0)) for name in self.asked
         )
         fitted = [
-            self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(TrigramTable))
-            for each in compiled_alone
+            self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(PairTable)) for each in compiled_alone
         ]
         self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
-        own: set[type[Asset]] = {
-            TrigramTable,
-            *(asset for kind in self.kinds.values() for asset in kind.assets(config)),
-        }
+        own: set[type[Asset]] = {PairTable, *(asset for kind in self.kinds.values() for asset in kind.assets(config))}
         assets = {asset for asset in own if lm.has(asset)}
         settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
         settings["targets"] = settings_hash(list(targets))

@@ -14,13 +14,13 @@ from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
-MOST_TRIGRAMS, MOST_SCALE = 10.0, 100.0
+MOST_PAIRS, MOST_SCALE = 10.0, 100.0
 LEAST_POWER, MOST_POWER = 0.1, 10.0
 RANGES = {
     "time_power": (LEAST_POWER, MOST_POWER),
     "guide_scale": (0, MOST_SCALE),
     "length_temperature": (SHARPEST, HOTTEST),
-    "trigrams": (0, MOST_TRIGRAMS),
+    "pairs": (0, MOST_PAIRS),
 }
 """What a number may be, where one is named."""
 FEW = 30
@@ -45,8 +45,8 @@ class Decoding:
     """What the model says without a source, plus so many times what the source changes (Ho and Salimans 2022)."""
     length_temperature: float | None = None
     """Temperature at which the number of words, of a text or of its gaps, is drawn."""
-    trigrams: float | None = None
-    """How much the two words before tie each that is drawn, 1 as on dev text; 0: they are drawn one by one."""
+    pairs: float | None = None
+    """How much what stands side by side ties the words that are drawn, 1 as on dev text; 0: they are drawn one by one."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
@@ -54,11 +54,11 @@ class Decoding:
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, least=least, most=most)
 
-    def fitted(self, programs: Sequence[Program], predicts_words: bool, has_trigrams: bool = False) -> Decoding:
+    def fitted(self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
-        A model that knows trigrams draws sentences as wholes, and few steps do (docs/trigrams.md). One by one, words of free
-        text are closest to human text in many steps, and where only an automaton, the canvas or a gradient holds it, at a lower
+        A model that knows pairs draws sentences as wholes, and few steps do (docs/chain.md). One by one, words of free text are
+        closest to human text in many steps, and where only an automaton, the canvas or a gradient holds it, at a lower
         temperature or in fewer. Where single words are held (tags, trees, spans), averaging those that are still possible lets a
         sentence settle. What is written from a source leaves less out one by one, at a lower temperature and a larger scale,
         and if it is not much shorter than such texts are.
@@ -68,13 +68,13 @@ class Decoding:
         moved = any(program.energies or program.rewards for program in programs)
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
-        tied = has_trigrams and self._may_tie and not (written_from or moved or (held and self.clamp is None))
+        tied = has_pairs and self._may_tie and not (written_from or moved or (held and self.clamp is None))
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, clamp = 10, SampledClamp(temperature=0.8 if followed else 1.05)
+            steps, clamp = 14, SampledClamp(temperature=0.8 if followed else 1.0)
         elif held:
             steps, clamp = 76, SoftClamp(temperature=0.7)
         elif followed:
@@ -90,17 +90,17 @@ class Decoding:
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
-        trigrams = (1.5 if tied else 0.0) if self.trigrams is None else self.trigrams
-        power = (0.9 if tied else 1.0) if self.time_power is None else self.time_power
+        pairs = float(tied) if self.pairs is None else self.pairs
+        power = (0.6 if tied else 1.0) if self.time_power is None else self.time_power
         return Decoding(
-            self.steps or steps, power, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, trigrams
+            self.steps or steps, power, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
         )
 
     @property
     def _may_tie(self) -> bool:
-        """Whether words are drawn, each step from noise of its own, and in few steps: in many, trigrams would count too often."""
+        """Whether words are drawn, each step from noise of its own, and in few steps: in many, pairs would count too often."""
         draws = self.clamp is None or isinstance(self.clamp, SampledClamp)
-        return draws and self.trigrams != 0 and isinstance(self.sampler, Renoise | None) and (self.steps or 0) <= FEW
+        return draws and self.pairs != 0 and isinstance(self.sampler, Renoise | None) and (self.steps or 0) <= FEW
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in RANGES)

@@ -18,13 +18,13 @@ from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
+from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Program
-from diffusion_lm.control.trigrams import TrigramTable
+from diffusion_lm.diffusion.chain import draw
 from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
 from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
 from diffusion_lm.diffusion.samplers import gaussian_noise
-from diffusion_lm.diffusion.trigrams import Trigrams, draw
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
@@ -152,21 +152,19 @@ class _Batch:
 
     def draw_together(
         self,
-        table: TrigramTable,
-        counts: Trigrams,
+        table: PairTable,
         decoding: Decoding,
-        log_p: Tensor,
+        p: Tensor,
         t: float,
         temperature: float,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Words of each sentence, tied to the two before them; at the last step nearly the likeliest, which remain."""
-        assert decoding.steps is not None and decoding.trigrams is not None and decoding.time_power is not None
+        """Words of each sentence, tied by which stand side by side; at the last step nearly the likeliest, which remain."""
+        assert decoding.steps is not None and decoding.pairs is not None and decoding.time_power is not None
         last = t < (LAST / decoding.steps) ** decoding.time_power
-        strength = decoding.trigrams * table.strength(t) / temperature
         if last:
-            log_p, strength = log_p / COMMIT, strength / COMMIT
-        words = draw(log_p, self.mask, counts, strength, generator)
+            p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
+        words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator)
         if last:
             self.ids = words
         return words
@@ -311,12 +309,12 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     asked = compiled(lm, n, control, generator, candidates)
     _check_followed(asked.programs, decoding)
-    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(TrigramTable))
-    if decoding.trigrams and not isinstance(decoding.clamp, SampledClamp):
-        raise UserError("Trigrams tie words that are drawn; take --clamp sample with --trigrams, or leave it out.")
-    if decoding.trigrams and not lm.has(TrigramTable):
+    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(PairTable))
+    if decoding.pairs and not isinstance(decoding.clamp, SampledClamp):
+        raise UserError("Pairs tie words that are drawn; take --clamp sample with --pairs, or leave it out.")
+    if decoding.pairs and not lm.has(PairTable):
         raise UserError(
-            "This model has no table of trigrams; make one (diffusion-lm train-control trigrams), or leave --trigrams out."
+            "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
         )
     logger.info("Decoding with %s.", decoding)
     draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
@@ -382,10 +380,7 @@ def _sample(
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
     if isinstance(clamp, SampledClamp):
-        together = None
-        if decoding.trigrams:
-            table = lm.asset(TrigramTable)
-            together = partial(batch.draw_together, table, table.counts.to(batch.mask.device), decoding)
+        together = partial(batch.draw_together, lm.asset(PairTable), decoding) if decoding.pairs else None
         clamp = replace(clamp, generator=clamp.generator or batch.generator, together=together)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.denoiser.config.embedding_dim)

@@ -9,7 +9,7 @@ from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
-from diffusion_lm.generation.decoding import LEAST_POWER, MOST_POWER, MOST_SCALE, MOST_TRIGRAMS, SHARPEST, Decoding
+from diffusion_lm.generation.decoding import LEAST_POWER, MOST_PAIRS, MOST_POWER, MOST_SCALE, SHARPEST, Decoding
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class SamplingConfig(Settings):
     """Denoising steps; null: what fits the controls, 50 to 200."""
     time_power: float | None = number(None, least=LEAST_POWER, most=MOST_POWER)
     """Power of the steps' times, which are equally spaced at 1: below 1 more of them are near t = 1, where words are decided;
-    null: 0.9 where words are drawn together, else 1."""
+    null: 0.6 where pairs are drawn together, else 1."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
     """How z_s follows from z_t; null: renoise, the paper's formula; ddpm, as its code has it, where the model does not predict
     words or the paper's guidance is followed."""
@@ -51,9 +51,9 @@ class SamplingConfig(Settings):
     """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     length_temperature: float | None = number(None, least=SHARPEST, most=HOTTEST)
     """Temperature at which the number of words is drawn where nothing rules it; null: 0.25 from a prompt, else 1."""
-    trigrams: float | None = number(None, least=0, most=MOST_TRIGRAMS)
-    """How much the two words before tie each that is drawn (docs/trigrams.md), for the sample clamp; 0: words are drawn one by
-    one; null: 1.5 where the model has a table of them."""
+    pairs: float | None = number(None, least=0, most=MOST_PAIRS)
+    """How much the pairs of words that stand side by side tie what is drawn (docs/chain.md), for the sample clamp; 0: words are
+    drawn one by one; null: 1 where the model has a table of them."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)
@@ -90,7 +90,7 @@ class SamplingConfig(Settings):
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
         guidance = self._guidance(task)
-        own = (self.guide_scale, self.length_temperature, self.trigrams)
+        own = (self.guide_scale, self.length_temperature, self.pairs)
         return Decoding(self.steps, self.time_power, sampler, clamp, guidance, *own)
 
     def _options(self) -> dict[str, Any]:

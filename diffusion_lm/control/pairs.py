@@ -1,9 +1,10 @@
-"""Which words stand in a row, counted: what a model needs to draw sentences as wholes in few steps."""
+"""Which words stand side by side, counted: what a model needs to draw sentences as wholes in few steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,24 @@ from torch import Tensor
 
 from diffusion_lm.common import UserError, own_defaults, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
+from diffusion_lm.diffusion.chain import FAINT, Pairs, Ties, log_likelihood
 from diffusion_lm.diffusion.process import UNKNOWN, Given, diffuse, per_sentence
-from diffusion_lm.diffusion.trigrams import Trigrams, log_likelihood
 from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.store import Kind
 from diffusion_lm.text.batches import padded
 from diffusion_lm.text.corpus import open_corpus
 
 TIMES = tuple(i / 10 for i in range(11))
-"""Where the strength of the ties is measured."""
+"""Where the strength of the chain is measured."""
 SENTENCES = 128
 """Of the dev split, by which it is."""
 STRONGEST, NEARNESS = 1.5, 0.02
 """The strengths that are tried, and how closely the best is found."""
 GOLDEN = (5**0.5 - 1) / 2
-RARE = 2
-"""Three words that stand in a row less often are not kept."""
 
 
 @dataclass(frozen=True)
-class TrigramConfig:
+class PairConfig:
     """What was counted, and for which model."""
 
     vocab_size: int
@@ -42,30 +41,35 @@ class TrigramConfig:
     nats: list[float]
     """A word of them at `TIMES`, drawn one by one."""
     tied: list[float]
-    """The same, tied to the two words before."""
+    """The same under the chain."""
     lm: str
 
 
 @dataclass(frozen=True)
-class TrigramTable(Asset, name="trigrams"):
-    """How often words stand in a row, and how much that tells beyond what the denoiser knows, by t."""
+class PairTable(Asset, name="pairs"):
+    """How often words stand side by side, and how much that tells beyond what the denoiser knows, by t."""
 
-    about = "count which words stand in a row, so that text is drawn in a tenth of the steps (docs/trigrams.md)"
-    kind = Kind("table of trigrams", "diffusion-lm train-control trigrams")
+    about = "count which words stand side by side, so that text is drawn in a tenth of the steps (docs/chain.md)"
+    kind = Kind("table of pairs", "diffusion-lm train-control pairs")
     Config = AssetConfig
-    config: TrigramConfig
-    counts: Trigrams
+    config: PairConfig
+    counts: Tensor
+    """As `Pairs` has them."""
 
-    def strength(self, t: float) -> float:
-        """k(t), between the times at which it was measured along a line."""
+    def ties(self, t: float, temperature: float = 1.0, device: torch.device | None = None) -> Ties:
+        """R^(k(t) / temperature)."""
         place = t * (len(TIMES) - 1)
         low = min(int(place), len(TIMES) - 2)
         one, other = self.config.strengths[low : low + 2]
-        return one + (place - low) * (other - one)
+        return self._pairs.ties((one + (place - low) * (other - one)) / temperature, device)
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        return Pairs(self.counts.cpu(), self.config.vocab_size)
 
     @classmethod
     @own_defaults()
-    def make(cls, config: AssetConfig, host: Host, progress: Callable[[int, int], None] | None = None) -> TrigramTable:
+    def make(cls, config: AssetConfig, host: Host, progress: Callable[[int, int], None] | None = None) -> PairTable:
         """Count them in the training split, and find k(t) on the dev split.
 
         Raises:
@@ -77,53 +81,42 @@ class TrigramTable(Asset, name="trigrams"):
             )
         corpus, encode = open_corpus(config.corpus), host.tokenizer.encode_sentence
         rows = [torch.tensor(encode(document.text)) for document in corpus.documents("train")]
-        counts = counted(rows, host.tokenizer.vocab_size)
+        pairs_of = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
+        keys, counts = pairs_of.unique(dim=0, return_counts=True)
+        table = torch.cat([keys, counts[:, None]], 1).int()
         dev = (encode(document.text) for document in corpus.documents("dev"))
         texts = [ids for ids in islice(dev, 4 * SENTENCES) if 2 < len(ids) <= host.max_words + 2][::4]
         if not texts:
             raise UserError(
                 f"No text of the dev split has {host.max_words} words or fewer, as many as the model writes."
             )
+        pairs = Pairs(table, host.tokenizer.vocab_size)
         found = []
         for done, t in enumerate(TIMES):
-            found.append(_strength(host, counts, texts, t))
+            found.append(_strength(host, pairs, texts, t))
             if progress is not None:
                 progress(done + 1, len(TIMES))
         strengths, nats, tied = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
-        return cls(TrigramConfig(counts.vocab_size, len(rows), strengths, nats, tied, host.fingerprint), counts)
+        return cls(PairConfig(pairs.vocab_size, len(rows), strengths, nats, tied, host.fingerprint), table)
 
     def summary(self) -> str:  # noqa: D102
         config, half = self.config, len(TIMES) // 2
         return (
-            f"{len(self.counts.pairs):,} pairs and {len(self.counts.triples):,} triples of {config.sentences:,} sentences; they "
-            f"make a word of dev text likelier, "
+            f"{len(self.counts):,} pairs of {config.sentences:,} sentences; they make a word of dev text likelier, "
             f"{config.tied[-1]:.2f} nats for {config.nats[-1]:.2f} at t = 1, {config.tied[half]:.2f} for "
             f"{config.nats[half]:.2f} at t = .5."
         )
 
     def tensors(self) -> dict[str, Tensor]:  # noqa: D102
-        return {"pairs": self.counts.pairs, "triples": self.counts.triples}
+        return {"counts": self.counts}
 
     @classmethod
-    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> TrigramTable:  # noqa: D102
-        found = TrigramConfig(**config)
-        return cls(found, Trigrams(tensors["pairs"], tensors["triples"], found.vocab_size))
-
-
-def counted(rows: Sequence[Tensor], vocab_size: int) -> Trigrams:
-    """What stands in a row in sentences [L], without triples that are rare."""
-    pairs, often = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows]).unique(dim=0, return_counts=True)
-    three = torch.cat([torch.stack([row[:-2], row[1:-1], row[2:]], 1) for row in rows])
-    triples, count = three.unique(dim=0, return_counts=True)
-    triples, count = triples[count >= RARE], count[count >= RARE]
-    keys, wanted = pairs[:, 0] * vocab_size + pairs[:, 1], triples[:, 0] * vocab_size + triples[:, 1]
-    row = torch.searchsorted(keys, wanted)
-    behind = torch.stack([row, triples[:, 2], count], 1)
-    return Trigrams(torch.cat([pairs, often[:, None]], 1).int(), behind.int(), vocab_size)
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> PairTable:  # noqa: D102
+        return cls(PairConfig(**config), tensors["counts"])
 
 
 @torch.no_grad()
-def _strength(host: Host, trigrams: Trigrams, texts: list[list[int]], t: float) -> tuple[float, float, float]:
+def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tuple[float, float, float]:
     """k(t), and nats a word at strength 0 and at k(t): -log p(w | z_t) is convex in the strength."""
     device, net = host.denoiser.device, host.denoiser
     ids = padded(texts, host.tokenizer.pad_id).to(device)
@@ -142,12 +135,11 @@ def _strength(host: Host, trigrams: Trigrams, texts: list[list[int]], t: float) 
     assert said.logits is not None
     known = ends != UNKNOWN
     fixed = torch.full_like(said.logits, -torch.inf).scatter(-1, ids[..., None], 0.0)
-    log_p = torch.where(known[..., None], fixed, said.logits.float()).log_softmax(-1)
-    trigrams = trigrams.to(device)
+    p = torch.where(known[..., None], fixed, said.logits.float()).softmax(-1).clamp(min=FAINT)
     words = int((mask & ~known).sum())
 
     def nats(strength: float) -> float:
-        return -float(log_likelihood(log_p, ids, mask, trigrams, strength).sum()) / words
+        return -float(log_likelihood(p, ids, mask, pairs.ties(strength, device)).sum()) / words
 
     low, high = 0.0, STRONGEST
     one, other = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
