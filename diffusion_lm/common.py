@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 class UserError(ValueError):
@@ -134,6 +135,14 @@ def autocast(device: torch.device) -> torch.autocast:
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bf16(device))
+
+
+def ragged(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers from each `first` on, `count` of each, in one row, and which of the firsts each belongs to."""
+    import torch
+
+    which = torch.repeat_interleave(torch.arange(len(first), device=first.device), count)
+    return first[which] + torch.arange(len(which), device=first.device) - (count.cumsum(0) - count)[which], which
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from diffusion_lm.common import ragged
+
 BACK_OFF = 5.0
 """Pseudo-counts of a word behind a certain word, spread as words are anywhere."""
 FAINT = 1e-15
@@ -85,9 +87,7 @@ class Ties:
     def behind(self, words: Tensor) -> Tensor:
         """M[a, b] of every word b behind certain words a: [B] to [B, V]."""
         rows = self.unseen[words, None].expand(-1, len(self.unseen)).clone()
-        sizes = self.starts[words + 1] - self.starts[words]
-        row = torch.repeat_interleave(torch.arange(len(words), device=words.device), sizes)
-        place = torch.arange(len(row), device=words.device) - (sizes.cumsum(0) - sizes)[row] + self.starts[words][row]
+        place, row = ragged(self.starts[words], self.starts[words + 1] - self.starts[words])
         rows[row, self.seconds[place]] += self.more[place]
         return rows
 

@@ -25,6 +25,8 @@ RANGES = {
 """What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
+FEWER = (12, 8)
+"""Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,9 @@ class Decoding:
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
-        pairs = float(tied) if self.pairs is None else self.pairs
-        power = (0.6 if tied else 1.0) if self.time_power is None else self.time_power
+        fewer, fewest = (tied and (self.steps or steps) <= most for most in FEWER)
+        pairs = (1.5 if fewer else float(tied)) if self.pairs is None else self.pairs
+        power = (0.5 if fewest else 1.0) if self.time_power is None else self.time_power
         return Decoding(
             self.steps or steps, power, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
         )

@@ -20,7 +20,7 @@ class SamplingConfig(Settings):
     """Denoising steps; null: what fits the controls, 50 to 200."""
     time_power: float | None = number(None, least=LEAST_POWER, most=MOST_POWER)
     """Power of the steps' times, which are equally spaced at 1: below 1 more of them are near t = 1, where words are decided;
-    null: 0.6 where pairs are drawn together, else 1."""
+    null: 0.5 in 8 steps or fewer of a model that knows pairs, else 1."""
     sampler: Literal["ddpm", "renoise", "ddim", "dpm-solver++"] | None = None
     """How z_s follows from z_t; null: renoise, the paper's formula; ddpm, as its code has it, where the model does not predict
     words or the paper's guidance is followed."""
@@ -53,7 +53,7 @@ class SamplingConfig(Settings):
     """Temperature at which the number of words is drawn where nothing rules it; null: 0.25 from a prompt, else 1."""
     pairs: float | None = number(None, least=0, most=MOST_PAIRS)
     """How much the pairs of words that stand side by side tie what is drawn (docs/chain.md), for the sample clamp; 0: words are
-    drawn one by one; null: 1 where the model has a table of them."""
+    drawn one by one; null: 1 where the model has a table of them, 1.5 in 12 steps or fewer."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)

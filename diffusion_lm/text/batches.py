@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffusion_lm.common import ragged
 from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.text.encoded import EncodedCorpus
 
@@ -64,27 +65,21 @@ def gather_sources(corpus: EncodedCorpus, indices: Tensor, *, shuffled: float = 
     rows = indices.to(sources.first.device)
     first = sources.first[rows]
     count = sources.first[rows + 1] - first
-    part, row = _counted(first, count)
+    part, row = ragged(first, count)
     place = (part - first[row]) / count[row]
     mixed = torch.rand(len(rows), device=rows.device) < shuffled
     # Parts stay with their row, whose number is the whole part of what they are sorted by.
     part = part[(row + torch.where(mixed[row], torch.rand_like(place), place).double()).argsort(stable=True)]
     start = sources.offsets[part]
-    token, which = _counted(start, sources.offsets[part + 1] - start)
+    token, which = ragged(start, sources.offsets[part + 1] - start)
     row = row[which]
     if not len(token):
         return None
     lengths = torch.bincount(row, minlength=len(rows))
-    column, _ = _counted(torch.zeros_like(lengths), lengths)
+    column, _ = ragged(torch.zeros_like(lengths), lengths)
     found = torch.full((len(rows), int(lengths.max())), UNKNOWN, device=rows.device)
     found[row, column] = sources.ids[token].long()
     return found
-
-
-def _counted(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers from each `first` on, `count` of each, in one row, and which of the firsts each belongs to."""
-    which = torch.repeat_interleave(torch.arange(len(first), device=first.device), count)
-    return first[which] + torch.arange(len(which), device=first.device) - (count.cumsum(0) - count)[which], which
 
 
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:

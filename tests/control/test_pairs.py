@@ -55,7 +55,7 @@ def test_words_that_are_drawn_together_go_together(paired: DiffusionLM) -> None:
 
     assert usual(1.0) > 2 * usual(0.0)
     made = paired.generate(3, seed=1, steps=4)
-    assert made.decoding.pairs == 1 and made.texts == paired.generate(3, seed=1, steps=4, pairs=1).texts
+    assert made.decoding.pairs == 1.5 and made.texts == paired.generate(3, seed=1, steps=4, pairs=1.5).texts
     assert paired.generate(3, seed=1, steps=4, pairs=0).texts != made.texts
 
 
@@ -70,6 +70,8 @@ def test_controls_hold(paired: DiffusionLM, control: Length | Keyword | Infill) 
     [
         ({}, 14, 1.0),
         ({"steps": 30}, 30, 1.0),
+        ({"steps": 12}, 12, 1.5),
+        ({"steps": 12, "pairs": 0.3}, 12, 0.3),
         ({"steps": 31}, 31, 0.0),
         ({"steps": 200, "pairs": 0.5}, 200, 0.5),
         ({"pairs": 0}, 200, 0.0),
@@ -86,8 +88,9 @@ def test_times_are_dense_where_words_are_decided(paired: DiffusionLM) -> None:
     seen: list[float] = []
     for power in (None, 1.0):
         paired.generate(1, steps=4, time_power=power, callback=lambda step: seen.append(step.t))
-    assert seen == pytest.approx([(i / 4) ** power for power in (0.6, 1.0) for i in (4, 3, 2, 1)])
-    assert paired.generate(1, steps=1, pairs=0).decoding.time_power == 1
+    assert seen == pytest.approx([(i / 4) ** power for power in (0.5, 1.0) for i in (4, 3, 2, 1)])
+    plain = {"steps": 4, "pairs": 0}, {"steps": 9}
+    assert all(paired.generate(1, **flags).decoding.time_power == 1 for flags in plain)
     with pytest.raises(UserError, match="time_power must be at least"):
         paired.generate(1, time_power=0.01)
 
@@ -95,7 +98,7 @@ def test_times_are_dense_where_words_are_decided(paired: DiffusionLM) -> None:
 def test_one_by_one_where_words_are_averaged(paired: DiffusionLM) -> None:
     tags = Pos("DET NOUN VERB")
     assert paired.generate(1, tags, steps=1).decoding.pairs == 0
-    assert paired.generate(1, tags, steps=1, clamp=SampledClamp()).decoding.pairs == 1
+    assert paired.generate(1, tags, steps=1, clamp=SampledClamp()).decoding.pairs == 1.5
     with pytest.raises(UserError, match="--clamp sample"):
         paired.generate(1, steps=1, clamp=SoftClamp(), pairs=1)
 
