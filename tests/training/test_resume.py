@@ -56,6 +56,7 @@ def steps_logged(config):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_was_stopped_continues_as_if_it_had_not_been(make_config, make_trainer, saved_tensors, number):
     hard = {"model_dropout": 0.1, "run_time_sampling": "importance", "optimizer_weight_decay": 0.1, "run_accumulate": 2}
+    hard["optimizer_blocks"] = "muon"
     whole, stopped = make_config("whole", **hard), make_config("stopped", **hard)
     make_trainer(whole).fit()
     trainer = make_trainer(stopped)
