@@ -30,16 +30,18 @@ def test_an_untrained_network_says_nothing() -> None:
 
 def test_x0_of_words_is_their_average() -> None:
     hidden, z, alpha_bar, vectors = inputs()
-    x0, logits = randomized(LogitHead(H, V, 99.0))(hidden, z, alpha_bar, vectors)
-    assert logits is not None
-    assert torch.allclose(x0, logits.softmax(-1) @ vectors)
+    said = randomized(LogitHead(H, V, 99.0))(hidden, z, alpha_bar, vectors)
+    assert said.logits is not None
+    assert torch.allclose(said.x0, said.logits.softmax(-1) @ vectors)
+    assert said.x0 is said.x0  # taken once
 
 
 @pytest.mark.parametrize("kind", [X0Head, EpsHead])
 def test_words_of_the_papers_heads_come_from_their_x0(kind: type[X0Head] | type[EpsHead]) -> None:
     hidden, z, alpha_bar, vectors = inputs()
     head = randomized(kind(H, D, V))
-    x0, logits = head(hidden, z, alpha_bar, vectors)
+    said = head(hidden, z, alpha_bar, vectors)
+    x0, logits = said.x0, said.logits
     assert x0.shape == (B, L, D)
     assert torch.equal(logits, head.rounding_logits(x0, vectors))
     assert torch.allclose(logits, x0 @ vectors.T + head.bias)
