@@ -17,7 +17,7 @@ class SamplingConfig(Settings):
     """How texts are drawn and how controls are followed."""
 
     steps: int | None = number(None, least=1, most=100_000)
-    """Denoising steps; null: what fits the controls, 50 to 200."""
+    """Denoising steps; null: what fits the controls, 14 to 200."""
     time_power: float | None = number(None, least=LEAST_POWER, most=MOST_POWER)
     """Power of the steps' times, which are equally spaced at 1: below 1 more of them are near t = 1, where words are decided;
     null: 0.5 in 8 steps or fewer of a model that knows pairs, else 1."""
