@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,12 +26,13 @@ from diffusion_lm.control import Asset, PairTable
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
+from diffusion_lm.evaluation.tasks import find_tasks
 from diffusion_lm.fit import Progress
 from diffusion_lm.flags import ALONE, HELP
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation, Step
 from diffusion_lm.generation.settings import SamplingConfig
-from diffusion_lm.store import CONFIG, WEIGHTS
+from diffusion_lm.store import CONFIG, WEIGHTS, explain_full_disk, read_text, write_whole
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.text.spacing import words_of
@@ -57,13 +59,29 @@ class WriteConfig(SamplingConfig):
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model or of its training run, or hub id."""
     n: int = number(8, least=1, most=1_000_000)
-    """Number of sentences, of each line of --source_file if that is given."""
+    """Number of sentences, of each line of --source_file or --targets if one is given."""
     source_file: str | None = None
-    """File with a prompt a line, instead of --prompt."""
+    """File with a prompt a line, instead of --prompt; - reads standard input."""
+    targets: dict[str, str] = field(default_factory=dict)
+    """File of targets, as evaluate takes it, each of which is asked for beside the rest; - reads standard input."""
     trace: int | None = field(default=None, metadata={ALONE: "10", RANGE: {"least": 1}})
     """Show the first sentence at so many steps while it crystallises; 10 if no number follows."""
     json: bool = False
     """Write one JSON object a line, and nothing else, to standard output."""
+    out: str | None = None
+    """File for the sentences, -o for short: JSON lines if it ends in .jsonl, a table if in .csv, else a sentence a line."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        super().__post_init__()
+        if self.source_file is not None and self.targets:
+            raise UserError("--source_file and --targets both say what to write for each line; give one.")
+        if len(self.targets) > 1:
+            raise UserError(f"One file of targets is taken, not {len(self.targets)}; --targets.pos+attribute has both.")
+        if self.out is not None and (self.json or Path(self.out).is_dir()):
+            raise UserError(
+                "The ending of --out says its form; leave --json out." if self.json else f"{self.out} is a folder."
+            )
 
 
 def generate_config() -> type[WriteConfig]:
@@ -123,10 +141,10 @@ def say_progress(done: Progress, **figures: float | None) -> None:
 
 
 def run_generate(config: WriteConfig) -> None:
-    """Write sentences to standard output; progress goes to standard error."""
+    """Write sentences to standard output or a file; progress goes to standard error."""
     control, task = asked_of(config)
-    controls = [control] if config.source_file is None else list(_prompted(control, config))
     lm = DiffusionLM.from_pretrained(config.model, device_named(config.device))
+    controls = list(_each_asked(control, config, lm))
     rows = [each for each in controls for _ in range(config.n)]
     with bar("denoising", "steps") as show:
         options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
@@ -137,22 +155,33 @@ def run_generate(config: WriteConfig) -> None:
         texts, parts = generation.texts[i * config.n : (i + 1) * config.n], each.parts() if each is not None else []
         found = {str(part): part.success(texts).tolist() for part in parts}
         verdicts += [{name: values[j] for name, values in found.items()} for j in range(len(texts))]
-    (_write_json if config.json else _write_text)(generation, verdicts)
+    if config.out is not None:
+        path = Path(config.out)
+        with explain_full_disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, FORMS.get(path.suffix, _as_text)(generation, verdicts))
+        say(f"Written to {path}: {len(generation):,} of {len(rows):,} sentences.")
+    elif config.json:
+        sys.stdout.write(_as_json(generation, verdicts))
+    else:
+        _say_texts(generation, verdicts)
 
 
-def _prompted(control: Control | None, config: WriteConfig) -> Iterator[Control]:
-    """What is asked for with each prompt of the file; a `UserError` if it cannot be read or has none."""
-    assert config.source_file is not None
-    try:
-        lines = Path(config.source_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"The prompts {config.source_file} cannot be read ({error}).") from None
-    if not any(line.strip() for line in lines):
-        raise UserError(f"{config.source_file} has no prompt; write one a line.")
-    for line in lines:
-        if line.strip():
-            prompt = Prompt.of_text(line.strip(), config)
-            yield prompt if control is None else prompt & control
+def _each_asked(control: Control | None, config: WriteConfig, lm: DiffusionLM) -> Iterator[Control | None]:
+    """What is asked of each n sentences: by every prompt or target of a file, beside what the flags ask for."""
+    found: list[Control] = []
+    if config.source_file is not None:
+        lines = read_text(config.source_file, "prompts").splitlines()
+        found = [Prompt.of_text(line.strip(), config) for line in lines if line.strip()]
+        if not found:
+            raise UserError(f"{config.source_file} has no prompt; write one a line.")
+    for name, path in config.targets.items():
+        (task,) = find_tasks([name])
+        found = [reduce(operator.and_, task.asks(each, config).values()) for each in task.targets(lm, path).values()]
+    for each in found:
+        yield each if control is None else each & control
+    if not found:
+        yield control
 
 
 def asked_of(config: WriteConfig) -> tuple[Control | None, str]:
@@ -190,14 +219,38 @@ def spread(count: int, steps: int) -> set[int]:
     return {round(steps - 1 - i * (steps - 1) / max(1, count - 1)) for i in range(count)}
 
 
-def _write_json(generation: Generation, verdicts: Sequence[Mapping[str, float]]) -> None:
+Verdicts = Sequence[Mapping[str, float]]
+"""How far each text does what each control asks, by its name."""
+
+
+def _as_json(generation: Generation, verdicts: Verdicts) -> str:
+    """A JSON object a line."""
+    lines = []
     for i, text in enumerate(generation.texts):
         controls = [{"control": name, "success": success} for name, success in verdicts[i].items()]
         record = {"text": text, "words": generation.words[i], "controls": controls, "seed": generation.seed}
-        sys.stdout.write(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False) + "\n")
+        lines.append(json.dumps({**record, "seconds": round(generation.seconds, 3)}, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
-def _write_text(generation: Generation, verdicts: Sequence[Mapping[str, float]]) -> None:
+def _as_table(generation: Generation, verdicts: Verdicts) -> str:
+    """Comma-separated: the text, and a column for each control."""
+    columns = dict.fromkeys(name for found in verdicts for name in found)
+    table = pd.DataFrame({"text": generation.texts, **{name: [v.get(name) for v in verdicts] for name in columns}})
+    return str(table.to_csv(index=False))
+
+
+def _as_text(generation: Generation, verdicts: Verdicts) -> str:
+    """A sentence a line."""
+    return "".join(f"{text}\n" for text in generation.texts)
+
+
+FORMS = {".json": _as_json, ".jsonl": _as_json, ".csv": _as_table}
+"""How a file of sentences is written, by its ending."""
+
+
+def _say_texts(generation: Generation, verdicts: Verdicts) -> None:
+    """Sentences for people, each with what it does of what was asked; a summary on standard error."""
     for text, found in zip(generation.texts, verdicts, strict=True):
         say(Text(text))
         if found:

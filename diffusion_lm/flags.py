@@ -87,6 +87,8 @@ OWN = {
     "verbose": Key(bool, False, "true", "Say more on standard error; -v for short."),
 }
 """The flags of every command."""
+SHORT = {"v": "verbose", "o": "out"}
+"""Flags of one letter that are not so named."""
 
 
 def keys_of(config: type, prefix: str = "", instance: Any = None) -> Iterator[tuple[str, Key]]:
@@ -184,7 +186,7 @@ def _pairs(words: Sequence[str], keys: Keys) -> Iterator[tuple[str, str]]:
 def _named(word: str, keys: Keys) -> str | None:
     """The key that a word names, `--batch-size`, `--batch_size=3` or `-n`, if it is a flag."""
     match = re.fullmatch(r"--([^=]+)|-(\w)", word.partition("=")[0])
-    name = "" if match is None else (match[1] or {"v": "verbose"}.get(match[2], match[2])).replace("-", "_")
+    name = "" if match is None else (match[1] or SHORT.get(match[2], match[2])).replace("-", "_")
     return name if keys.knows(name) else None
 
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,14 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     with path.open("ab", buffering=0) as file:
         file.write(line.encode("utf-8"))
         os.fsync(file.fileno())
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """The text of a file, of standard input for "-"; a `UserError` that says what it should have been if it cannot be read."""
+    try:
+        return sys.stdin.read() if str(path) == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: of the file's name, or of its bytes
+        raise UserError(f"The {what} {str(path)!r} cannot be read ({error}).") from None
 
 
 def read_json(path: Path) -> Any:

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -420,6 +421,29 @@ def test_without_a_control_there_are_no_verdicts(model: str, capsys: pytest.Capt
     code, out, _ = run(capsys, *GENERATE, model, "--json", "--batch-size", "2")
     assert code == 0
     assert [json.loads(line)["controls"] for line in out.splitlines()] == [[], [], []]
+
+
+def test_the_ending_of_a_file_says_its_form(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "new" / name for name in ("a.jsonl", "a.csv", "a.txt")]
+    for file in files:
+        code, out, _ = run(capsys, *GENERATE, model, "--length", "7", "-o", str(file))
+        assert code == 0 and str(file) in out and "3 of 3" in out
+    lines, table, text = (file.read_text(encoding="utf-8").splitlines() for file in files)
+    texts = [json.loads(line)["text"] for line in lines]
+    assert text == texts and table[0] == "text,length=7" and all(row.endswith(",1.0") for row in table[1:])
+    assert "folder" in error_of(capsys, *GENERATE, model, "-o", str(tmp_path))
+    assert "--json" in error_of(capsys, *GENERATE, model, "--json", "-o", str(files[0]))
+
+
+def test_targets_are_asked_for_each_by_itself(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO('{"length": 5}\n{"length": 9}\n'))
+    code, out, _ = run(capsys, *GENERATE, model, "--json", "--targets.length", "-")
+    assert code == 0 and [len(json.loads(line)["words"]) for line in out.splitlines()] == [5] * 3 + [9] * 3
+    two = ("--targets.length", "a", "--targets.pos", "b")
+    assert "One file" in error_of(capsys, *GENERATE, model, *two)
+    assert "give one" in error_of(capsys, *GENERATE, model, *two[:2], "--source_file", "a")
 
 
 @pytest.mark.parametrize("clamp", CLAMPS)

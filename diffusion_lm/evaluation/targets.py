@@ -15,7 +15,7 @@ from diffusion_lm.annotate.labels import read_annotations
 from diffusion_lm.annotate.tagger import check_words
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.control.control import CONTROLS, words_of_record
-from diffusion_lm.store import explain_full_disk, write_whole
+from diffusion_lm.store import explain_full_disk, read_text, write_whole
 from diffusion_lm.text.fields import Document
 from diffusion_lm.text.spacing import join_words
 
@@ -27,18 +27,14 @@ def read_records(path: str | Path, parse: Callable[[Any, int], T], example: str)
     """Read a file of targets in its order: JSON lines, of which empty ones do not count, or one object of objects (aNLG).
 
     Args:
-        path: the file.
+        path: the file; "-" is standard input.
         parse: from a record and its number to its target; a ValueError says why it is none.
         example: a line as it should look, for errors.
 
     Raises:
         UserError: the file cannot be read or has no target, or a record is malformed; the message gives its number.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: of the file's name, or of its bytes
-        raise UserError(f"The targets {str(path)!r} cannot be read ({error}).") from None
-    found = []
+    text, found = read_text(path, "targets"), []
     for where, row, entry in _entries(text):
         try:
             record = json.loads(entry) if isinstance(entry, str) else entry

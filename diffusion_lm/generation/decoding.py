@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from diffusion_lm.common import check_range
+from diffusion_lm.common import UserError, check_range
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.clamp import HOTTEST, Clamp, HardClamp, SampledClamp, SoftClamp
@@ -27,6 +28,9 @@ FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
 FEWER = (12, 8)
 """Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
+Quality = Literal["fast", "balanced", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+"""How much time what is asked is worth: the number of steps, where none is named."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,13 @@ class Decoding:
     """Temperature at which the number of words, of a text or of its gaps, is drawn."""
     pairs: float | None = None
     """How much what stands side by side ties the words that are drawn, 1 as on dev text; 0: they are drawn one by one."""
+    quality: Quality | None = None
+    """How much time it is worth; what is named above beats it."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
+        """Refuse numbers out of range, and a quality that is none."""
+        if self.quality not in (None, *QUALITIES):
+            raise UserError(f"There is no quality {self.quality!r}; give one of: {', '.join(QUALITIES)}.")
         for name, (least, most) in RANGES.items():
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, least=least, most=most)
@@ -65,39 +73,45 @@ class Decoding:
         sentence settle. What is written from a source leaves less out one by one, at a lower temperature and a larger scale,
         and if it is not much shorter than such texts are.
         """
+        quality = QUALITIES.index(self.quality or "balanced")
         sampler: Sampler = Renoise()
         written_from = any(program.canvas.source for program in programs)
         moved = any(program.energies or program.rewards for program in programs)
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
         tied = has_pairs and self._may_tie and not (written_from or moved or (held and self.clamp is None))
+        power = 1.0
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
-            steps, clamp = 200, HardClamp()  # type: tuple[int, Clamp]
+            steps, clamp = (50, 200, 200), HardClamp()  # type: tuple[int, ...], Clamp
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, clamp = 14, SampledClamp(temperature=0.8 if followed else 1.0)
+            steps, clamp = (8, 14, 14), SampledClamp(temperature=0.8 if followed else 1.0)
         elif held:
-            steps, clamp = 76, SoftClamp(temperature=0.7)
+            steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)
+            power = (0.6, 1.0, 1.0)[quality]
         elif followed:
-            steps, clamp = 50, SampledClamp(temperature=0.7)
+            steps, clamp = (20, 50, 50), SampledClamp(temperature=0.7)
         elif written_from:
-            steps, clamp = 40, SampledClamp(temperature=0.5)
+            steps, clamp = (16, 40, 100), SampledClamp(temperature=0.5)
         elif moved:
-            steps, clamp = 100, SampledClamp()
+            steps, clamp = (50, 100, 200), SampledClamp()
         elif any(program.canvas.words or program.canvas.template for program in programs):
-            steps, clamp = 100, SampledClamp(temperature=0.9)
+            steps, clamp = (50, 100, 200), SampledClamp(temperature=0.9)
         else:
-            steps, clamp = 200, SampledClamp()
+            steps, clamp = (50, 200, 200), SampledClamp()
+        number = self.steps or steps[quality]
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
-        fewer, fewest = (tied and (self.steps or steps) <= most for most in FEWER)
+        fewer, fewest = (tied and number <= most for most in FEWER)
         pairs = (1.5 if fewer else float(tied)) if self.pairs is None else self.pairs
-        power = (0.5 if fewest else 1.0) if self.time_power is None else self.time_power
-        return Decoding(
-            self.steps or steps, power, self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs
-        )
+        if self.time_power is not None:
+            power = self.time_power
+        elif fewest:
+            power = 0.5
+        own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs)
+        return Decoding(number, power, *own, QUALITIES[quality])
 
     @property
     def _may_tie(self) -> bool:

@@ -19,7 +19,7 @@ from diffusion_lm.control.program import Asset
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.samplers import Sampler
-from diffusion_lm.generation.decoding import Decoding
+from diffusion_lm.generation.decoding import Decoding, Quality
 from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.store import CONFIG, Kind, load, save
@@ -108,6 +108,7 @@ class DiffusionLM:
         control: Control | Sequence[Control | None] | None = None,
         *,
         source: str | Sequence[str] | None = None,
+        quality: Quality | None = None,
         steps: int | None = None,
         sampler: Sampler | None = None,
         clamp: Clamp | None = None,
@@ -128,6 +129,7 @@ class DiffusionLM:
             control: what is wanted of them, `Attribute("food", "Japanese") & Length(20)`; None for free sentences, a list
                 for a target of its own for each.
             source: what they are written from, as `Prompt` has it; a list for one of its own for each sentence.
+            quality: "fast", "balanced" or "best", how much time it is worth; None: balanced.
             steps: denoiser calls (the paper decodes with 200).
             sampler: how z_t becomes z_s.
             clamp: what x0_hat commits to.
@@ -147,11 +149,11 @@ class DiffusionLM:
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        decoding = Decoding(steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs)
+        own = (steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs, quality)
         if source is not None:
             control = _prompted(n, control, source)
         return generate(
-            self, n, control, decoding, candidates=candidates, seed=seed, batch_size=batch_size, callback=callback
+            self, n, control, Decoding(*own), candidates=candidates, seed=seed, batch_size=batch_size, callback=callback
         )
 
     @property

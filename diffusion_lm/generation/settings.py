@@ -9,15 +9,26 @@ from diffusion_lm.common import Settings, UserError, device_named, number
 from diffusion_lm.control.guidance import Adagrad, Guidance, Proximal, Pull
 from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
-from diffusion_lm.generation.decoding import LEAST_POWER, MOST_PAIRS, MOST_POWER, MOST_SCALE, SHARPEST, Decoding
+from diffusion_lm.generation.decoding import (
+    LEAST_POWER,
+    MOST_PAIRS,
+    MOST_POWER,
+    MOST_SCALE,
+    SHARPEST,
+    Decoding,
+    Quality,
+)
 
 
 @dataclass(frozen=True)
 class SamplingConfig(Settings):
     """How texts are drawn and how controls are followed."""
 
+    quality: Quality = "balanced"
+    """How much time what is asked is worth, where no flag below says otherwise: fast (8 to 50 steps), balanced (14 to 200),
+    best (14 to 200); -v says what was taken."""
     steps: int | None = number(None, least=1, most=100_000)
-    """Denoising steps; null: what fits the controls, 14 to 200."""
+    """Denoising steps; null: what fits the controls and the quality."""
     time_power: float | None = number(None, least=LEAST_POWER, most=MOST_POWER)
     """Power of the steps' times, which are equally spaced at 1: below 1 more of them are near t = 1, where words are decided;
     null: 0.5 in 8 steps or fewer of a model that knows pairs, else 1."""
@@ -90,7 +101,7 @@ class SamplingConfig(Settings):
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
         guidance = self._guidance(task)
-        own = (self.guide_scale, self.length_temperature, self.pairs)
+        own = (self.guide_scale, self.length_temperature, self.pairs, self.quality)
         return Decoding(self.steps, self.time_power, sampler, clamp, guidance, *own)
 
     def _options(self) -> dict[str, Any]:

@@ -152,12 +152,18 @@ def test_defaults_fit_what_is_asked_and_flags_beat_them(lm, control, steps, clam
     assert isinstance(paper.guidance, Proximal) and isinstance(found.guidance, Pull)
     followed = Decoding(guidance=InnerLoop()).fitted(asked, predicts_words=True)
     assert (followed.steps, type(followed.clamp), type(followed.sampler)) == (200, HardClamp, Ancestral)
-    own = Decoding(7, 0.5, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0)
+    quick = Decoding(quality="fast").fitted(asked, predicts_words=True)
+    best = Decoding(quality="best").fitted(asked, predicts_words=True)
+    assert quick.steps < found.steps <= best.steps and (quick.clamp, best.clamp) == (clamp, clamp)
+    own = Decoding(7, 0.5, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0, "fast")
     assert own.fitted(asked, predicts_words=True) == own
 
 
 def test_a_model_is_asked_what_fits_it(lm):
     assert lm.generate(1, Length(3)).decoding.steps == 100
+    assert lm.generate(1, Length(3), quality="fast").decoding.steps == 50
+    with pytest.raises(UserError, match="no quality 'good'"):
+        lm.generate(1, quality="good")
     config = ModelConfig(width=16, layers=1, heads=2, objective="simple")
     assert DiffusionLM.new(config, lm.tokenizer, lm.lengths).generate(1, steps=1).decoding.clamp == HardClamp()
 

@@ -69,6 +69,8 @@ def test_controls_hold(paired: DiffusionLM, control: Length | Keyword | Infill) 
     ("flags", "steps", "pairs"),
     [
         ({}, 14, 1.0),
+        ({"quality": "fast"}, 8, 1.5),
+        ({"quality": "best"}, 14, 1.0),
         ({"steps": 30}, 30, 1.0),
         ({"steps": 12}, 12, 1.5),
         ({"steps": 12, "pairs": 0.3}, 12, 0.3),
