@@ -26,7 +26,7 @@ from diffusion_lm.control import Asset, PairTable
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
-from diffusion_lm.evaluation.tasks import find_tasks
+from diffusion_lm.evaluation.tasks import find_tasks, known_tasks
 from diffusion_lm.fit import Progress
 from diffusion_lm.flags import ALONE, HELP
 from diffusion_lm.generation.pipeline import DiffusionLM
@@ -326,6 +326,8 @@ def run_evaluate(config: EvaluateConfig) -> None:
     from diffusion_lm.evaluation.run import evaluate
     from diffusion_lm.evaluation.systems import Given, Writer
 
+    if config.tasks == ["list"]:
+        return _list_tasks()
     writer: Writer | None = Given(config.texts) if config.texts is not None else None
     if config.baseline:
         writer = open_baseline(config.baseline, config.baseline_beams)
@@ -333,6 +335,15 @@ def run_evaluate(config: EvaluateConfig) -> None:
     if not console.is_terminal:  # a file has no edge at which the table would have to be cut
         console = Console(width=max(console.width, WIDTH))
     evaluate(config, console, writer)
+
+
+def _list_tasks() -> None:
+    """Print the tasks of an evaluation, each with a line of its targets' file."""
+    grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, example in known_tasks().items():
+        grid.add_row(Text(name, style="bold"), Text(f"a target: {example}" if example else "free text"))
+    grid.add_row(Text("a+b", style="bold"), Text("both at once, such as pos+attribute"))
+    Console(highlight=False).print(grid)
 
 
 def run_make_targets(config: MakeTargetsConfig) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 from diffusion_lm.common import UserError
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MODELS = Path(__file__).resolve().parent / "models"
+"""Where what comes with the package is, a folder each."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENAMETOOLONG, errno.EROFS)
@@ -134,6 +136,11 @@ def save(
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def bundled(kind: Kind) -> list[str]:
+    """Names of what comes with the package of a kind."""
+    return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG}") if read_json(path).get("kind") == kind.name)
 
 
 T = TypeVar("T")

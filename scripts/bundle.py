@@ -1,4 +1,4 @@
-"""Put a trained model and its controls into the package, in bf16: python scripts/bundle.py runs/e2e-small e2e-small."""
+"""Put a trained model and its controls, or a judge, into the package, in bf16: scripts/bundle.py runs/e2e-small e2e-small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from diffusion_lm.control import ASSETS
-from diffusion_lm.generation.pipeline import BUNDLED, DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model import causal
+from diffusion_lm.store import CONFIG, MODELS, read_json
 
 
 def save_in_bf16(lm: DiffusionLM, folder: Path) -> None:
@@ -23,10 +25,14 @@ def save_in_bf16(lm: DiffusionLM, folder: Path) -> None:
 def main() -> None:
     """Load, cast, save; the model card beside them is written by hand and stays."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", help="folder of the model")
+    parser.add_argument("model", help="folder of the model or judge")
     parser.add_argument("name", help="name under which from_pretrained will find it")
     arguments = parser.parse_args()
-    save_in_bf16(DiffusionLM.from_pretrained(arguments.model, device="cpu"), BUNDLED / arguments.name)
+    folder, found = MODELS / arguments.name, Path(arguments.model)
+    if (found / CONFIG).exists() and read_json(found / CONFIG).get("kind") == causal.KIND.name:
+        causal.JudgeLM.from_pretrained(found).save_pretrained(folder, torch.bfloat16)
+    else:
+        save_in_bf16(DiffusionLM.from_pretrained(found, device="cpu"), folder)
 
 
 if __name__ == "__main__":

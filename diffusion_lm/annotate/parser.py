@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.annotate.tagger import Parser, docs, load_spacy
 from diffusion_lm.annotate.trees import tree_of
-from diffusion_lm.store import Kind, load, save
+from diffusion_lm.store import MODELS, Kind, load, save
 
 if TYPE_CHECKING:
     from nltk import Tree
@@ -162,7 +162,7 @@ _WIDTHS = (64, 64, 32, 32, 16, 16, 8)
 _NAMEABLE = (True, True, False, True, False, False, False)
 """Which of the features have an unknown class: tag, dependency, head's tag."""
 _BATCH_WORDS = 1024
-BUNDLED = Path(__file__).resolve().parents[1] / "models" / "parser"
+BUNDLED = MODELS / "parser"
 """The parser that comes with the package."""
 
 

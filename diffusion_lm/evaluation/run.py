@@ -30,7 +30,7 @@ from diffusion_lm.evaluation.tasks import EvaluateConfig, find_tasks
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
-from diffusion_lm.text.corpus import open_corpus
+from diffusion_lm.text.corpus import NO_CORPUS, open_corpus
 from diffusion_lm.text.spacing import words_of
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class Evaluation:
         find_tasks([*config.tasks, *config.targets])
         if config.outside:  # nothing is to be missing at the end, when the texts have been written
             require(*ENCODER, *OUTSIDE, *MAUVE)
-        self.config, self.corpus = config, open_corpus(config.corpus)
+        self.config = config
+        self.corpus = None if config.corpus.source == NO_CORPUS else open_corpus(config.corpus)
         self.processes = PartialState(cpu=device_named(config.device).type == "cpu", timeout=timedelta(hours=12))
         self.judge = JudgeLM.from_pretrained(config.judge)
         self.lm = DiffusionLM.from_pretrained(config.model, self.processes.device)
@@ -108,7 +109,7 @@ class Evaluation:
         parts = {
             "model": [scores.tensors_hash(weights), asdict(self.lm.config), self.lm.tokenizer.fingerprint],
             "judge": [scores.weights_hash(self.judge), self.judge.tokenizer.fingerprint],
-            "corpus": [self.corpus.fingerprint("train"), self.corpus.fingerprint("dev")],
+            "corpus": [self.corpus.fingerprint(split) for split in ("train", "dev")] if self.corpus else [],
         }
         return settings_hash(settings | parts)
 
@@ -117,8 +118,10 @@ class Evaluation:
         return f"{self.digest}-{settings_hash([system.who, system.settings])}"
 
     @cached_property
-    def train(self) -> set[int]:
-        """Hashes of the words of the training texts; white space does not count."""
+    def train(self) -> set[int] | None:
+        """Hashes of the words of the training texts; white space does not count. None where there is no corpus."""
+        if self.corpus is None:
+            return None
         return {hash(tuple(document.text.split())) for document in self.corpus.documents("train")}
 
     def write_missing(self, console: Console | None) -> None:
@@ -162,7 +165,8 @@ class Evaluation:
         known |= {"config": self.hash_of(system)}
         for i, record in enumerate(records):
             judged = {"index": i, "nats": float(nats[i]), "tokens": int(tokens[i])}
-            records[i] = known | record | judged | {"copied": hash(tuple(record["text"].split())) in self.train}
+            copied = None if self.train is None else hash(tuple(record["text"].split())) in self.train
+            records[i] = known | record | judged | {"copied": copied}
         return records
 
     def record(self, frame: pd.DataFrame) -> dict[str, Any]:
@@ -175,7 +179,9 @@ class Evaluation:
             "hash": self.digest,
             "hardware": [_hardware(self.lm.device)],
             "decoding": {model.task: model.decoding for model in self.models if model.decoding},
-            "human_nats": float(people["nats"].sum() / people["tokens"].sum()),
+            "human_nats": float(people["nats"].sum() / people["tokens"].sum())
+            if self.corpus
+            else self.judge.human_nats,
             "left_out": self.left_out,
             "targets": {model.task: {"of": model.of, "tried": len(model.asked)} for model in self.models},
             **{"originals": {}, "outside": {}, "references": {}, "notes": []},
@@ -183,7 +189,7 @@ class Evaluation:
         if not self.processes.is_main_process:
             return record
         record |= {"originals": self._originals(), "references": self._references(frame)}
-        if config.outside:
+        if config.outside and self.corpus:
             record["outside"], note = outside_figures(frame, self.corpus, config.outside_n, config.seed, self.lm.device)
             record["notes"].append(note)
         with suppress(UserError):  # there is none yet, or a damaged one, which is written anew
@@ -203,7 +209,7 @@ class Evaluation:
     def _originals(self) -> dict[str, dict[str, Any]]:
         """The very sentences which targets were taken from, where the training split has them."""
         wanted = {model.task: set(model.originals().values()) for model in self.models}
-        if not any(wanted.values()):
+        if self.corpus is None or not any(wanted.values()):
             return {}
         everything = set().union(*wanted.values())
         train = [document.text for document in self.corpus.documents("train")]
@@ -262,7 +268,12 @@ def _hardware(device: torch.device) -> str:
 
 
 def _remarks(rows: pd.DataFrame, record: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be said of the measures that only some tasks have."""
+    """What is to be said of the measures that only some tasks have, and of what there was no corpus for."""
+    if record["config"]["corpus"]["source"] == NO_CORPUS and record["human_nats"] is not None:
+        yield (
+            f"Human text of the judge's own corpus has {record['human_nats']:.3f} nats a token by it (all of the dev split). "
+            "--corpus.source FOLDER puts human text beside the rest, and finds copies."
+        )
     for row in rows.to_dict("records"):
         if found := record["originals"].get(row["task"]):
             yield (

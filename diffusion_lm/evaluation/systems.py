@@ -53,11 +53,16 @@ class System:
     """How many calls of `tick` a target takes."""
 
 
-def references(corpus: Corpus, judge: JudgeLM, words: Tokenizer, config: EvaluateConfig) -> tuple[list[System], int]:
+def references(
+    corpus: Corpus | None, judge: JudgeLM, words: Tokenizer, config: EvaluateConfig
+) -> tuple[list[System], int]:
     """What stands in every evaluation to compare with: people, in a model's words too, and the judge.
 
-    People are a seeded sample of the dev split. Beside it: how many of it are left out, longer than the judge reads.
+    People are a seeded sample of the dev split, none where there is no corpus. Beside it: how many of it are left out, longer
+    than the judge reads.
     """
+    if corpus is None:
+        return [judge_samples(judge, config.n)], 0
     documents = (document.text for document in corpus.documents("dev"))
     drawn = reservoir(documents, config.n, target_seed(config.seed, "human", ""))
     limit = judge.config.max_length
@@ -175,12 +180,20 @@ class Model:
     """
 
     def __init__(
-        self, lm: DiffusionLM, corpus: Corpus, task: Task, config: EvaluateConfig, who: str, writer: Writer | None
+        self,
+        lm: DiffusionLM,
+        corpus: Corpus | None,
+        task: Task,
+        config: EvaluateConfig,
+        who: str,
+        writer: Writer | None,
     ) -> None:
         self.lm, self.config, self.writer, self.task, self.kinds = lm, config, writer, task.name, task.controls
         if writer is not None:
             writer.check(task.name)
-        targets = task.targets(lm, config.targets.get(task.name), lambda: corpus.documents(config.split))
+        targets = task.targets(
+            lm, config.targets.get(task.name), lambda: corpus.documents(config.split) if corpus else ()
+        )
         self.of = len(targets)
         self.asked = {name: targets[name] for name in spread(list(targets), config.limit_targets)}
         self.controls = {name: task.asks(asked, config) for name, asked in self.asked.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from pathlib import Path
 from typing import Literal
@@ -15,11 +15,19 @@ from diffusion_lm.control.control import CONTROLS, Control, Target, Ways
 from diffusion_lm.control.program import Host
 from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.generation.settings import SamplingConfig
-from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.corpus import NO_CORPUS, CorpusConfig
 from diffusion_lm.text.fields import Document
 
 FREE = "unconditional"
 """The task of free text."""
+QUICK = {
+    "tasks": [FREE, "attribute", "length"],
+    "attribute_by": "words",
+    "n": 200,
+    "samples_per_target": 5,
+    "limit_targets": 10,
+}
+"""What a quick evaluation takes where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,14 @@ class EvaluateConfig(SamplingConfig):
 
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model, or hub id."""
-    judge: str = "runs/judge"
-    """Folder of the judge, as train-judge writes it."""
-    corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    """Where the human sentences come from: dev is compared with, train is searched for verbatim copies."""
+    judge: str = "e2e-judge"
+    """Folder of the judge, as train-judge writes it, or the name of a bundled one."""
+    corpus: CorpusConfig = field(default_factory=partial(CorpusConfig, source=NO_CORPUS))
+    """Where the human sentences come from: dev is compared with, train is searched for verbatim copies. 'none': fluency is held
+    against what the judge keeps of its own corpus, and nothing else is compared."""
     tasks: list[str] = field(default_factory=lambda: [FREE])
     """What the model has to do: unconditional, a control such as attribute, length, pos, tree, span, infill, or several at once
-    such as pos+attribute; may be repeated."""
+    such as pos+attribute; may be repeated. --tasks list says which there are."""
     targets: dict[str, str] = field(default_factory=dict)
     """File of the targets of a task, --targets.pos FILE or --targets.pos+attribute FILE: JSON lines such as {"pos": ["DET",
     "NOUN"]}, {"tree": "(S ...)"}, {"words_": ["The", "pub"]} whose tree is wanted, {"spans": [[3, 5, "PP"]]}, {"length": 12},
@@ -42,6 +51,8 @@ class EvaluateConfig(SamplingConfig):
     10 to 40 words."""
     split: Literal["test", "dev"] = "test"
     """Split of the corpus whose sources are the targets of data2text."""
+    quick: bool = False
+    """A table in two minutes: without other flags 200 free texts, and 10 targets x 5 of attribute (by words) and length."""
     n: int = number(1000, least=2)
     """Number of unconditional samples, of human sentences and of the judge's own samples; also the most texts
     of a task whose diversity is measured, since distinct words and self-BLEU grow with their number."""
@@ -77,6 +88,12 @@ class EvaluateConfig(SamplingConfig):
             raise UserError("--texts and --baseline both say who wrote; give one.")
         if Path(self.out).is_file():
             raise UserError(f"{self.out} is a file; give --out a folder.")
+        if self.outside and self.corpus.source == NO_CORPUS:
+            raise UserError("--outside compares with human text; say where it is, --corpus.source FOLDER.")
+        if self.quick:
+            for name, value in QUICK.items():
+                if getattr(self, name) == getattr(EvaluateConfig(), name):
+                    object.__setattr__(self, name, value)
 
 
 Asked = Mapping[str, Target]
@@ -140,6 +157,11 @@ class Task:
         return out
 
 
+def known_tasks() -> dict[str, str]:
+    """A line of the targets of each task, by its name; none of free text."""
+    return {FREE: ""} | {name: kind.example for name, kind in CONTROLS.items() if kind.example}
+
+
 def find_tasks(names: Sequence[str]) -> list[Task]:
     """The tasks with these names, each once.
 
@@ -147,7 +169,7 @@ def find_tasks(names: Sequence[str]) -> list[Task]:
         UserError: there is no such task, or none is named.
     """
     kinds = {name: kind for name, kind in CONTROLS.items() if kind.example}
-    known = ", ".join([FREE, *kinds])
+    known = ", ".join(known_tasks())
     if not names:
         raise UserError(f"No task is given; the tasks are {known}.")
     tasks = []

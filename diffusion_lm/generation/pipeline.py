@@ -22,11 +22,10 @@ from diffusion_lm.diffusion.samplers import Sampler
 from diffusion_lm.generation.decoding import Decoding, Quality
 from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
-from diffusion_lm.store import CONFIG, Kind, load, save
+from diffusion_lm.store import CONFIG, MODELS, Kind, bundled, load, save
 from diffusion_lm.text.tokenizer import Tokenizer
 
 KIND = Kind("language model", "diffusion-lm train")
-BUNDLED = Path(__file__).resolve().parents[1] / "models"
 LENGTHS = "length_counts"
 """Name of the histogram of lengths among the weights."""
 
@@ -230,13 +229,13 @@ def _prompted(
 
 def bundled_models() -> list[str]:
     """Names of the models inside the package."""
-    return sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}") if (path.parent / "tokenizer.json").exists())
+    return bundled(KIND)
 
 
 def find_model(name: str | Path) -> Path:
     """The folder of a bundled model, a folder, or a hub id; a `UserError` if there is no such model."""
     if str(name) in bundled_models():
-        return BUNDLED / str(name)
+        return MODELS / str(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         for candidate in (folder, folder / "model"):  # a training run keeps its model in a folder of its own

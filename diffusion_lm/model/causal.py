@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.model.transformer import Block
-from diffusion_lm.store import Kind, load, save
+from diffusion_lm.store import MODELS, Kind, bundled, load, save
 from diffusion_lm.text.batches import padded, token_batches
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -131,6 +131,8 @@ class JudgeLM(nn.Module):
         if tokenizer.vocab_size != config.vocab_size:
             raise UserError(f"The judge knows {config.vocab_size} words, but its tokenizer has {tokenizer.vocab_size}.")
         self.config, self.tokenizer = config, tokenizer
+        self.human_nats: float | None = None
+        """Nats a token of the development split, END counted, once it is trained: what texts are held against."""
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.max_length - 1, config.width)
         self.dropout = SequenceDropout(config.dropout)
@@ -221,17 +223,27 @@ class JudgeLM(nn.Module):
         self.eval()
         return sample(next_word, self.ends, n, generator, self.device)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json`, `tokenizer.json` and `model.safetensors` into `folder`, made if need be."""
-        save(folder, KIND, dataclasses.asdict(self.config), self.state_dict(), extra=self.tokenizer.save)
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write `config.json`, `tokenizer.json` and `model.safetensors` into a folder, made if need be; bf16 halves it."""
+        config = dataclasses.asdict(self.config) | {"human_nats": self.human_nats}
+        weights = {name: weight.to(dtype) for name, weight in self.state_dict().items()}
+        save(folder, KIND, config, weights, extra=self.tokenizer.save)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> JudgeLM:
-        """Load a judge, in evaluation mode; a `UserError` if the folder is missing, damaged or not a judge's."""
+        """A bundled judge ("e2e-judge") or one of a folder, in evaluation mode.
+
+        Raises:
+            UserError: the folder is missing, damaged or not a judge's.
+        """
+        if str(folder) in bundled(KIND):
+            folder = MODELS / folder
 
         def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> JudgeLM:
+            human_nats = config.pop("human_nats", None)
             model = cls(JudgeConfig(**config), Tokenizer.load(folder))
-            model.load_state_dict(tensors)
+            model.load_state_dict({name: weight.float() for name, weight in tensors.items()})
+            model.human_nats = None if human_nats is None else float(human_nats)
             return model.eval()
 
         return load(folder, KIND, build)

@@ -173,6 +173,10 @@ class Corpus:
             raise UserError(f"The {split} split of {self.name} has no readable document{because}.")
 
 
+NO_CORPUS = "none"
+"""The source of who has no corpus at hand."""
+
+
 @dataclass(frozen=True)
 class CorpusConfig:
     """What to read."""

@@ -22,6 +22,7 @@ from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation
 from diffusion_lm.model.causal import JudgeConfig, JudgeLM, fluency
 from diffusion_lm.report.page import ReportConfig, make_report
+from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.spacing import words_of
 
 HUMAN = ["human", "human in vocabulary", "judge"]
@@ -80,6 +81,31 @@ def test_every_task_has_its_row_beside_human_text_and_the_judge(config: Evaluate
     # Three classifier passes after each denoiser pass but the last.
     assert list(rows["passes"][3:]) == [3, 9, 3]
     assert (rows["seconds"][2:] > 0).all()
+
+
+def test_without_a_corpus_the_judge_says_what_human_text_has(config: EvaluateConfig, tmp_path: Path) -> None:
+    judge, known = JudgeLM.from_pretrained(config.judge), tmp_path / "judge"
+    judge.human_nats = 1.25
+    judge.save_pretrained(known)
+    bare = replace(
+        config, corpus=CorpusConfig(source="none"), judge=str(known), tasks=["unconditional", "length"], label="ours"
+    )
+    rows = evaluate(bare)
+    assert list(rows["task"]) == ["judge", "unconditional", "length"] and rows["verbatim"].isna().all()
+    assert list(rows["against_human"]) == pytest.approx(list(rows["nats"] - 1.25))
+    assert any("1.250 nats" in note for note in read_run(bare.out)["notes"])
+    written = make_report(ReportConfig(runs=[bare.out], out=str(tmp_path / "report")))[-1].read_text(encoding="utf-8")
+    assert f"| length | ours | {rows['nats'].iloc[-1]:.3f} |" in written
+    with pytest.raises(UserError, match="needs a corpus"):
+        evaluate(replace(bare, tasks=["data2text"]))
+    with pytest.raises(UserError, match="say where it is"):
+        replace(bare, outside=True)
+
+
+def test_a_quick_evaluation_takes_less_and_flags_beat_it() -> None:
+    quick = EvaluateConfig(quick=True, samples_per_target=7)
+    found = quick.tasks, quick.attribute_by, quick.n, quick.samples_per_target, quick.limit_targets
+    assert found == (["unconditional", "attribute", "length"], "words", 200, 7, 10)
 
 
 def test_the_files_say_all_that_the_table_says(config: EvaluateConfig) -> None:

@@ -119,7 +119,17 @@ def test_save_and_load_give_the_same_judge(judge: JudgeLM, tmp_path: Path) -> No
     again = JudgeLM.from_pretrained(tmp_path / "judge")
     assert again.config == judge.config and not again.training
     assert again.tokenizer.fingerprint == judge.tokenizer.fingerprint
-    assert fluency(again, ["a b", "c"]) == fluency(judge, ["a b", "c"])
+    assert fluency(again, ["a b", "c"]) == fluency(judge, ["a b", "c"]) and again.human_nats is None
+    judge.human_nats = 1.5
+    judge.save_pretrained(tmp_path / "half", torch.bfloat16)
+    half = JudgeLM.from_pretrained(tmp_path / "half")
+    assert half.human_nats == 1.5 and half.embedding.weight.dtype == torch.float32
+
+
+def test_the_bundled_judge_knows_what_human_text_has() -> None:
+    judge = JudgeLM.from_pretrained("e2e-judge")
+    assert judge.human_nats is not None and 1 < judge.human_nats < 2
+    assert fluency(judge, ["The Punter is a pub."]) < fluency(judge, ["pub a is Punter The."])
 
 
 @pytest.mark.parametrize(
