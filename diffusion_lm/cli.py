@@ -42,6 +42,7 @@ COMMANDS = {
     "generate": Command("commands:generate_config", "write sentences, free or held to controls"),
     "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
     "report": Command("report.page:ReportConfig", "put the paper's tables and figures of evaluations on one page"),
+    "card": Command("report.card:CardConfig", "write the card of a model, with what was measured of it"),
     "make-targets": Command("evaluation.targets:MakeTargetsConfig", "draw targets from an annotated corpus"),
     "info": Command("commands:InfoConfig", "say what a model is and what it can be held to"),
 }

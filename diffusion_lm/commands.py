@@ -8,7 +8,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass
 from functools import reduce
 from itertools import count
 from pathlib import Path
@@ -22,17 +22,18 @@ from tqdm.auto import tqdm
 
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
 from diffusion_lm.common import RANGE, UserError, device_named, number
-from diffusion_lm.control import Asset, PairTable
+from diffusion_lm.control import Asset
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation.tasks import find_tasks, known_tasks
 from diffusion_lm.fit import Progress
 from diffusion_lm.flags import ALONE, HELP
+from diffusion_lm.generation.card import facts
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.generation.sampling import Generation, Step
 from diffusion_lm.generation.settings import SamplingConfig
-from diffusion_lm.store import CONFIG, WEIGHTS, explain_full_disk, read_text, write_whole
+from diffusion_lm.store import explain_full_disk, read_text, write_whole
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.text.spacing import words_of
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from diffusion_lm.baselines import Baseline
     from diffusion_lm.evaluation.targets import MakeTargetsConfig
     from diffusion_lm.evaluation.tasks import EvaluateConfig
+    from diffusion_lm.report.card import CardConfig
     from diffusion_lm.report.page import ReportConfig
 
 WIDTH = 160
@@ -278,30 +280,7 @@ def _percent(success: float) -> str:
 
 def run_info(config: InfoConfig) -> None:
     """Print what a model is and what it can be held to."""
-    lm = DiffusionLM.from_pretrained(config.model, "cpu")
-    assert lm.folder is not None
-    card, (width, layers, heads) = lm.folder / "README.md", lm.config.shape
-    names = (CONFIG, WEIGHTS, "tokenizer.json", "README.md")  # the folder may hold others
-    files = [*(lm.folder / name for name in names), *(lm.folder / "controls").rglob("*")]
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    rows = {
-        "folder": str(lm.folder),
-        "model card": str(card) if card.exists() else "none",
-        "parameters": f"{sum(parameter.numel() for parameter in lm.denoiser.parameters()):,}",
-        "size on disk": f"{size / 1e6:,.1f} MB with its controls",
-        "vocabulary": f"{lm.tokenizer.vocab_size:,} tokens",
-        "shape": f"width {width}, {layers} layers, {heads} heads; latents of {lm.config.embedding_dim} numbers",
-        "layout": f"{lm.config.layout}, 1 to {lm.max_words} words",
-        "objective": lm.config.objective,
-        "config": ", ".join(f"{name}={value}" for name, value in asdict(lm.config).items() if value is not None),
-    }
-    if lm.denoiser.predicts_words and not lm.padded:
-        rows["pairs"] = lm.asset(PairTable).summary() if lm.has(PairTable) else "no: train-control pairs counts them"
-    for name, kind in CONTROLS.items():
-        try:
-            rows[kind.flag or name] = kind.describe(lm)
-        except UserError as error:
-            rows[kind.flag or name] = f"no: {error}"
+    rows = facts(DiffusionLM.from_pretrained(config.model, "cpu"))
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         grid.add_row(Text(name, style="bold"), Text(value))
@@ -359,6 +338,13 @@ def run_report(config: ReportConfig) -> None:
     from diffusion_lm.report.page import make_report
 
     say(f"The report is in {', '.join(map(str, make_report(config)))}.")
+
+
+def run_card(config: CardConfig) -> None:
+    """Write the card and say where it is."""
+    from diffusion_lm.report.card import make_card
+
+    say(f"The card is in {make_card(config)}.")
 
 
 def run_train_control(config: Any, kind: type[Asset]) -> None:

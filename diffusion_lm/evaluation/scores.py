@@ -327,8 +327,8 @@ def notes(rows: pd.DataFrame, by_target: pd.DataFrame, context: Context) -> Iter
     """The remarks under a `table`, of whose targets `scores_by_target` knows more."""
     if "human" in set(rows["task"]):
         yield (
-            f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r}, where each word that the "
-            f"model's vocabulary lacks counts as the one word UNK; {REFERENCES['human']!r} counts words as people wrote them."
+            f"Distinct words of the model are to be compared with {REFERENCES['human in vocabulary']!r}, where each word that "
+            f"the model's vocabulary lacks counts as the one word UNK; {REFERENCES['human']!r} counts words as people wrote them."
         )
     if (rows["n"] > context.n).any():
         yield f"Distinct counts and self-BLEU are of a random {context.n:,} texts of a row that has more."

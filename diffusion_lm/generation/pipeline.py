@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partialmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor
 
 from diffusion_lm.common import UserError, device_named, multiplies_bf16, own_defaults
@@ -19,10 +20,11 @@ from diffusion_lm.control.program import Asset
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.diffusion.clamp import Clamp
 from diffusion_lm.diffusion.samplers import Sampler
+from diffusion_lm.generation.card import CARD, model_card
 from diffusion_lm.generation.decoding import Decoding, Quality
 from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
-from diffusion_lm.store import CONFIG, MODELS, Kind, bundled, load, save
+from diffusion_lm.store import CONFIG, MODELS, Kind, bundled, load, save, write_whole
 from diffusion_lm.text.tokenizer import Tokenizer
 
 KIND = Kind("language model", "diffusion-lm train")
@@ -32,7 +34,7 @@ LENGTHS = "length_counts"
 A = TypeVar("A", bound=Asset)
 
 
-class DiffusionLM:
+class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text-generation"):
     """A language model that denoises Gaussian vectors into words, and that controls steer (paper sections 4 and 5).
 
     Args:
@@ -87,19 +89,31 @@ class DiffusionLM:
 
     def autocast(self) -> torch.autocast:
         """Products in bf16, if `bf16` says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What generation multiplies in, float32 or bf16; the weights are always kept in float32."""
         enabled = multiplies_bf16(self.device) if self.bf16 is None else self.bf16
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return torch.bfloat16 if enabled else torch.float32
 
-    def to(self, device: str | torch.device) -> DiffusionLM:
-        """The same model with its network and assets on another device; for a dtype a `UserError`: see `bf16`."""
+    def to(
+        self, device: str | torch.device | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> DiffusionLM:
+        """The same model with its network and assets on another device, or multiplying in another dtype.
+
+        Raises:
+            UserError: the dtype is neither float32 nor bf16.
+        """
         if isinstance(device, torch.dtype):
-            raise UserError(f"The weights stay in float32, not {device}; lm.bf16 = True multiplies in bf16.")
-        self.denoiser.to(device)
+            device, dtype = None, device
+        if dtype is not None:
+            if dtype not in (torch.float32, torch.bfloat16):
+                raise UserError(f"A model multiplies in torch.float32 or torch.bfloat16, not in {dtype}.")
+            self.bf16 = dtype == torch.bfloat16
+        if device is not None:
+            self.denoiser.to(device)
         return self
-
-    # What `to` refuses, by the names that a network has for it.
-    half = partialmethod(to, torch.float16)
-    double = partialmethod(to, torch.float64)
 
     def generate(
         self,
@@ -182,21 +196,92 @@ class DiffusionLM:
             found.to(self.device)
         return found
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
-        """Write config.json, tokenizer.json and model.safetensors, whole or not at all; assets stay, bf16 halves the weights."""
-        weights = {name: weight.to(dtype) for name, weight in self.denoiser.state_dict().items()}
-        config = {"model": asdict(self.config), "fields": list(self.fields)}
-        save(folder, KIND, config, weights | {LENGTHS: self.lengths}, self.tokenizer.save)
+    def save_pretrained(  # type: ignore[override]
+        self,
+        folder: str | Path,
+        dtype: torch.dtype = torch.float32,
+        *,
+        push_to_hub: bool = False,
+        repo_id: str | None = None,
+        config: Any = None,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push: Any,
+    ) -> str | None:
+        """Write config.json, tokenizer.json, model.safetensors, a card and what controls have learned, whole or not at all.
 
-    @staticmethod
+        Args:
+            folder: where to; what else is there stays, a card that somebody wrote too.
+            dtype: of the weights in the file; bf16 halves them.
+            push_to_hub: whether to upload it too.
+            repo_id: of the hub, "user/model"; None: the folder's name.
+            config: nothing, as the model has its own; the hub's mixin passes it.
+            model_card_kwargs: for `card.model_card`: name, results, figures, dataset.
+            **push: for `push_to_hub`.
+
+        Returns:
+            The address of the upload, if there was one.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        folder, own = Path(folder), None if self.folder is None else self.folder / "controls"
+        weights = {name: weight.to(dtype) for name, weight in self.denoiser.state_dict().items()}
+        settings = {"model": asdict(self.config), "fields": list(self.fields)}
+
+        def more(part: Path) -> None:
+            self.tokenizer.save(part)
+            if own is not None and own.is_dir() and own.resolve() != (folder / "controls").resolve():
+                shutil.copytree(own, part / "controls")
+            if (folder / CARD).exists():
+                return
+            if self.folder is not None and (self.folder / CARD).exists():
+                shutil.copyfile(self.folder / CARD, part / CARD)
+            else:
+                named = {"name": repo_id or folder.name, **(model_card_kwargs or {})}
+                write_whole(part / CARD, str(self.generate_model_card(**named)))
+
+        save(folder, KIND, settings, weights | {LENGTHS: self.lengths}, more)
+        return self.push_to_hub(repo_id or folder.name, **push) if push_to_hub else None
+
+    def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict[str, Any] | None = None, **push: Any) -> str:
+        """Upload the model, its controls and its card to "user/model" of the hub; what else is given is for its mixin."""
+        return super().push_to_hub(repo_id, model_card_kwargs={"name": repo_id, **(model_card_kwargs or {})}, **push)
+
+    def generate_model_card(self, name: str = "this model", **kwargs: Any) -> ModelCard:
+        """What stands in README.md, as `card.model_card` has it."""
+        return model_card(self, name, **kwargs)
+
+    @classmethod
     @own_defaults()
-    def from_pretrained(name: str | Path, device: str | torch.device | None = None) -> DiffusionLM:
-        """A bundled model ("e2e-small"), one of a folder, or of the hub ("user/model"), on an accelerator if there is one.
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> DiffusionLM:
+        """A bundled model ("e2e-small"), one of a folder, or of the hub ("user/model").
+
+        Args:
+            name: which.
+            device: where it goes; None: on an accelerator if there is one.
+            dtype: what generation multiplies in, float32 or bf16; None: bf16 where the hardware does so.
+            revision: of the hub, as its other arguments: branch, tag or commit.
+            cache_dir: where downloads are kept.
+            token: that the hub knows you by.
+            force_download: whether to download what is there already.
+            local_files_only: whether to download nothing.
 
         Raises:
             UserError: if it is missing, truncated, or not a model of this package.
         """
-        folder = find_model(name)
+        hub = {"revision": revision, "cache_dir": cache_dir, "token": token}
+        folder = find_model(name, **hub, force_download=force_download, local_files_only=local_files_only)
         tokenizer = Tokenizer.load(folder)
 
         def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> DiffusionLM:
@@ -207,7 +292,7 @@ class DiffusionLM:
             denoiser.load_state_dict({name: weight.float() for name, weight in tensors.items()})
             return DiffusionLM(denoiser, tokenizer, lengths, folder, config.get("fields", ()))
 
-        return load(folder, KIND, build).to(device or device_named("auto"))
+        return load(folder, KIND, build).to(device or device_named("auto"), dtype)
 
 
 def _prompted(
@@ -232,8 +317,8 @@ def bundled_models() -> list[str]:
     return bundled(KIND)
 
 
-def find_model(name: str | Path) -> Path:
-    """The folder of a bundled model, a folder, or a hub id; a `UserError` if there is no such model."""
+def find_model(name: str | Path, **hub: Any) -> Path:
+    """The folder of a bundled model, a folder, or a hub id with what the hub is asked; a `UserError` if there is none."""
     if str(name) in bundled_models():
         return MODELS / str(name)
     folder = Path(name).expanduser()
@@ -243,16 +328,16 @@ def find_model(name: str | Path) -> Path:
                 return candidate
         raise UserError(f"{folder} is not a model: it has no {CONFIG}; the bundled models are {bundled_models()}.")
     if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return _from_hub(str(name))
+        return _from_hub(str(name), **hub)
     raise UserError(f"There is no model {str(name)!r}; the bundled ones are {bundled_models()}, else give a folder.")
 
 
-def _from_hub(repo: str) -> Path:
+def _from_hub(repo: str, **hub: Any) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:  # nothing that could be a pickle
-        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.md"], **hub))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{repo} is neither a folder nor a model that the hub gives ({reason}).") from None

@@ -258,7 +258,7 @@ class Trainer:
     def _export(self) -> None:
         if self.accelerator.is_main_process:
             with self.ema.in_place():
-                self.lm.save_pretrained(self.folder / "model")
+                self.lm.save_pretrained(self.folder / "model", model_card_kwargs={"name": str(self.config.run.out)})
 
     def fit(self, on_sample: OnSample | None = None) -> None:
         """Train to the last step; `on_sample` is called with the averaged weights in place, on the main process.
