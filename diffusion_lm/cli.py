@@ -17,7 +17,7 @@ from diffusion_lm.common import UserError
 
 logger = logging.getLogger(__name__)
 
-HELP = ("-h", "--help")
+HELP, HELP_ALL = ("-h", "--help"), ("--help_all", "--help-all")
 INTERRUPTED, PIPE_CLOSED = 128 + 2, 128 + 13
 """Exit codes of a process that SIGINT or SIGPIPE ends, as a shell reports them."""
 
@@ -87,12 +87,12 @@ def _run(words: list[str]) -> None:
         from diffusion_lm.flags import help_of, read  # the help of the program needs none of it
 
         call = choose(words)
-        if set(HELP) & set(call.words):
+        if {*HELP, *HELP_ALL} & set(call.words):
             if isinstance(call.config, dict):
                 head = f"usage: diffusion-lm {call.name} NAME [options]\n"
                 print(_listed(head, {name: kind.about for name, kind in call.config.items()}))
             else:
-                print(help_of(call.name, call.about, call.config))
+                print(help_of(call.name, call.about, call.config, every=bool(set(HELP_ALL) & set(call.words))))
             return
         assert not isinstance(call.config, dict)
         config, verbose = read(call.config, call.words)
@@ -116,7 +116,7 @@ def choose(words: Sequence[str]) -> Call:
     if not words:
         raise UserError(f"{name} needs a second word: {', '.join(found)}.")
     second, *words = words
-    if second in HELP:
+    if second in (*HELP, *HELP_ALL):
         return Call(name, COMMANDS[name].help, found, run, [second])
     if second not in found:
         raise UserError(f"{name} knows no {second!r}; give one of: {', '.join(found)}.")

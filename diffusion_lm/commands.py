@@ -58,6 +58,10 @@ WIDTH = 160
 class WriteConfig(SamplingConfig):
     """What to write, and how."""
 
+    FIRST = (
+        "model", "n", "keyword", "avoid", "attribute", "length", "infill", "pos", "tree", "prompt", "quality", "seed", "out",
+    )  # fmt: skip
+
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model or of its training run, or hub id."""
     n: int = number(8, least=1, most=1_000_000)

@@ -31,6 +31,9 @@ ALONE = "alone"
 HELP = "help"
 """Key of a field's metadata: what the field means, where there is no docstring below it."""
 
+FIRST = "FIRST"
+"""Attribute of a config: names of the flags that its help shows first."""
+
 T = TypeVar("T")
 MISSING = dataclasses.MISSING
 BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -313,17 +316,24 @@ def describe(hint: Any) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def help_of(command: str, about: str, config: type) -> str:
-    """The page of a command: how it is called, and every flag with its meaning, what it takes and its default."""
-    keys = dict(keys_of(config))
-    bare = [name.upper() + "..." * key.many for name, key in keys.items() if key.required]
+def help_of(command: str, about: str, config: type, *, every: bool = False) -> str:
+    """The page of a command: how it is called, and its flags with their meaning, what they take and their default.
+
+    Where the config says which come `FIRST`, only these are shown, unless `every` one is wanted.
+    """
+    keys, first = OWN | dict(keys_of(config)), () if every else getattr(config, FIRST, ())
+    bare = [name.upper() + "..." * key.many for name, key in keys.items() if key.required and name not in OWN]
+    shown = {name: keys[name] for name in first or keys}
     page = [" ".join(["usage: diffusion-lm", command, *bare, "[options]"]), "", f"{about[0].upper()}{about[1:]}.", ""]
     fill = partial(textwrap.fill, width=min(shutil.get_terminal_size().columns, 120))
-    for name, key in {**OWN, **keys}.items():
+    for name, key in shown.items():
         if key.group:
             page += ["", fill(f"{name}: {key.help}")]
         else:
             default = "" if key.default in (MISSING, None, "", [], {}) else f"; default: {key.default}"
             text = f"{key.help} [{describe(key.hint)}{default}]"
             page += [f"  --{name}{'.NAME' * key.named}", fill(text, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    if first:
+        number = sum(not key.group for key in keys.values())
+        page += ["", f"These are the options that matter first; diffusion-lm {command} --help_all shows all {number}."]
     return "\n".join(page)

@@ -115,6 +115,16 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert name != "generate" or "Number of sentences, of each" in out  # attribute docstrings are the help
 
 
+def test_help_shows_first_what_matters_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, config in (("train", TrainConfig), ("generate", GenerateConfig), ("evaluate", EvaluateConfig)):
+        few, every = run(capsys, name, "--help")[1], run(capsys, name, "--help-all")[1]
+        assert [line.split()[0].split(".NAME")[0] for line in few.splitlines() if line.startswith("  --")] == [
+            f"--{flag}" for flag in config.FIRST
+        ]
+        assert len(config.FIRST) < every.count("\n  --") and f"{name} --help_all" in few
+        assert all(f"  --{flag}" in every for flag in config.FIRST)
+
+
 def test_general_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "--help")
     assert code == 0 and all(name in out for name in COMMANDS)
@@ -525,7 +535,7 @@ def test_a_control_that_is_registered_is_a_flag_and_a_line_of_info(
     monkeypatch.setitem(CONTROLS, "shouted", Shouted)
     code, out, err = run(capsys, *GENERATE, model, "--shouted", "loud", "--length", "7", "--shouted", "louder")
     assert code == 0 and "✗ shouted=loud  ✗ shouted=louder" in out and "length=7: 3 of 3" in err
-    assert "How loud each sentence is" in run(capsys, "generate", "--help")[1]
+    assert "How loud each sentence is" in run(capsys, "generate", "--help_all")[1]
     assert "shouted yes" in " ".join(run(capsys, "info", model)[1].split())
 
 

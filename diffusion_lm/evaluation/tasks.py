@@ -34,6 +34,19 @@ QUICK = {
 class EvaluateConfig(SamplingConfig):
     """A whole evaluation: which model does which tasks, and who judges."""
 
+    FIRST = (
+        "model",
+        "quick",
+        "tasks",
+        "targets",
+        "judge",
+        "corpus.source",
+        "n",
+        "samples_per_target",
+        "quality",
+        "out",
+    )
+
     model: str = "e2e-small"
     """Name of a bundled model, folder of a model, or hub id."""
     judge: str = "e2e-judge"

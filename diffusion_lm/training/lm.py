@@ -105,6 +105,11 @@ class RunConfig(Settings):
 class TrainConfig:
     """A whole training run."""
 
+    FIRST = (
+        "config", "corpus.source", "run.out", "run.steps", "run.init", "run.batch_tokens", "model.size", "model.max_length",
+        "model.given", "optimizer.lr", "tokenizer.min_count",
+    )  # fmt: skip
+
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """What to read."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)

@@ -25,7 +25,14 @@ def lm(tmp_path: Path) -> DiffusionLM:
     made = DiffusionLM.new(config, tokenizer, torch.ones(13))
     made.save_pretrained(tmp_path / "one")
     loaded = DiffusionLM.from_pretrained(tmp_path / "one", "cpu")
-    size: dict[str, Any] = {"embedding_dim": 4, "max_length": 12, "schedule": "sqrt", "width": 8, "layers": 1, "heads": 1}
+    size: dict[str, Any] = {
+        "embedding_dim": 4,
+        "max_length": 12,
+        "schedule": "sqrt",
+        "width": 8,
+        "layers": 1,
+        "heads": 1,
+    }
     shape = AttributeConfig(fields={"price": ["cheap"]}, lm=made.fingerprint, **size)
     AttributeModel(shape).save_pretrained(loaded.asset_folder(AttributeModel))
     return loaded
