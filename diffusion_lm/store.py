@@ -8,8 +8,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,9 +140,23 @@ def save(
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def bundled(kind: Kind) -> list[str]:
-    """Names of what comes with the package of a kind."""
-    return sorted(path.parent.name for path in MODELS.glob(f"*/{CONFIG}") if read_json(path).get("kind") == kind.name)
+def bundled(kind: Kind) -> dict[str, Path]:
+    """What is installed of a kind, each folder by its name: in this package, and in others by their entry points.
+
+    Another package names a module in its entry points `diffusion_lm.models`, whose folder is what it brings.
+    """
+    found = {path.parent.name: path.parent for path in sorted(MODELS.glob(f"*/{CONFIG}"))}
+    for point in entry_points(group="diffusion_lm.models"):
+        if (spec := find_spec(point.value)) is not None and spec.submodule_search_locations:
+            found[point.name] = Path(spec.submodule_search_locations[0])
+    return {name: folder for name, folder in found.items() if _kind_of(folder) == kind.name}
+
+
+def _kind_of(folder: Path) -> str | None:
+    """What a folder says it holds; None where it says nothing."""
+    with suppress(UserError, AttributeError):
+        return str(read_json(folder / CONFIG).get("kind"))
+    return None
 
 
 T = TypeVar("T")

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from diffusion_lm.control import ASSETS
+from diffusion_lm.generation import pipeline
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model import causal
-from diffusion_lm.store import CONFIG, MODELS, read_json
+from diffusion_lm.store import CONFIG, MODELS, bundled, read_json
 
 
 def save_in_bf16(lm: DiffusionLM, folder: Path) -> None:
@@ -28,7 +29,8 @@ def main() -> None:
     parser.add_argument("model", help="folder of the model or judge")
     parser.add_argument("name", help="name under which from_pretrained will find it")
     arguments = parser.parse_args()
-    folder, found = MODELS / arguments.name, Path(arguments.model)
+    kinds, found = (causal.KIND, pipeline.KIND), Path(arguments.model)
+    folder = dict(item for kind in kinds for item in bundled(kind).items()).get(arguments.name, MODELS / arguments.name)
     if (found / CONFIG).exists() and read_json(found / CONFIG).get("kind") == causal.KIND.name:
         causal.JudgeLM.from_pretrained(found).save_pretrained(folder, torch.bfloat16)
     else:

@@ -7,19 +7,32 @@ import sys
 import zipfile
 from pathlib import Path
 
-import diffusion_lm
+import pytest
+
+from diffusion_lm.generation.pipeline import bundled_models, find_model
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "diffusion_lm"
+
+PAPER = ROOT / "packages" / "e2e-paper"
+LARGEST = 40e6
+"""Bytes that a package index takes without being asked."""
 
 
-def test_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("project", "package"), [(ROOT, "diffusion_lm"), (PAPER, "diffusion_lm_e2e_paper")])
+def test_a_wheel_holds_every_file_of_its_package(project: Path, package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    build = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    build = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert build.returncode == 0, build.stderr
 
-    (wheel,) = tmp_path.glob(f"diffusion_lm-{diffusion_lm.__version__}-*.whl")
+    (wheel,) = tmp_path.glob(f"{package}-*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    files = (path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert {path.relative_to(ROOT).as_posix() for path in files} <= packed
-    assert any(name.startswith("diffusion_lm/models/") and name.endswith(".safetensors") for name in packed)
+    files = (path for path in (project / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert {path.relative_to(project).as_posix() for path in files} <= packed
+    assert any(name.endswith(".safetensors") for name in packed)
+    assert wheel.stat().st_size < LARGEST
+
+
+def test_a_model_of_another_package_is_found_by_its_entry_point() -> None:
+    folder = find_model("e2e-paper")
+    assert folder == PAPER / "diffusion_lm_e2e_paper" and "e2e-paper" in bundled_models()
+    assert (folder / "controls" / "attribute" / "config.json").exists()

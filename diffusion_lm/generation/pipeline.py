@@ -24,7 +24,7 @@ from diffusion_lm.generation.card import CARD, model_card
 from diffusion_lm.generation.decoding import Decoding, Quality
 from diffusion_lm.generation.sampling import Generation, Step, generate
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
-from diffusion_lm.store import CONFIG, MODELS, Kind, bundled, load, save, write_whole
+from diffusion_lm.store import CONFIG, Kind, bundled, load, save, write_whole
 from diffusion_lm.text.tokenizer import Tokenizer
 
 KIND = Kind("language model", "diffusion-lm train")
@@ -313,14 +313,14 @@ def _prompted(
 
 
 def bundled_models() -> list[str]:
-    """Names of the models inside the package."""
-    return bundled(KIND)
+    """Names of the models that are installed."""
+    return sorted(bundled(KIND))
 
 
 def find_model(name: str | Path, **hub: Any) -> Path:
     """The folder of a bundled model, a folder, or a hub id with what the hub is asked; a `UserError` if there is none."""
-    if str(name) in bundled_models():
-        return MODELS / str(name)
+    if (installed := bundled(KIND).get(str(name))) is not None:
+        return installed
     folder = Path(name).expanduser()
     if folder.is_dir():
         for candidate in (folder, folder / "model"):  # a training run keeps its model in a folder of its own

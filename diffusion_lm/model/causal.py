@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import Settings, UserError, autocast, number
 from diffusion_lm.model.transformer import Block
-from diffusion_lm.store import MODELS, Kind, bundled, load, save
+from diffusion_lm.store import Kind, bundled, load, save
 from diffusion_lm.text.batches import padded, token_batches
 from diffusion_lm.text.tokenizer import Tokenizer
 
@@ -236,8 +236,7 @@ class JudgeLM(nn.Module):
         Raises:
             UserError: the folder is missing, damaged or not a judge's.
         """
-        if str(folder) in bundled(KIND):
-            folder = MODELS / folder
+        folder = bundled(KIND).get(str(folder), Path(folder))
 
         def build(config: dict[str, Any], tensors: dict[str, Tensor]) -> JudgeLM:
             human_nats = config.pop("human_nats", None)
