@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,25 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report: the name of its markers, its heading, what to read from its text; text and charts, if any."""
+    """A part of the report.
 
+    Attributes:
+        question: that it answers, under which the page shows it.
+        name: of its markers.
+        title: its heading.
+        caption: what to read from its text.
+        text: in Markdown, empty where nothing was measured.
+        charts: its figures.
+        page_only: whether it is too long for the Markdown document.
+    """
+
+    question: str
     name: str
     title: str
     caption: str = ""
     text: str = ""
     charts: Sequence[Chart] = ()
+    page_only: bool = False
 
     def body(self, images: str) -> str:
         """The section without its heading, empty if it was not measured; `images` is the folder of the figures in links."""
@@ -105,24 +117,33 @@ TEXTS = (
 )
 
 
+LISTED = (
+    "Texts at even distances of every system and task, misses first. ✗ marks a miss, with the success of the text where it is "
+    "not zero; a click on a heading sorts."
+)
+GOOD, VARIED, FAST, LOOK = "How good?", "How varied?", "How fast?", "Look at texts"
+"""The questions, in the order of their tabs."""
+
+
 def sections(found: Found) -> list[Section]:
     """All sections that a report can have."""
     return [
-        Section("table2", "One control at a time", TABLE_2, tables.one_control(found)),
-        Section("success", "Success by task", charts=figures.success(found)),
-        Section("fluency", "Success against fluency", charts=figures.scatter(found, "fluency")),
-        Section("cost", "Success against cost", charts=figures.scatter(found, "cost")),
-        Section("table4", "Several controls at once", TABLE_4, tables.several_controls(found)),
-        Section("table5", "Infilling", TABLE_5, tables.infilling(found)),
-        Section("data2text", "Data to text", DATA2TEXT, tables.data_to_text(found)),
-        Section("table7", "Likelihood", TABLE_7, tables.likelihood(found)),
-        Section("free", "Free text", FREE, tables.free_text(found)),
-        Section("ablations", "Ablations", ABLATIONS, tables.ablations(found), figures.ablations(found)),
-        Section("noise", "What is known by noise level", charts=figures.noise(found)),
-        Section("trace", "Out of the noise", TRACE, samples.traces(found)),
-        Section("trees", "Trees", TREES, samples.trees(found)),
-        Section("time", "What it took", TIME, tables.times(found)),
-        Section("texts", "Texts", TEXTS, samples.samples(found)),
+        Section(GOOD, "table2", "One control at a time", TABLE_2, tables.one_control(found)),
+        Section(GOOD, "success", "Success by task", charts=figures.success(found)),
+        Section(GOOD, "fluency", "Success against fluency", charts=figures.scatter(found, "fluency")),
+        Section(FAST, "cost", "Success against cost", charts=figures.scatter(found, "cost")),
+        Section(GOOD, "table4", "Several controls at once", TABLE_4, tables.several_controls(found)),
+        Section(GOOD, "table5", "Infilling", TABLE_5, tables.infilling(found)),
+        Section(GOOD, "data2text", "Data to text", DATA2TEXT, tables.data_to_text(found)),
+        Section(GOOD, "table7", "Likelihood", TABLE_7, tables.likelihood(found)),
+        Section(VARIED, "free", "Free text", FREE, tables.free_text(found)),
+        Section(VARIED, "ablations", "Ablations", ABLATIONS, tables.ablations(found), figures.ablations(found)),
+        Section(GOOD, "noise", "What is known by noise level", charts=figures.noise(found)),
+        Section(LOOK, "trace", "Out of the noise", TRACE, samples.traces(found)),
+        Section(LOOK, "trees", "Trees", TREES, samples.trees(found)),
+        Section(FAST, "time", "What it took", TIME, tables.times(found)),
+        Section(LOOK, "texts", "Texts", TEXTS, samples.samples(found)),
+        Section(LOOK, "listed", "Texts beside what was asked", LISTED, samples.listed(found), page_only=True),
     ]
 
 
@@ -134,27 +155,50 @@ _MARKED = re.compile(r"(?ms)^([ \t]*<!--\s*report:(.*?)\s*-->[ \t]*\r?\n).*?^([ 
 
 def document(every: Sequence[Section], found: Found) -> str:
     """The whole report in Markdown."""
-    parts = [f"## {section.title}\n\n{body}" for section in every if (body := section.body(IMAGES))]
+    shown = [section for section in every if not section.page_only]
+    parts = [f"## {section.title}\n\n{body}" for section in shown if (body := section.body(IMAGES))]
+    return "\n\n".join([*_head(found), *parts, _made(found)]) + "\n"
+
+
+def _head(found: Found) -> list[str]:
     head = ["# Diffusion-LM: what was measured, beside the paper and human text"]
-    head += [f"Measured on {escape('; '.join(found.hardware))}."] if found.hardware else []
-    made = f"Made by diffusion-lm {__version__} from {', '.join(map(escape, found.folders))}."
-    return "\n\n".join([*head, *parts, made]) + "\n"
+    return head + ([f"Measured on {escape('; '.join(found.hardware))}."] if found.hardware else [])
 
 
-def html(markdown: str, charts: Iterable[Chart]) -> str:
-    """Markdown as a page that needs no other file, the figures as SVG; what is HTML in the text is shown, not obeyed."""
+def _made(found: Found) -> str:
+    return f"Made by diffusion-lm {__version__} from {', '.join(map(escape, found.folders))}."
+
+
+def html(every: Sequence[Section], found: Found) -> str:
+    """The report as a page that needs no other file, the figures as SVG; what is HTML in the text is shown, not obeyed.
+
+    Each section stands under its question; where scripts run, the questions are tabs, tables sort and figures enlarge.
+    """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = parser.parse(markdown)
-    svgs = {f"{IMAGES}/{chart.name}.png": base64.b64encode(chart.file("svg")).decode() for chart in charts}
-    for token in [child for block in tokens for child in block.children or () if child.type == "image"]:
-        token.attrs["src"] = f"data:image/svg+xml;base64,{svgs[str(token.attrs['src'])]}"
-    body = parser.renderer.render(tokens, parser.options, {})
-    body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    svgs = {f"{IMAGES}/{chart.name}.png": chart for section in every for chart in section.charts}
+
+    def rendered(markdown: str) -> str:
+        tokens = parser.parse(markdown)
+        for token in [child for block in tokens for child in block.children or () if child.type == "image"]:
+            svg = base64.b64encode(svgs[str(token.attrs["src"])].file("svg")).decode()
+            token.attrs["src"] = f"data:image/svg+xml;base64,{svg}"
+        body = parser.renderer.render(tokens, parser.options, {})
+        return body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+    parts = [rendered("\n\n".join(_head(found)))]
+    for question in (GOOD, VARIED, FAST, LOOK):
+        own = [section for section in every if section.question == question]
+        bodies = [f"## {section.title}\n\n{body}" for section in own if (body := section.body(IMAGES))]
+        if bodies:
+            body = rendered("\n\n".join(bodies))
+            parts.append(f'<section aria-label="{question}">\n{body}</section>\n')
+    parts.append(f"<footer>{rendered(_made(found))}</footer>\n")
+    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Diffusion-LM: report</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+        f"<title>Diffusion-LM: report</title>\n<style>\n{style}</style>\n</head>\n<body>\n{''.join(parts)}"
+        f"<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 
@@ -191,7 +235,7 @@ def make_report(config: ReportConfig) -> list[Path]:
     every = sections(found)
     charts = [chart for section in every for chart in section.charts]
     markdown = document(every, found)
-    pages = {out / "index.html": html(markdown, charts), out / "report.md": markdown}
+    pages = {out / "index.html": html(every, found), out / "report.md": markdown}
     if config.into is not None:
         into, new = Path(config.into), {section.name: section.body(IMAGES_INTO) for section in every}
         try:

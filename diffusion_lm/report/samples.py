@@ -44,6 +44,25 @@ def samples(found: Found) -> str:
     return "\n\n".join(out)
 
 
+LISTED = 300
+"""Texts that stand beside their targets in the list of all."""
+
+
+def listed(found: Found) -> str:
+    """As many texts of every system and task beside what was asked of them, at even distances, misses first."""
+    groups = list(_by_task(found))
+    rows = []
+    for (system, task), texts in groups:
+        ordered = texts.sort_values("success", kind="stable", na_position="last").to_dict("records")
+        for row in spread(ordered, LISTED // len(groups)):
+            asked = escape(row["target"]) or "–"
+            rows.append(
+                (escape(system), escape(task), asked, verdict(row["success"]).strip() or "–", escape(row["text"]))
+            )
+    heads = ["system", "task", "asked for", "done", "text"]
+    return markdown(pd.DataFrame(rows, columns=heads), heads) if rows else ""
+
+
 def _by_task(found: Found) -> Any:
     """The texts of systems that are no points of an ablation, grouped."""
     return found.lines.merge(found.measured[["folder", "system", "task"]]).groupby(["system", "task"], sort=False)

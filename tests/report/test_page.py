@@ -63,12 +63,16 @@ def test_one_page_that_needs_no_other_and_holds_all_that_was_measured(folders: l
     seen.feed(page)
     assert seen.open == [] and all(link.startswith("data:image/svg+xml;base64,") for link in seen.loaded)
     assert not re.search(r"url\(|@import", page) and str(tmp_path) not in page
-    assert "script" not in seen.tags and f"✗ {HOSTILE}" in seen.text and "# Pub." in seen.text
-    titles = re.findall(r"<h2>(.*?)</h2>", page)
-    assert titles == ["One control at a time", "Success by task", "Success against fluency", "Success against cost",
-                      "Free text", "Out of the noise", "What it took", "Texts"]  # fmt: skip
-    assert page.count("<table>") == 5 and page.count("<img") == 3
+    assert page.count("<script>") == 1 and f"✗ {HOSTILE}" in seen.text and "# Pub." in seen.text
+    titles = re.findall(r'<h2>(.*?)</h2>|<section aria-label="(.*?)">', page)
+    assert [title or question for title, question in titles] == [
+        "How good?", "One control at a time", "Success by task", "Success against fluency", "How varied?", "Free text",
+        "How fast?", "Success against cost", "What it took", "Look at texts", "Out of the noise", "Texts",
+        "Texts beside what was asked",
+    ]  # fmt: skip
+    assert page.count("<table>") == 6 and page.count("<img") == 3
     text = markdown.read_text(encoding="utf-8")
+    assert "beside what was asked" not in text
     assert text.split("\n\n")[1] == "Measured on a CPU; a GPU."
     links = re.findall(r"\]\((img/[^)]+)\)", text)
     assert links == ["img/success.png", "img/fluency.png", "img/cost.png"]
