@@ -1,24 +1,10 @@
-"""A control of a user's own: the page's example, and one that is defined inside a test."""
+"""A control of a user's own that is defined inside a test (`tests/test_docs.py` runs those of the documentation)."""
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
-import pytest
 import torch
 
 from diffusion_lm.control import CONTROLS, Attribute, Control, Energy, Keyword, Length, Program
-
-PAGE = Path(__file__).parents[2] / "docs" / "controls.md"
-
-
-@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not beside the tests")
-def test_the_control_of_the_documentation_works():
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf8"), re.DOTALL)
-    assert len(code.splitlines()) <= 40
-    namespace = {"__name__": "page"}
-    exec(compile(code, str(PAGE), "exec"), namespace)
-    assert namespace["ShortWords"](7).success(namespace["texts"]).tolist() == [1.0] * 4
 
 
 def test_a_control_that_is_defined_anywhere_is_one_of_all(lm, monkeypatch):
