@@ -40,6 +40,7 @@ COMMANDS = {
     "train-judge": Command("commands:TrainJudgeConfig", "train the judge that measures fluency"),
     "train-baseline": Command("baselines:BASELINES", "NAME: train an autoregressive model to compare with"),
     "generate": Command("commands:generate_config", "write sentences, free or held to controls"),
+    "demo": Command("app.serve:DemoConfig", "serve a page on which anybody can ask for sentences and watch them come"),
     "evaluate": Command("evaluation.tasks:EvaluateConfig", "measure fluency, success and diversity beside human text"),
     "report": Command("report.page:ReportConfig", "put the paper's tables and figures of evaluations on one page"),
     "card": Command("report.card:CardConfig", "write the card of a model, with what was measured of it"),

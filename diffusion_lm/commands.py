@@ -44,6 +44,7 @@ from diffusion_lm.training.parser import ParserTrainConfig, train_parser
 from diffusion_lm.training.trainer import train
 
 if TYPE_CHECKING:
+    from diffusion_lm.app.serve import DemoConfig
     from diffusion_lm.baselines import Baseline
     from diffusion_lm.evaluation.targets import MakeTargetsConfig
     from diffusion_lm.evaluation.tasks import EvaluateConfig
@@ -342,6 +343,15 @@ def run_report(config: ReportConfig) -> None:
     from diffusion_lm.report.page import make_report
 
     say(f"The report is in {', '.join(map(str, make_report(config)))}.")
+
+
+def run_demo(config: DemoConfig) -> None:
+    """Serve the page until Ctrl-C stops it."""
+    from diffusion_lm.app.serve import serve
+
+    page = serve(config)
+    say(f"The page is at http://{config.host}:{config.port}; Ctrl-C stops it.")
+    page.block_thread()
 
 
 def run_card(config: CardConfig) -> None:

@@ -31,15 +31,15 @@ class _Node(NamedTuple):
 
 
 def svg_of(tree: Tree) -> str:
-    """A tree as an SVG element: labels above, words on the last row, each under its parent."""
+    """A tree as an SVG element in a frame: labels above, words on the last row, each under its parent."""
     depth = _depth(tree)
     root, width = _placed(tree, float(MARGIN), 0, depth)
     height = depth * ROW + 2 * MARGIN + 12
     shapes = [*_lines(root), *_labels(root)]
     spoken = escape(" ".join(map(word_of, tree.leaves())))
     return (
-        f'<svg class="tree" role="img" aria-label="Parse tree of: {spoken}" width="{width + MARGIN:.0f}" '
-        f'height="{height}" viewBox="0 0 {width + MARGIN:.0f} {height}">{"".join(shapes)}</svg>'
+        f'<div class="drawing"><svg class="tree" role="img" aria-label="Parse tree of: {spoken}" width="{width + MARGIN:.0f}" '
+        f'height="{height}" viewBox="0 0 {width + MARGIN:.0f} {height}">{"".join(shapes)}</svg></div>'
     )
 
 
@@ -48,9 +48,9 @@ def sketch(brackets: str, most_words: int = MOST_DRAWN) -> str:
     if not brackets.strip():
         return ""
     try:
-        return f'<div class="drawing">{svg_of(read_tree(brackets, most_words))}</div>'
+        return svg_of(read_tree(brackets, most_words))
     except UserError as error:
-        return f'<p class="problem" role="status">{escape(str(error))}</p>'
+        return f'<p class="note" role="status">{escape(str(error))}</p>'
 
 
 def _depth(node: Tree | str) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffusion_lm.app.request import OPEN_TO_VISITORS, Request, clean
+from diffusion_lm.app.request import Request, clean
 from diffusion_lm.common import UserError
 from diffusion_lm.control.attribute import Attribute, AttributeModel
 from diffusion_lm.control.control import CONTROLS
+from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.prompt import Prompt
+from diffusion_lm.control.syntax import SyntaxModel
 from diffusion_lm.generation.pipeline import DiffusionLM, bundled_models
 from diffusion_lm.generation.settings import SamplingConfig
 
@@ -37,6 +39,17 @@ class Offer:
         """Whether an attribute can be followed by its words, too, and not by the classifier alone."""
         return bool(self.menus) and not self.writes_from and not self.lm.padded
 
+    @property
+    def about(self) -> str:
+        """What a visitor should know of the model."""
+        size = sum(parameter.numel() for parameter in self.lm.denoiser.parameters()) / 1e6
+        words = f"{size:.1f} million parameters and {self.lm.tokenizer.vocab_size:,} words of restaurants"
+        if self.writes_from:
+            return f"{words}. It reads what is to be said as a source, and fills gaps of a length that it chooses."
+        if not self.lm.denoiser.predicts_words:
+            return f"{words}. It has the paper's own objective, and takes its 200 steps: some ten times as slow."
+        return f"{words}. It is held to what you ask by controls alone, in few steps."
+
     def request(self, model: str, n: float, chosen: Mapping[str, Any], lines: Mapping[str, Any], **how: Any) -> Request:
         """What a visitor's inputs ask of this model; what it does not offer is left out.
 
@@ -54,20 +67,22 @@ class Offer:
             parts = written.split(SEPARATOR) if CONTROLS[name].repeats else [written]
             if values := tuple(part.strip() for part in parts if part.strip()):
                 texts[name] = values
-        # The paper's layout knows neither automata nor what is counted of words; its classifiers do.
-        by = {"attribute_by": "words" if self.by_words and how.pop("exact", True) else "classifier"}
-        by |= {"syntax_by": "classifier"} if self.lm.padded else {}
-        must_say = bool(how.pop("must_say", False)) and self.writes_from and bool(said)
-        numbers = {name: _whole(name, how[name]) for name in ("seed", "steps") if how.get(name)}
-        numbers |= {"temperature": float(how["temperature"])} if how.get("temperature") else {}
-        settings = {name: value for name, value in {**by, **numbers}.items() if name in OPEN_TO_VISITORS}
+        by = {"attribute_by": "words" if self.by_words and how.get("exact", True) else "classifier"}
+        # Where nothing is counted of words, a classifier of tags and constituents is followed.
+        if self.lm.has(SyntaxModel) and not self.lm.has(LeafTable):
+            by["syntax_by"] = "classifier"
+        by["quality"] = clean(how.get("quality")) or SamplingConfig.quality
+        must_say = bool(how.get("must_say")) and self.writes_from and bool(said)
+        numbers: dict[str, Any] = {name: _whole(name, how[name]) for name in ("seed", "steps") if how.get(name)}
+        numbers |= {"temperature": _number("temperature", how["temperature"])} if how.get("temperature") else {}
         if Attribute.task not in texts:
-            settings.pop("attribute_by")
+            by.pop("attribute_by")
+        settings: dict[str, Any] = {**by, **numbers}
         return Request(model, _whole("n", n), texts, SamplingConfig(must_say=must_say, **settings))
 
 
 def offers() -> dict[str, Offer]:
-    """The offers of the bundled models, loaded; those that can be asked for most come first."""
+    """The offers of the bundled models, loaded; those of the paper's objective, which are slow, come last."""
     found = {name: DiffusionLM.from_pretrained(name) for name in bundled_models()}
     known = {name: lm.asset(AttributeModel).config.fields for name, lm in found.items() if lm.has(AttributeModel)}
     every = next(iter(known.values()), {})
@@ -76,7 +91,7 @@ def offers() -> dict[str, Offer]:
         lines = tuple(each for each in CONTROLS if each not in BY_MENU and _can(lm, each))
         sources = {each: every.get(each, ()) for each in lm.fields} if _can(lm, str(Prompt.task)) else {}
         out[name] = Offer(lm, lines, sources or known.get(name, {}), bool(sources))
-    return dict(sorted(out.items(), key=lambda each: (each[1].writes_from, -len(each[1].lines))))
+    return dict(sorted(out.items(), key=lambda each: (not each[1].lm.denoiser.predicts_words, each[1].writes_from)))
 
 
 def fields_of(every: Iterable[Offer]) -> list[str]:
@@ -90,6 +105,13 @@ def _can(lm: DiffusionLM, name: str) -> bool:
         return not CONTROLS[name].describe(lm).startswith("no")
     except UserError:
         return False
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} must be a number, not {clean(value)[:20]}.") from None
 
 
 def _whole(name: str, value: Any) -> int:

@@ -20,7 +20,7 @@ MOST_TEXTS = 8
 """Values of one control."""
 MOST_CHARACTERS = 600
 """Of all that is written for one control."""
-OPEN_TO_VISITORS = ("steps", "temperature", "seed", "attribute_by", "syntax_by", "must_say")
+OPEN_TO_VISITORS = ("quality", "steps", "temperature", "seed", "attribute_by", "syntax_by", "must_say")
 """The settings that the page may change; all others stay at their defaults."""
 
 
@@ -83,8 +83,7 @@ class Request(Settings):
 
     def python(self) -> str:
         """The Python program that writes the same sentences."""
-        control, keywords = self.control(), self.decoding()
-        parts = _parts(control) if control is not None else []
+        parts, keywords = terms(self.control()), self.decoding()
         imports = ["from diffusion_lm import DiffusionLM"]
         if parts:
             names = sorted({type(part).__name__ for part in parts})
@@ -94,7 +93,7 @@ class Request(Settings):
             if type(value).__module__ != "builtins":
                 modules.setdefault(type(value).__module__, []).append(type(value).__name__)
         imports += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
-        lines = [*imports, "", f"lm = DiffusionLM.from_pretrained({self.model!r})"]
+        lines = [*imports, "", f"lm = DiffusionLM.from_pretrained({code(self.model)})"]
         if parts:
             lines.append(f"control = {' & '.join(map(code, parts))}")
         options = "".join(f"{name}={code(value)}, " for name, value in keywords.items())
@@ -111,6 +110,8 @@ def clean(text: object) -> str:
 
 def code(value: object) -> str:
     """A value as Python; of a dataclass the arguments that are not its defaults."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)  # as the house writes text; Python reads it the same
     if not hasattr(value, "__dataclass_fields__"):
         return repr(value)
     given, by_name = [], False
@@ -127,9 +128,11 @@ def _default(each: Field[Any]) -> Any:
     return each.default if each.default_factory is MISSING else each.default_factory()
 
 
-def _parts(control: Control) -> list[Control]:
-    """The controls that `&` joins."""
-    return [*_parts(control.a), *_parts(control.b)] if isinstance(control, And) else [control]
+def terms(control: Control | None) -> list[Control]:
+    """The controls that `&` joins, in their order, however they are nested: a model is held to them in the same way."""
+    if isinstance(control, And):
+        return [*terms(control.a), *terms(control.b)]
+    return [] if control is None else [control]
 
 
 def _flag(name: str, value: str) -> list[str]:

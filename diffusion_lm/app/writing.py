@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from threading import Event
 
 from diffusion_lm.annotate.parser import parser
 from diffusion_lm.app import board
@@ -21,6 +22,8 @@ from diffusion_lm.text.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+WRITER = ThreadPoolExecutor(1, "writer")
+"""One request at a time, and always the same thread: memory that each thread keeps for itself would grow with their number."""
 MOVING = "Words in grey still change."
 FAILED = "Something went wrong, and what it was is in the server's log; please ask for something else."
 
@@ -65,8 +68,7 @@ def write(lm: DiffusionLM, request: Request, seconds: float) -> Iterator[str | R
     """
     news: SimpleQueue[Moment | Result | UserError] = SimpleQueue()
     given_up = Event()
-    thread = Thread(target=_work, args=(lm, request, seconds, news, given_up), daemon=True)
-    thread.start()
+    work = WRITER.submit(_work, lm, request, seconds, news, given_up)
     before: list[str] = []
     try:
         while True:
@@ -80,7 +82,7 @@ def write(lm: DiffusionLM, request: Request, seconds: float) -> Iterator[str | R
             before = item.texts
     finally:
         given_up.set()
-        thread.join()  # so that the next request never runs beside this one
+        wait([work])
 
 
 def _latest(news: SimpleQueue[Moment | Result | UserError]) -> Moment | Result | UserError:
@@ -110,9 +112,7 @@ def _work(
     try:
         control = request.control()
         watch = _watch(lm.tokenizer, look)
-        generation = lm.generate(
-            request.n, control, **request.decoding(), seed=request.settings.seed, callback=watch
-        )
+        generation = lm.generate(request.n, control, **request.decoding(), seed=request.settings.seed, callback=watch)
         verdicts = board.verdicts_of(control, generation.texts)
         news.put(_result(generation, verdicts, moments))
     except _GivenUp:
