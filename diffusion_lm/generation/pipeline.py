@@ -210,7 +210,7 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         """Write config.json, tokenizer.json, model.safetensors, a card and what controls have learned, whole or not at all.
 
         Args:
-            folder: where to; what else is there stays, a card that somebody wrote too.
+            folder: where to; what else is there stays, a card that somebody wrote too, but controls give way to the model's.
             dtype: of the weights in the file; bf16 halves them.
             push_to_hub: whether to upload it too.
             repo_id: of the hub, "user/model"; None: the folder's name.

@@ -55,7 +55,7 @@ def test_syntax_is_counted_learned_and_steers(place, capsys):
 
 def test_a_table_of_another_model_is_refused(place, tmp_path):
     other = DiffusionLM.from_pretrained("e2e-small", "cpu")
-    other.asset(LeafTable).save_pretrained(tmp_path / "controls" / "tree")
     DiffusionLM.from_pretrained(place / "lm", "cpu").save_pretrained(tmp_path)
+    other.asset(LeafTable).save_pretrained(tmp_path / "controls" / "tree")
     with pytest.raises(UserError, match="belongs to another language model"):
         DiffusionLM.from_pretrained(tmp_path, "cpu").asset(LeafTable)
