@@ -285,7 +285,8 @@ def _percent(success: float) -> str:
 
 def run_info(config: InfoConfig) -> None:
     """Print what a model is and what it can be held to."""
-    rows = facts(DiffusionLM.from_pretrained(config.model, "cpu"))
+    lm = DiffusionLM.from_pretrained(config.model, "cpu")
+    rows = facts(lm, lm.folder)
     grid = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         grid.add_row(Text(name, style="bold"), Text(value))

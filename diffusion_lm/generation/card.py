@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS
 from diffusion_lm.control.pairs import PairTable
+from diffusion_lm.control.program import Host
 from diffusion_lm.store import CONFIG, WEIGHTS
-
-if TYPE_CHECKING:
-    from diffusion_lm.generation.pipeline import DiffusionLM
 
 CARD = "README.md"
 """The file of a model's card."""
 
 
-def facts(lm: DiffusionLM) -> dict[str, str]:
-    """What a model is, and below it what each control can ask of it, or why it cannot, by name."""
-    width, layers, heads = lm.config.shape
+def facts(lm: Host, folder: Path | None) -> dict[str, str]:
+    """What a model is, in its folder if it has one, and what each control can ask of it, or why it cannot, by name."""
+    shape = lm.denoiser.config
+    width, layers, heads = shape.shape
     rows = {
         "parameters": f"{sum(parameter.numel() for parameter in lm.denoiser.parameters()):,}",
         "vocabulary": f"{lm.tokenizer.vocab_size:,} tokens",
-        "shape": f"width {width}, {layers} layers, {heads} heads; latents of {lm.config.embedding_dim} numbers",
-        "layout": f"{lm.config.layout}, 1 to {lm.max_words} words",
-        "objective": lm.config.objective,
-        "config": ", ".join(f"{name}={value}" for name, value in asdict(lm.config).items() if value is not None),
+        "shape": f"width {width}, {layers} layers, {heads} heads; latents of {shape.embedding_dim} numbers",
+        "layout": f"{shape.layout}, 1 to {lm.max_words} words",
+        "objective": shape.objective,
+        "config": ", ".join(f"{name}={value}" for name, value in asdict(shape).items() if value is not None),
     }
-    if lm.folder is not None:
+    if folder is not None:
         names = (CONFIG, WEIGHTS, "tokenizer.json", CARD)  # the folder may hold others
-        files = [*(lm.folder / name for name in names), *(lm.folder / "controls").rglob("*")]
+        files = [*(folder / name for name in names), *(folder / "controls").rglob("*")]
         size = sum(file.stat().st_size for file in files if file.is_file())
-        card = lm.folder / CARD
+        card = folder / CARD
         rows |= {
             "size on disk": f"{size / 1e6:,.1f} MB with its controls",
-            "folder": str(lm.folder),
+            "folder": str(folder),
             "model card": str(card) if card.exists() else "none",
         }
     if lm.denoiser.predicts_words and not lm.padded:
@@ -51,12 +51,18 @@ def facts(lm: DiffusionLM) -> dict[str, str]:
 
 
 def model_card(
-    lm: DiffusionLM, name: str, results: str = "", figures: dict[str, float] | None = None, dataset: str = "a corpus"
+    lm: Host,
+    folder: Path | None,
+    name: str,
+    results: str = "",
+    figures: dict[str, float] | None = None,
+    dataset: str = "a corpus",
 ) -> ModelCard:
     """The card of a model as the hub wants it: metadata in YAML, what the model is, how it is used, what was measured.
 
     Args:
         lm: the model.
+        folder: where it is, if it is anywhere.
         name: what the card calls it, and the snippets load.
         results: what was measured of it, in Markdown.
         figures: single figures by their name, which the hub lists beside the model.
@@ -73,7 +79,7 @@ def model_card(
         ],
     )
     own = ("folder", "model card")
-    rows = "\n".join(f"| {key} | {_cell(value)} |" for key, value in facts(lm).items() if key not in own)
+    rows = "\n".join(f"| {key} | {_cell(value)} |" for key, value in facts(lm, folder).items() if key not in own)
     measured = (
         results or "Nothing is said here of how well it writes; `diffusion-lm card` adds what `evaluate` measured."
     )

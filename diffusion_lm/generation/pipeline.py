@@ -249,7 +249,7 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
 
     def generate_model_card(self, name: str = "this model", **kwargs: Any) -> ModelCard:
         """What stands in README.md, as `card.model_card` has it."""
-        return model_card(self, name, **kwargs)
+        return model_card(self, self.folder, name, **kwargs)
 
     @classmethod
     @own_defaults()

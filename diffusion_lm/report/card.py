@@ -67,7 +67,7 @@ def make_card(config: CardConfig) -> Path:
         sources = found.scores.corpus.where(found.scores.corpus != NO_CORPUS, found.scores.judge)
         dataset = ", ".join(sorted({Path(str(source)).name for source in sources}))
         results, figures = _table(found, dataset), _listed(found.measured)
-    card = model_card(lm, config.name or config.model, results, figures, dataset)
+    card = model_card(lm, lm.folder, config.name or config.model, results, figures, dataset)
     path = Path(config.out) if config.out is not None else lm.folder / CARD
     with explain_full_disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
