@@ -106,8 +106,8 @@ class TrainConfig:
     """A whole training run."""
 
     FIRST = (
-        "config", "corpus.source", "run.out", "run.steps", "run.init", "run.batch_tokens", "model.size", "model.max_length",
-        "model.given", "optimizer.lr", "tokenizer.min_count",
+        "config", "corpus.source", "run.out", "run.steps", "run.init", "model.size", "model.max_length", "model.given",
+        "optimizer.lr", "tokenizer.min_count",
     )  # fmt: skip
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
