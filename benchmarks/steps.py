@@ -25,8 +25,7 @@ def watched(lm: DiffusionLM, judge: JudgeLM, n: int, settings: dict[str, Any]) -
     """By step of one batch: t, the share of words that differ from those before, and the nats a token of the text so far."""
     seen: list[Step] = []
     lm.generate(n, callback=seen.append, batch_size=n, seed=0, **settings)
-    marks = {lm.tokenizer.start_id, lm.tokenizer.end_id}
-    texts = [[lm.tokenizer.decode([i for i in ids if i not in marks]) for ids in step.ids.tolist()] for step in seen]
+    texts = [[lm.tokenizer.decode_unfinished(ids) for ids in step.ids.tolist()] for step in seen]
     words = seen[-1].ids
     real = (words != lm.tokenizer.pad_id).logical_and(words != lm.tokenizer.end_id)
     changed = [float((now.ids != last.ids)[real].float().mean()) for last, now in pairwise(seen)]

@@ -22,10 +22,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for trace.json")
     flags = parser.parse_args()
     lm, steps = DiffusionLM.from_pretrained(flags.model, "cpu"), []
-    marks = (lm.tokenizer.start_id, lm.tokenizer.end_id, lm.tokenizer.pad_id)
 
     def keep(step: Step) -> None:
-        texts = [lm.tokenizer.decode(i for i in ids.tolist() if i not in marks) for ids in step.ids]
+        texts = [lm.tokenizer.decode_unfinished(ids) for ids in step.ids.tolist()]
         steps.append({"t": step.t, "texts": texts})
 
     control = Said("food", "Japanese") & Length(14)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, make_dataclass
-from functools import reduce
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 from diffusion_lm.annotate.labels import AnnotateConfig, annotate
 from diffusion_lm.common import RANGE, UserError, device_named, number
 from diffusion_lm.control import Asset
-from diffusion_lm.control.control import CONTROLS, Control
+from diffusion_lm.control.control import CONTROLS, Control, asked_by, together
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation.tasks import find_tasks, known_tasks
@@ -184,7 +183,8 @@ def _each_asked(control: Control | None, config: WriteConfig, lm: DiffusionLM) -
             raise UserError(f"{config.source_file} has no prompt; write one a line.")
     for name, path in config.targets.items():
         (task,) = find_tasks([name])
-        found = [reduce(operator.and_, task.asks(each, config).values()) for each in task.targets(lm, path).values()]
+        asked = (together(task.asks(each, config).values()) for each in task.targets(lm, path).values())
+        found = [each for each in asked if each is not None]
     for each in found:
         yield each if control is None else each & control
     if not found:
@@ -193,28 +193,23 @@ def _each_asked(control: Control | None, config: WriteConfig, lm: DiffusionLM) -
 
 def asked_of(config: WriteConfig) -> tuple[Control | None, str]:
     """All that the flags ask for, joined by `&`, and the task by whose numbers `Guidance.paper` would follow it."""
-    controls, learned = [], []
     if config.source_file is not None and getattr(config, Prompt.flag) is not None:
         raise UserError("--prompt and --source_file both say what to write from; give one.")
-    for name, kind in CONTROLS.items():
-        asked = getattr(config, kind.flag or name)
-        texts = asked if isinstance(asked, list) else [asked] * (asked is not None)
-        if texts:
-            controls.append(kind.of_texts(texts, config))
-            learned += [name] * len(controls[-1].parts()) if kind.assets(config) else []
-    return reduce(operator.and_, controls) if controls else None, learned[0] if len(learned) == 1 else COMPOSITION
+    values = {name: getattr(config, kind.flag or name) for name, kind in CONTROLS.items()}
+    texts = {name: each if isinstance(each, list) else [each] for name, each in values.items() if each is not None}
+    found = asked_by(texts, config)
+    learned = [name for name, control in found.items() if CONTROLS[name].assets(config) for _ in control.parts()]
+    return together(found.values()), learned[0] if len(learned) == 1 else COMPOSITION
 
 
 def _watch(config: WriteConfig, tokenizer: Tokenizer, show: Callable[..., None], n: int) -> Callable[[Step], None]:
     """The callback of a generation of n sentences: moves the bar, and writes the first one at the steps of the trace."""
     done, batches = count(1), math.ceil(n / config.batch_size)
-    marks = (tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id)
 
     def watch(step: Step) -> None:
         show(next(done), step.steps * batches)
         if step.index in spread(config.trace or 0, step.steps) and 0 in step.rows:
-            # An END that is not yet at its place does not cut the words short.
-            text = tokenizer.decode(i for i in step.ids[step.rows.index(0)].tolist() if i not in marks)
+            text = tokenizer.decode_unfinished(step.ids[step.rows.index(0)].tolist())
             shown = f"step {step.index + 1:>{len(str(step.steps))}}  t = {step.t:.3f}  {text}"
             tqdm.write(shown, file=sys.stderr if config.json else sys.stdout)
 
@@ -242,9 +237,13 @@ def _as_json(generation: Generation, verdicts: Verdicts) -> str:
 
 def _as_table(generation: Generation, verdicts: Verdicts) -> str:
     """Comma-separated: the text, and a column for each control."""
-    columns = dict.fromkeys(name for found in verdicts for name in found)
-    table = pd.DataFrame({"text": generation.texts, **{name: [v.get(name) for v in verdicts] for name in columns}})
-    return str(table.to_csv(index=False))
+    file = StringIO()
+    table = csv.DictWriter(
+        file, ["text", *dict.fromkeys(name for found in verdicts for name in found)], lineterminator="\n"
+    )
+    table.writeheader()
+    table.writerows({"text": text, **found} for text, found in zip(generation.texts, verdicts, strict=True))
+    return file.getvalue()
 
 
 def _as_text(generation: Generation, verdicts: Verdicts) -> str:

@@ -155,7 +155,7 @@ def bundled(kind: Kind) -> dict[str, Path]:
 def _kind_of(folder: Path) -> str | None:
     """What a folder says it holds; None where it says nothing."""
     with suppress(UserError, AttributeError):
-        return str(read_json(folder / CONFIG).get("kind"))
+        return read_json(folder / CONFIG).get("kind")
     return None
 
 

@@ -9,7 +9,7 @@ import torch
 
 from diffusion_lm.control import ASSETS
 from diffusion_lm.generation import pipeline
-from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.pipeline import DiffusionLM, find_model
 from diffusion_lm.model import causal
 from diffusion_lm.store import CONFIG, MODELS, bundled, read_json
 
@@ -29,9 +29,10 @@ def main() -> None:
     parser.add_argument("model", help="folder of the model or judge")
     parser.add_argument("name", help="name under which from_pretrained will find it")
     arguments = parser.parse_args()
-    kinds, found = (causal.KIND, pipeline.KIND), Path(arguments.model)
-    folder = dict(item for kind in kinds for item in bundled(kind).items()).get(arguments.name, MODELS / arguments.name)
-    if (found / CONFIG).exists() and read_json(found / CONFIG).get("kind") == causal.KIND.name:
+    found = find_model(arguments.model)
+    judge = read_json(found / CONFIG).get("kind") == causal.KIND.name
+    folder = bundled(causal.KIND if judge else pipeline.KIND).get(arguments.name, MODELS / arguments.name)
+    if judge:
         causal.JudgeLM.from_pretrained(found).save_pretrained(folder, torch.bfloat16)
     else:
         save_in_bf16(DiffusionLM.from_pretrained(found, device="cpu"), folder)

@@ -145,6 +145,7 @@ def test_the_python_of_a_page_runs(page: str) -> None:
             if block.needs is None:
                 exec(code, names)
     if page == "docs/own_control.md":
+        assert len(next(block for block in blocks("python") if block.page == page).text.splitlines()) <= 40
         assert names["ShortWords"](7).success(names["texts"]).tolist() == [1.0] * 4
         assert names["Opening"]("Near the").success(names["openings"]).tolist() == [1.0] * 2
         assert names["Touches"](("river", "riverside")).success(names["near_water"]).tolist() == [1.0] * 2

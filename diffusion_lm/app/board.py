@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from math import floor
-from operator import itemgetter
 
 from diffusion_lm.control.control import Control
-from diffusion_lm.text.spacing import normal, words_of
+from diffusion_lm.text.spacing import settled
 
 SHOWN = 28
 """Letters of what was asked that stand beside a tick."""
@@ -49,11 +48,7 @@ def table(rows: Sequence[str], verdicts: Sequence[Sequence[Verdict]] = (), capti
 
 def settling(text: str, other: str) -> str:
     """A sentence in which the words that are not those of another one, at the same place, still change."""
-    there = words_of(other)
-    same = iter([i < len(there) and word == there[i] for i, word in enumerate(words_of(text))])
-    chunks = [(chunk, all([next(same, True) for _ in words_of(chunk)])) for chunk in normal(text).split()]
-    runs = [(done, escape(" ".join(chunk for chunk, _ in run))) for done, run in groupby(chunks, key=itemgetter(1))]
-    return " ".join(run if done else f"<i>{run}</i>" for done, run in runs)
+    return " ".join(escape(run) if done else f"<i>{escape(run)}</i>" for done, run in settled(text, other))
 
 
 def problem(sentence: str) -> str:

@@ -110,8 +110,7 @@ def _inputs(offers: Mapping[str, Offer]) -> Inputs:
             ),
         }
     offered = dict.fromkeys(each for offer in offers.values() for each in offer.lines)
-    names = [each for each in (*LINES, *offered) if each in offered]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(each for each in (*LINES, *offered) if each in offered))
     lines, drawn = dict[str, gr.Textbox](), None
     for group in dict.fromkeys(_line(each).group for each in names):
         with gr.Accordion(group, open=group == "Words"):

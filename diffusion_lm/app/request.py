@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import operator
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from functools import reduce
 from typing import Any
 
 from diffusion_lm.common import Settings, UserError, number
-from diffusion_lm.control.control import CONTROLS, And, Control
+from diffusion_lm.control.control import CONTROLS, And, Control, asked_by, together
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.generation.settings import SamplingConfig
 
@@ -55,12 +53,7 @@ class Request(Settings):
 
     def control(self) -> Control | None:
         """All that is asked for, joined by `&`; None for free sentences."""
-        asked = [CONTROLS[name].of_texts(texts, self.settings) for name, texts in self._asked()]
-        return reduce(operator.and_, asked) if asked else None
-
-    def _asked(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Names and values in the order of the registry, as the command line reads them."""
-        return ((name, self.texts[name]) for name in CONTROLS if self.texts.get(name))
+        return together(asked_by(self.texts, self.settings).values())
 
     def decoding(self) -> dict[str, Any]:
         """The keywords of `DiffusionLM.generate` that differ from what it does by itself."""
@@ -70,9 +63,8 @@ class Request(Settings):
     def command(self) -> str:
         """The command line that writes the same sentences."""
         words = ["diffusion-lm", "generate", "--model", self.model, *_flag("n", str(self.n))]
-        for name, texts in self._asked():
-            kind = CONTROLS[name]
-            for text in texts:
+        for name, kind in CONTROLS.items():  # in whose order the command line reads them
+            for text in self.texts.get(name, ()):
                 words += _flag(kind.flag or name, _one_item(text) if kind.repeats else text)
         usual = SamplingConfig()
         for name in OPEN_TO_VISITORS:

@@ -125,11 +125,8 @@ def _work(
 
 
 def _watch(tokenizer: Tokenizer, look: Callable[[Moment], None]) -> Callable[[Step], None]:
-    marks = (tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id)
-
     def watch(step: Step) -> None:
-        # An END that is not yet at its place does not cut the words short.
-        texts = [tokenizer.decode(i for i in ids if i not in marks) for ids in step.ids.tolist()]
+        texts = [tokenizer.decode_unfinished(ids) for ids in step.ids.tolist()]
         ordered = [text for _, text in sorted(zip(step.rows, texts, strict=True))]
         look(Moment(step.index, step.steps, step.t, ordered))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from operator import and_
@@ -205,6 +205,17 @@ class Control(ABC):
 
 
 CONTROLS: dict[str, type[Control]] = {}
+
+
+def asked_by(texts: Mapping[str, Sequence[str]], ways: Ways) -> dict[str, Control]:
+    """What the values of flags ask for, by the registered name of their control, in the order of the registry."""
+    return {name: kind.of_texts(texts[name], ways) for name, kind in CONTROLS.items() if texts.get(name)}
+
+
+def together(controls: Iterable[Control]) -> Control | None:
+    """All of several controls at once; None where there is none."""
+    found = list(controls)
+    return reduce(and_, found) if found else None
 
 
 def _a_control(other: object) -> Control:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, TypeVar, final
 import torch
 
 from diffusion_lm.common import UserError
-from diffusion_lm.control.control import Control, Target
+from diffusion_lm.control.control import Control, Target, together
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
 from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Asset
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
 from diffusion_lm.evaluation.targets import read_records
-from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of, together
+from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of
 from diffusion_lm.generation.layout import compiled
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM
@@ -199,7 +199,8 @@ class Model:
         self.controls = {name: task.asks(asked, config) for name, asked in self.asked.items()}
         self._given = config.decoding(task.name if task.name in PAPER else COMPOSITION)
         compiled_alone = (
-            compiled(lm, 1, together(self.controls[name]), torch.Generator().manual_seed(0)) for name in self.asked
+            compiled(lm, 1, together(self.controls[name].values()), torch.Generator().manual_seed(0))
+            for name in self.asked
         )
         fitted = [
             self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(PairTable)) for each in compiled_alone
@@ -221,7 +222,7 @@ class Model:
         if self.writer is None:
             settings = {**vars(self._given), "seed": seed, "batch_size": self.config.batch_size}
             settings["candidates"] = self.config.candidates
-            control = together(self.controls[target])
+            control = together(self.controls[target].values())
             generation = self.lm.generate(self.system.samples, control, **settings, callback=lambda step: tick())
             written = Written(generation.texts, generation.network_evaluations)
         else:

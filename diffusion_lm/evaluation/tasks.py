@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, reduce
-from operator import and_
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -104,8 +103,9 @@ class EvaluateConfig(SamplingConfig):
         if self.outside and self.corpus.source == NO_CORPUS:
             raise UserError("--outside compares with human text; say where it is, --corpus.source FOLDER.")
         if self.quick:
+            usual = EvaluateConfig()
             for name, value in QUICK.items():
-                if getattr(self, name) == getattr(EvaluateConfig(), name):
+                if getattr(self, name) == getattr(usual, name):
                     object.__setattr__(self, name, value)
 
 
@@ -118,11 +118,6 @@ def name_of(asked: Asked) -> str:
     line = next((target.line for target in asked.values() if target.line is not None), None)
     values = " & ".join(target.value for target in asked.values())
     return values if line is None else f"{line}: {values}"
-
-
-def together(parts: Mapping[str, Control]) -> Control | None:
-    """All that is asked of a text; None for free text."""
-    return reduce(and_, parts.values()) if parts else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,6 +115,10 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         if device is not None:
             self.denoiser.to(device)
         return self
+
+    # What `to` refuses, by the names that a network has for it.
+    half = partialmethod(to, torch.float16)
+    double = partialmethod(to, torch.float64)
 
     def generate(
         self,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,7 +16,7 @@ from diffusion_lm.annotate.trees import bracket_f1, read_tree
 from diffusion_lm.common import UserError
 from diffusion_lm.report.data import Found
 from diffusion_lm.report.tables import escape, markdown, percent
-from diffusion_lm.text.spacing import normal, words_of
+from diffusion_lm.text.spacing import settled, words_of
 
 if TYPE_CHECKING:
     from nltk import Tree
@@ -155,8 +153,4 @@ def _traces(record: Mapping[str, Any]) -> list[str]:
 
 def _settled(text: str, last: str) -> str:
     """A text with what is already the final word at its place in bold, marks and the words that they touch as one."""
-    final = words_of(last)
-    same = iter([i < len(final) and word == final[i] for i, word in enumerate(words_of(text))])
-    chunks = [(chunk, all([next(same) for _ in words_of(chunk)])) for chunk in normal(text).split()]
-    runs = [(done, escape(" ".join(chunk for chunk, _ in run))) for done, run in groupby(chunks, key=itemgetter(1))]
-    return " ".join(f"**{run}**" if done else run for done, run in runs)
+    return " ".join(f"**{escape(run)}**" if done else escape(run) for done, run in settled(text, last))

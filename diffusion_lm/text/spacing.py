@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 
 JOINER = "￭"
 """Written on a side on which a mark touches its neighbour; a U+FFED in a text is read as U+25A0."""
@@ -105,6 +106,15 @@ def join_words(words: list[str]) -> str:
 def words_of(text: str) -> list[str]:
     """The words and marks of a text, whatever the model's tokens are."""
     return [bare(word) for word in split_words(text)]
+
+
+def settled(text: str, last: str) -> Iterator[tuple[bool, str]]:
+    """A text in runs: what has the word of its `last` form at its place, and what does not; marks go with what they touch."""
+    final = words_of(last)
+    same = iter([i < len(final) and word == final[i] for i, word in enumerate(words_of(text))])
+    chunks = [(chunk, all([next(same, True) for _ in words_of(chunk)])) for chunk in normal(text).split()]
+    for done, run in groupby(chunks, key=itemgetter(1)):
+        yield done, " ".join(chunk for chunk, _ in run)
 
 
 SENTENCE_END = re.compile(r"[.!?…][\"')\]]* ")

@@ -47,6 +47,11 @@ class Tokenizer(ABC):
         inside = takewhile(lambda i: i != self.end_id, map(int, ids))
         return [i for i in inside if i not in (self.start_id, self.pad_id)]
 
+    def decode_unfinished(self, ids: Iterable[int]) -> str:
+        """The text of ids that still change, in which an END that is not yet at its place cuts nothing short."""
+        marks = (self.start_id, self.end_id, self.pad_id)
+        return self.decode(i for i in ids if i not in marks)
+
     def words(self, ids: Iterable[int]) -> list[str]:
         """The tokens between START and END as a reader sees them."""
         return [bare(self.token(i)) for i in self.content(ids)]

@@ -215,7 +215,7 @@ def test_what_a_control_has_learned_moves_with_the_model(lm):
 
 
 def test_the_weights_stay_in_float32(lm):
-    for change in (lambda: lm.to(torch.float16), lambda: lm.to(dtype=torch.float64)):
+    for change in (lm.half, lm.double, lambda: lm.to(torch.float16), lambda: lm.to(dtype=torch.float64)):
         with pytest.raises(UserError, match=r"not in torch\.float"):
             change()
     assert lm.denoiser.embedding.weight.dtype == torch.float32

@@ -114,8 +114,7 @@ def test_what_the_callback_of_a_generation_sees_makes_a_trace(runs: Any) -> None
     steps: list[dict[str, Any]] = []
 
     def watch(step: Step) -> None:
-        marks = (tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id)
-        texts = [tokenizer.decode(i for i in ids if i not in marks) for ids in step.ids.tolist()]
+        texts = [tokenizer.decode_unfinished(ids) for ids in step.ids.tolist()]
         steps.append({"t": step.t, "texts": texts})
 
     lm.generate(2, steps=20, seed=0, callback=watch)
