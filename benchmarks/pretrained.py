@@ -34,7 +34,7 @@ from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.spacing import bare
 from diffusion_lm.text.tokenizer import SPECIALS, Tokenizer
-from diffusion_lm.training.given import draw_known, sentence_ends
+from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.training.lm import Data, TokenizerConfig, TrainConfig, prepare
 from diffusion_lm.training.trainer import LossModule, validate
 

@@ -3,6 +3,7 @@
 from diffusion_lm.control.attribute import Attribute, Said
 from diffusion_lm.control.control import CONTROLS, Control
 from diffusion_lm.control.guidance import Guidance
+from diffusion_lm.control.head import CausalHead
 from diffusion_lm.control.infill import Infill
 from diffusion_lm.control.language import Avoid, Keyword
 from diffusion_lm.control.length import Length
@@ -21,6 +22,7 @@ __all__ = [
     "Asset",
     "Attribute",
     "Avoid",
+    "CausalHead",
     "Control",
     "Energy",
     "Evidence",

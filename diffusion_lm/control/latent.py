@@ -31,13 +31,13 @@ Outputs = list[Tensor]
 
 
 @dataclass(frozen=True)
-class LatentTrainConfig(AssetConfig):
-    """How a classifier of noised word vectors is trained."""
+class NetworkTrainConfig(AssetConfig):
+    """How a network is trained beside a language model, which stays as it is."""
 
     width: int = number(128, least=1)
-    """Width of the classifier."""
+    """Its width."""
     layers: int = number(3, least=1)
-    """Layers of the classifier."""
+    """Its layers."""
     heads: int = number(4, least=1)
     """Attention heads."""
     steps: int = number(2000, least=1)
@@ -50,10 +50,16 @@ class LatentTrainConfig(AssetConfig):
     """Highest learning rate; warm-up over the first 5 %, then half a cosine to 0."""
     weight_decay: float = number(0.05, least=0)
     """AdamW's decoupled weight decay of matrices."""
-    min_count: int = number(20, least=1)
-    """A value, or a label, is learned if so many training texts have it."""
     seed: int = 0
     """Seed of weights, batches and noise."""
+
+
+@dataclass(frozen=True)
+class LatentTrainConfig(NetworkTrainConfig):
+    """How a classifier of noised word vectors is trained."""
+
+    min_count: int = number(20, least=1)
+    """A value, or a label, is learned if so many training texts have it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,10 +75,7 @@ class PairTable(Asset, name="pairs"):
         Raises:
             UserError: the model does not predict words, or fills a canvas with PAD; or dev texts are longer than it writes.
         """
-        if host.padded or not host.denoiser.predicts_words:
-            raise UserError(
-                "Only a model with --model.objective cross_entropy and the exact layout draws sentences as wholes."
-            )
+        check_draws(host)
         corpus, encode = open_corpus(config.corpus), host.tokenizer.encode_sentence
         rows = [torch.tensor(encode(document.text)) for document in corpus.documents("train")]
         pairs_of = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
@@ -113,6 +110,14 @@ class PairTable(Asset, name="pairs"):
     @classmethod
     def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> PairTable:  # noqa: D102
         return cls(PairConfig(**config), tensors["counts"])
+
+
+def check_draws(host: Host) -> None:
+    """A `UserError` unless p(w | z_t) of a model is of words and of as many as a sentence has."""
+    if host.padded or not host.denoiser.predicts_words:
+        raise UserError(
+            "Only a model with --model.objective cross_entropy and the exact layout draws sentences as wholes."
+        )
 
 
 @torch.no_grad()

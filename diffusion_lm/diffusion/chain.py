@@ -12,6 +12,7 @@ Liu et al. 2024 ("Discrete Copula Diffusion") ties words by an autoregressive mo
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,10 @@ BACK_OFF = 5.0
 """Pseudo-counts of a word behind a certain word, spread as words are anywhere."""
 FAINT = 1e-15
 """What is less than this part of the most is made it, so that at low temperatures products stay above 0 in float32."""
+
+
+FEW_WORDS = 2000
+"""Words of which all pairs are written out where they are looked up: a few megabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +89,18 @@ class Ties:
         """sum_b M[a, b] x[b] of every word a: [B, V] to [B, V]."""
         return (self._matrix @ x.T.contiguous()).T + self.unseen * x.sum(-1, keepdim=True)
 
+    @cached_property
+    def _whole(self) -> Tensor:
+        """M itself, [V, V]."""
+        rows = torch.arange(len(self.unseen), device=self.unseen.device)
+        whole = self.unseen[:, None].repeat(1, len(rows))
+        whole[rows.repeat_interleave(self.starts.diff()), self.seconds] += self.more
+        return whole
+
     def behind(self, words: Tensor) -> Tensor:
         """M[a, b] of every word b behind certain words a: [B] to [B, V]."""
+        if len(self.unseen) <= FEW_WORDS:
+            return self._whole[words]
         rows = self.unseen[words, None].expand(-1, len(self.unseen)).clone()
         place, row = ragged(self.starts[words], self.starts[words + 1] - self.starts[words])
         rows[row, self.seconds[place]] += self.more[place]
@@ -105,30 +120,44 @@ def messages(p: Tensor, mask: Tensor, ties: Ties) -> tuple[Tensor, Tensor]:
 
     p [B, L, V] is what the denoiser says of each word, up to a factor; the mask [B, L] is True at positions that exist.
     """
-    message, scale = torch.ones_like(p[:, 0]), torch.zeros_like(p[:, 0, 0])
-    found = [message]
+    message = torch.ones_like(p[:, 0])
+    found, scales = [message], [torch.ones_like(p[:, 0, :1])]
     for i in range(p.shape[1] - 1, 0, -1):
         here = ties.before(p[:, i] * message)
-        most = here.amax(-1, keepdim=True)
-        message = torch.where(mask[:, i, None], (here / most).clamp(min=FAINT), message)
-        scale = scale + torch.where(mask[:, i], most[:, 0].log(), 0.0)
+        scales.append(here.amax(-1, keepdim=True))
+        message = torch.where(mask[:, i, None], (here / scales[-1]).clamp_(min=FAINT), message)
         found.append(message)
+    scale = torch.where(mask, torch.cat(scales[::-1], 1).roll(1, 1).log(), 0.0).sum(1)
     return torch.stack(found[::-1], 1), scale + (p[:, 0] * message).sum(-1).log()
 
 
-def draw(p: Tensor, mask: Tensor, ties: Ties, generator: torch.Generator | None = None) -> Tensor:
-    """Words of the chain, [B, L], each sentence an exact draw; p and the mask are as for `messages`."""
+Opinion = Callable[[int, Tensor], Tensor]
+"""(position i, the words before it [B]) -> what else there is to say of its word, in nats up to a constant, [B, V].
+
+It is asked of each position behind the first in turn."""
+
+
+def draw(
+    p: Tensor, mask: Tensor, ties: Ties, generator: torch.Generator | None = None, opinion: Opinion | None = None
+) -> Tensor:
+    """Words of the chain, [B, L], each sentence an exact draw; p and the mask are as for `messages`.
+
+    With an opinion each word's chances are multiplied by what that says. What the chain excludes stays excluded.
+    """
     ahead, _ = messages(p, mask, ties)
     # Drawn where the generator lives, so that every device draws the same.
     uniform = torch.rand(mask.shape, generator=generator, device=generator.device if generator else p.device).to(p)
+    likely = p * ahead
     words: list[Tensor] = []
     for i in range(p.shape[1]):
-        weights = p[:, i] * ahead[:, i]
+        weights = likely[:, i]
         if words:
             weights = weights * torch.where(mask[:, i, None], ties.behind(words[-1]), 1.0)
+            if opinion is not None:  # in logs, since both may be sharp
+                weights = (weights.log() + opinion(i, words[-1])).softmax(-1)
         cumulative = weights.cumsum(-1)
         drawn = torch.searchsorted(cumulative, uniform[:, i, None] * cumulative[:, -1:], right=True)[:, 0]
-        words.append(drawn.clamp(max=p.shape[-1] - 1))
+        words.append(drawn.clamp_(max=p.shape[-1] - 1))
     return torch.stack(words, 1)
 
 

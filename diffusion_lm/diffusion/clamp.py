@@ -30,6 +30,8 @@ def nearest(x: Tensor, vectors: Tensor) -> Tensor:
 def _probabilities(prediction: Prediction, temperature: float, dtype: torch.dtype) -> Tensor:
     if prediction.logits is None:
         raise ValueError("This clamp reads p(w | z_t), which the denoiser does not predict; take HardClamp.")
+    if temperature == 1:
+        return prediction.p.to(dtype)  # which an average may have been taken over already
     return (prediction.logits.to(dtype) / temperature).softmax(-1)
 
 

@@ -7,18 +7,24 @@ beside latents [B, L, D].
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
 class Prediction:
     """What a denoiser says of z_t."""
 
-    def __init__(self, x0: Tensor | Callable[[], Tensor], logits: Tensor | None = None) -> None:
+    def __init__(
+        self, x0: Tensor | Callable[[], Tensor], logits: Tensor | None = None, hidden: Tensor | None = None
+    ) -> None:
         self._x0 = x0
         self.logits = logits
         """Of p(w | z_t) a position, [B, L, V]; None for a denoiser that has none."""
+        self.hidden = hidden
+        """The network's last states, [B, L, H]; None for a denoiser that shows none."""
 
     @property
     def x0(self) -> Tensor:
@@ -29,6 +35,14 @@ class Prediction:
         if not isinstance(self._x0, Tensor):
             self._x0 = self._x0()
         return self._x0
+
+    @cached_property
+    def p(self) -> Tensor:
+        """What `logits` say of each word in float32, [B, L, V]; a `ValueError` where there are none."""
+        if self.logits is None:
+            raise ValueError("This denoiser does not predict p(w | z_t).")
+        with torch.autocast(self.logits.device.type, enabled=False):
+            return self.logits.float().softmax(-1)
 
 
 Denoise = Callable[[Tensor, Tensor], Prediction]

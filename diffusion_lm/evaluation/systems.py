@@ -17,6 +17,7 @@ import torch
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import Control, Target, together
 from diffusion_lm.control.guidance import COMPOSITION, PAPER
+from diffusion_lm.control.head import CausalHead
 from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Asset
 from diffusion_lm.evaluation.scores import settings_hash, tensors_hash
@@ -203,10 +204,15 @@ class Model:
             for name in self.asked
         )
         fitted = [
-            self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(PairTable)) for each in compiled_alone
+            self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(PairTable), lm.has(CausalHead))
+            for each in compiled_alone
         ]
         self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
-        own: set[type[Asset]] = {PairTable, *(asset for kind in self.kinds.values() for asset in kind.assets(config))}
+        own: set[type[Asset]] = {
+            PairTable,
+            CausalHead,
+            *(asset for kind in self.kinds.values() for asset in kind.assets(config)),
+        }
         assets = {asset for asset in own if lm.has(asset)}
         settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
         settings["targets"] = settings_hash(list(targets))

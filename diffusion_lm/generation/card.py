@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.control import CONTROLS
+from diffusion_lm.control.head import CausalHead
 from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Host
 from diffusion_lm.store import CONFIG, WEIGHTS
@@ -42,6 +43,7 @@ def facts(lm: Host, folder: Path | None) -> dict[str, str]:
         }
     if lm.denoiser.predicts_words and not lm.padded:
         rows["pairs"] = lm.asset(PairTable).summary() if lm.has(PairTable) else "no: train-control pairs counts them"
+        rows["head"] = lm.asset(CausalHead).summary() if lm.has(CausalHead) else "no: train-control head trains one"
     for name, kind in CONTROLS.items():
         try:
             rows[kind.flag or name] = kind.describe(lm)

@@ -15,17 +15,21 @@ from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
-MOST_PAIRS, MOST_SCALE = 10.0, 100.0
+MOST_PAIRS, MOST_HEAD, MOST_SCALE = 10.0, 10.0, 100.0
 LEAST_POWER, MOST_POWER = 0.1, 10.0
 RANGES = {
     "time_power": (LEAST_POWER, MOST_POWER),
     "guide_scale": (0, MOST_SCALE),
     "length_temperature": (SHARPEST, HOTTEST),
     "pairs": (0, MOST_PAIRS),
+    "head": (0, MOST_HEAD),
 }
 """What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
+HEADED, WARMER = 0.4, 1.25
+"""How much the causal head counts in few steps, and how much higher the temperature then is: what two agree on is sharper than
+either."""
 FEWER = (12, 8)
 """Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
 Quality = Literal["fast", "balanced", "best"]
@@ -53,6 +57,8 @@ class Decoding:
     """Temperature at which the number of words, of a text or of its gaps, is drawn."""
     pairs: float | None = None
     """How much what stands side by side ties the words that are drawn, 1 as on dev text; 0: they are drawn one by one."""
+    head: float | None = None
+    """How much a causal head, which reads all words before one, counts beside the pairs; 0: not at all."""
     quality: Quality | None = None
     """How much time it is worth; what is named above beats it."""
 
@@ -64,7 +70,9 @@ class Decoding:
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, least=least, most=most)
 
-    def fitted(self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False) -> Decoding:
+    def fitted(
+        self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False, has_head: bool = False
+    ) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
         A model that knows pairs draws sentences as wholes, and few steps do (docs/chain.md). One by one, words of free text are
@@ -80,13 +88,16 @@ class Decoding:
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
         tied = has_pairs and self._may_tie and not (written_from or moved or (held and self.clamp is None))
-        power = 1.0
+        power, head, warmth = 1.0, self.head or 0.0, 1.0
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = (50, 200, 200), HardClamp()  # type: tuple[int, ...], Clamp
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, clamp = (8, 14, 14), SampledClamp(temperature=0.8 if followed else 1.0)
+            steps = (8, 14, 14)
+            if has_head and self.head is None and (self.steps or steps[quality]) <= FEWER[0]:
+                head, warmth = HEADED, WARMER
+            clamp = SampledClamp(temperature=warmth * (0.8 if followed else 1.0))
         elif held:
             steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)
             power = (0.6, 1.0, 1.0)[quality]
@@ -110,7 +121,7 @@ class Decoding:
             power = self.time_power
         elif fewest:
             power = 0.5
-        own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs)
+        own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs, head)
         return Decoding(number, power, *own, QUALITIES[quality])
 
     @property

@@ -134,6 +134,7 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         guide_scale: float | None = None,
         length_temperature: float | None = None,
         pairs: float | None = None,
+        head: float | None = None,
         time_power: float | None = None,
         candidates: int = 1,
         seed: int = 0,
@@ -155,6 +156,7 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
             guide_scale: how much a source counts; 1 as the model says, above 1 more; None: 2.
             length_temperature: at which the number of words is drawn where nothing rules it; None: .25 from a source, else 1.
             pairs: how much what stands side by side ties what is drawn; None: 1 where there is a table, 1.5 in few steps.
+            head: how much a causal head counts beside the pairs; None: .4 in few steps where there is one.
             time_power: power of the steps' equally spaced times; below 1 more steps are near t = 1. None: what fits.
             candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.
@@ -167,7 +169,7 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        own = (steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs, quality)
+        own = (steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs, head, quality)
         if source is not None:
             control = _prompted(n, control, source)
         return generate(

@@ -18,6 +18,7 @@ from diffusion_lm.control.automaton import BANNED
 from diffusion_lm.control.canvas import Layout
 from diffusion_lm.control.control import Control
 from diffusion_lm.control.guidance import InnerLoop, Steered
+from diffusion_lm.control.head import CausalHead
 from diffusion_lm.control.pairs import PairTable
 from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.chain import draw
@@ -29,7 +30,6 @@ from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
 from diffusion_lm.generation.particles import RESAMPLE_BELOW, Particles
 from diffusion_lm.generation.promises import broken, keep_promises
-from diffusion_lm.model.denoiser import expected
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ CANDIDATES_DIFFER = 0.25
 """The u = t^(1/3) at which they begin: below it every candidate is read without fault, and what the bound has there is noise."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
+ENOUGH, UNLIKE = 16, 1.2
+"""Sentences that use the processor well by themselves, and how much longer the longest of a batch may be than its shortest."""
 LAST = 1.5
 """The last step is at t = 1 / steps, the one before at twice that, each to the power of the times."""
 COMMIT = 0.1
@@ -113,12 +115,18 @@ class _Batch:
         self.source = read_sources(lm, [program.canvas.source for program in asked.programs])
         self.previous: Tensor | None = None
         self.passes = self.step = 0
-        self.ids = self.known
+        self.found: Tensor | None = self.known
+        self.logits: Tensor | None = None
+        self.said: Prediction | None = None
         special = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device) <= lm.tokenizer.pad_id
         # In the padded layout PAD is a word, and END is one too where its place is not known.
         ended = (self.known == lm.tokenizer.end_id).any(1)
         special[lm.tokenizer.pad_id] = not lm.padded
-        self.banned = (special & (ended[:, None] | (not lm.padded)))[:, None]
+        banned = (special & (ended[:, None] | (not lm.padded)))[:, None]
+        # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read. What is known stands.
+        words = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device)
+        free = (self.known == UNKNOWN)[..., None]
+        self.banned = torch.where(free, banned, words != self.known[..., None])
         groups = torch.tensor(asked.groups)
         rivals = [(groups == number).nonzero().flatten() for number in groups[groups != FREE].unique()]
         self.particles = Particles(rivals, len(groups), generator)
@@ -146,27 +154,42 @@ class _Batch:
         """The whole chain but the clamp."""
         prediction = self._reweighted(z, t)
         self.previous = prediction.x0
-        assert prediction.logits is not None
-        self.ids = prediction.logits.argmax(-1)
+        self.found, self.logits = None, prediction.logits
         return prediction
+
+    @property
+    def ids(self) -> Tensor:
+        """The words as they stand: drawn together for good, else the likeliest, [B, L]."""
+        if self.found is None:
+            assert self.logits is not None
+            self.found = self.logits.argmax(-1)
+        return self.found
 
     def draw_together(
         self,
         table: PairTable,
+        head: CausalHead | None,
         decoding: Decoding,
         p: Tensor,
         t: float,
         temperature: float,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Words of each sentence, tied by which stand side by side; at the last step nearly the likeliest, which remain."""
+        """Words of each sentence, tied by which stand side by side and by what the head says of them.
+
+        At the last step they are nearly the likeliest, and remain.
+        """
         assert decoding.steps is not None and decoding.pairs is not None and decoding.time_power is not None
         last = t < (LAST / decoding.steps) ** decoding.time_power
         if last:
             p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
-        words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator)
+        opinion = None
+        if head is not None and decoding.head:
+            assert self.said is not None
+            opinion = head.opinion(self.said, decoding.head / temperature)
+        words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator, opinion)
         if last:
-            self.ids = words
+            self.found = words
         return words
 
     def guide(self, z: Tensor, step: Gaussian, s: Tensor) -> Tensor:
@@ -224,7 +247,7 @@ class _Batch:
             return None
         # A sentence takes along its words, its length, and what chance has held it to.
         here = index.to(self.mask.device)
-        self.known, self.mask, self.ids = self.known[here], self.mask[here], self.ids[here]
+        self.known, self.mask, self.found = self.known[here], self.mask[here], self.ids[here]
         self.banned = self.banned[here]
         self.source = self.source and self.source.rows(here)
         self.reward, self.evidence = (part if part is None else part[index] for part in (self.reward, self.evidence))
@@ -236,26 +259,28 @@ class _Batch:
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the programs know of single words."""
-        said = self._predicted(z, t)
+        self.said = said = self._predicted(z, t)
         assert said.logits is not None
-        logits = said.logits
-        free = self.known == UNKNOWN
-        given = self.known.clamp(min=0)
-        # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read.
-        logits = logits.masked_fill(free[..., None] & self.banned, BANNED)
-        one_hot = torch.full_like(logits, BANNED).scatter(-1, given[..., None], 0.0)
-        logits = torch.where(free[..., None], logits, one_hot)
+        logits = said.logits.masked_fill(self.banned, BANNED)
+        free = (self.known == UNKNOWN)[..., None]
         if self.evidence_of and float(t[0]) >= OPEN:
             self.evidence = self._evidence(logits)
         if self.columns is not None:  # words that are known stay, whatever is said of them
-            logits = torch.where(free[..., None], logits + self.columns, logits)
+            logits = torch.where(free, logits + self.columns, logits)
         for automaton, rows in self.automata:
             held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
             logits = logits.index_copy(0, rows, held)
         exact = not self.lm.padded and self.lm.denoiser.predicts_words
         moved = exact or self.columns is not None or self.automata
-        x0 = expected(logits, self.vectors) if moved else said.x0
-        return Prediction(torch.where(free[..., None], x0, F.embedding(given, self.vectors)), logits)
+        if not moved:
+            return Prediction(torch.where(free, said.x0, F.embedding(self.known.clamp(min=0), self.vectors)), logits)
+
+        def mean() -> Tensor:  # of a word that is known, its vector
+            with torch.autocast(logits.device.type, enabled=False):
+                return prediction.p @ self.vectors
+
+        prediction = Prediction(mean, logits)
+        return prediction
 
     def _predicted(self, z: Tensor, t: Tensor) -> Prediction:
         """What the network says, which classifier-free guidance moves away from what it says without the source."""
@@ -274,6 +299,7 @@ class _Batch:
         return Prediction(
             lambda: without.x0 + scale * (with_source.x0 - without.x0),
             without.logits + scale * (with_source.logits - without.logits),
+            with_source.hidden,
         )
 
     def _evidence(self, logits: Tensor) -> Tensor:
@@ -309,12 +335,18 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     asked = compiled(lm, n, control, generator, candidates)
     _check_followed(asked.programs, decoding)
-    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(PairTable))
+    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(PairTable), lm.has(CausalHead))
     if decoding.pairs and not isinstance(decoding.clamp, SampledClamp):
         raise UserError("Pairs tie words that are drawn; take --clamp sample with --pairs, or leave it out.")
     if decoding.pairs and not lm.has(PairTable):
         raise UserError(
             "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
+        )
+    if decoding.head and not decoding.pairs:
+        raise UserError("A causal head speaks beside the pairs; take --head 0 with --pairs 0.")
+    if decoding.head and not lm.has(CausalHead):
+        raise UserError(
+            "This model has no causal head; train one (diffusion-lm train-control head), or leave --head out."
         )
     logger.info("Decoding with %s.", decoding)
     draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
@@ -346,7 +378,7 @@ def _draw(
     ids: list[list[int]] = [[] for _ in asked.programs]
     nats, evaluations, lengths = torch.zeros(len(ids)), 0, layout.mask.sum(-1)
     # Sentences of like length share a batch, so that little of it is padding.
-    for rows in torch.argsort(lengths, stable=True).split(batch_size):
+    for rows in _batches(lengths, batch_size, whole=any(program.rewards for program in asked.programs)):
         width = int(lengths[rows].max())
         part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
         here = Asked([asked.programs[i] for i in rows.tolist()], [asked.groups[i] for i in rows.tolist()])
@@ -357,6 +389,16 @@ def _draw(
             nats[rows] = batch.nats()
         evaluations = batch.passes + batch.steered.passes
     return ids, nats, evaluations
+
+
+def _batches(lengths: Tensor, batch_size: int, *, whole: bool) -> Iterator[Tensor]:
+    """The sentences of each batch, of like length; those of unlike length in smaller ones, unless they are to stay whole.
+
+    On a CPU a batch takes as long as it has positions, and of 64 free sentences in one half would be padding.
+    """
+    for rows in torch.argsort(lengths, stable=True).split(batch_size):
+        unlike = lengths[rows[-1]] > UNLIKE * lengths[rows[0]]
+        yield from rows.split(ENOUGH) if unlike and not whole else [rows]
 
 
 def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:
@@ -380,7 +422,8 @@ def _sample(
             callback(Step(index, steps, float(t[0]), rows.tolist(), prediction.logits.argmax(-1)))
 
     if isinstance(clamp, SampledClamp):
-        together = partial(batch.draw_together, lm.asset(PairTable), decoding) if decoding.pairs else None
+        head = lm.asset(CausalHead) if decoding.head else None
+        together = partial(batch.draw_together, lm.asset(PairTable), head, decoding) if decoding.pairs else None
         clamp = replace(clamp, generator=clamp.generator or batch.generator, together=together)
     denoise: Denoise = clamped(batch.denoise, clamp, batch.vectors)
     shape = (*batch.mask.shape, lm.denoiser.config.embedding_dim)

@@ -11,6 +11,7 @@ from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.decoding import (
     LEAST_POWER,
+    MOST_HEAD,
     MOST_PAIRS,
     MOST_POWER,
     MOST_SCALE,
@@ -65,6 +66,9 @@ class SamplingConfig(Settings):
     pairs: float | None = number(None, least=0, most=MOST_PAIRS)
     """How much the pairs of words that stand side by side tie what is drawn (docs/chain.md), for the sample clamp; 0: words are
     drawn one by one; null: 1 where the model has a table of them, 1.5 in 12 steps or fewer."""
+    head: float | None = number(None, least=0, most=MOST_HEAD)
+    """How much a causal head, which reads all the words before one, counts beside the pairs (docs/chain.md); 0: not at all; null:
+    0.4 in 12 steps or fewer where the model has one."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)
@@ -101,7 +105,7 @@ class SamplingConfig(Settings):
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
         guidance = self._guidance(task)
-        own = (self.guide_scale, self.length_temperature, self.pairs, self.quality)
+        own = (self.guide_scale, self.length_temperature, self.pairs, self.head, self.quality)
         return Decoding(self.steps, self.time_power, sampler, clamp, guidance, *own)
 
     def _options(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
 from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, Source, per_sentence, x0_from_eps
 from diffusion_lm.diffusion.schedule import SCHEDULES
-from diffusion_lm.model.transformer import Transformer
+from diffusion_lm.model.transformer import LayerNorm, Transformer
 
 Size = Literal["tiny", "small", "base"]
 
@@ -155,14 +155,14 @@ class LogitHead(Head):
     def __init__(self, width: int, vocab_size: int, clean_snr: float) -> None:
         super().__init__()
         self.clean_snr = clean_snr
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.out = nn.Linear(width, vocab_size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, hidden: Tensor, z: Tensor, alpha_bar: Tensor, vectors: Tensor) -> Prediction:  # noqa: D102
         logits = self.out(self.norm(hidden)).float()
-        return Prediction(lambda: expected(logits, vectors), logits)
+        return Prediction(lambda: expected(logits, vectors), logits, hidden)
 
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
         """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""

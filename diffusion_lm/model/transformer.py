@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ def time_features(t: Tensor, dim: int = TIME_FEATURES) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm that leaves what enters in its precision (sums are in float32), where torch's own under autocast does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(q k^T / sqrt(depth)) v, [B, heads, L, depth], where the mask is True, [..., L or 1, S], of S keys."""
     if q.is_cuda:
@@ -28,7 +38,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(-1).to(v.dtype) @ v
+    with torch.autocast(
+        q.device.type, enabled=False
+    ):  # which would take the softmax in float32, only to round it again
+        weights = scores.softmax(-1)
+    return weights @ v
 
 
 class Block(nn.Module):
@@ -46,7 +60,7 @@ class Block(nn.Module):
         self.attention_out = nn.Linear(width, width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
         self.dropout = dropout
 
     def _attend(self, x: Tensor, mask: Tensor | None, past: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -100,11 +114,7 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         blocks = [Block(width, heads, nn.Dropout(dropout), pre_norm=pre_norm) for _ in range(layers)]
         self.blocks = nn.ModuleList(blocks)
-        self.apply(_initialize)
-        for block in blocks:
-            # Residual branches start small, so that depth does not raise the variance (GPT-2).
-            for last in (block.attention_out, block.down):
-                nn.init.normal_(last.weight, std=1 / math.sqrt(2 * layers * last.in_features))
+        initialize(self, blocks)
 
     def forward(
         self,
@@ -151,9 +161,18 @@ class Transformer(nn.Module):
         return h
 
 
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.5)
+def initialize(network: nn.Module, blocks: Sequence[Block]) -> None:
+    """Weights of chance for a network and its blocks: what enters and what leaves a layer has about the same variance."""
+
+    def fill(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.5)
+
+    network.apply(fill)
+    for block in blocks:
+        # Residual branches start small, so that depth does not raise the variance (GPT-2).
+        for last in (block.attention_out, block.down):
+            nn.init.normal_(last.weight, std=1 / math.sqrt(2 * len(blocks) * last.in_features))

@@ -55,6 +55,9 @@ class RunConfig(Settings):
     """Model to go on from, a bundled one, a folder or a hub id: its shape is kept, of --model only given, max_source,
     source_dropout and dropout can be set anew, and so are its words, to which those that the corpus needs are added; null:
     weights of chance."""
+    freeze_embeddings: bool = False
+    """Leave the word vectors of --run.init as they are: what its controls have learned of them (train-control) then fits the new
+    model too, and goes with it."""
     steps: int = number(1000, least=1)
     """Optimiser steps; with more of them, a run that has ended goes on."""
     batch_tokens: int = number(3072, least=1, most=100_000_000)
@@ -85,6 +88,8 @@ class RunConfig(Settings):
         super().__post_init__()
         if not self.out:
             raise UserError("run.out must name a folder.")
+        if self.freeze_embeddings and self.init is None:
+            raise UserError("run.freeze_embeddings keeps the word vectors of a model; name it by --run.init.")
         if self.precision is False:  # YAML's reading of a bare `no`
             object.__setattr__(self, "precision", "no")
 

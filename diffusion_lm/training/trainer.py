@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import signal
 import threading
 import time
@@ -31,11 +32,11 @@ from diffusion_lm.fit import EMA, build_optimizers, follow, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.model.gaps import ends_known, gap_nats
+from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
 from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
 from diffusion_lm.text.encoded import EncodedCorpus
 from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
-from diffusion_lm.training.given import draw_known, sentence_ends
 from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, of_init, prepare, save_settings
 
 logger = logging.getLogger(__name__)
@@ -423,6 +424,9 @@ def train(config: TrainConfig) -> None:
         lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram(), data.train.meta.fields)
         if start is not None:
             lm.denoiser.take_over(start.denoiser)
+            if config.run.freeze_embeddings:
+                lm.denoiser.embedding.requires_grad_(False)
+                _keep_controls(start, lm, out / "model", writes=processes.is_main_process)
         trainer = Trainer(config, data, lm)
         if processes.is_main_process:
             data.tokenizer.save(out)
@@ -431,6 +435,15 @@ def train(config: TrainConfig) -> None:
         trainer.fit(on_sample=partial(_sample, out / SAMPLED, config.run.seed))
     if processes.num_processes > 1:
         trainer.accelerator.end_training()
+
+
+def _keep_controls(start: DiffusionLM, lm: DiffusionLM, folder: Path, *, writes: bool) -> None:
+    """Put what was made for the controls of a model beside one with the same word vectors."""
+    if start.fingerprint != lm.fingerprint or start.folder is None:
+        return  # it has new words
+    if writes and (start.folder / "controls").is_dir() and not (folder / "controls").exists():
+        shutil.copytree(start.folder / "controls", folder / "controls")
+    lm.folder = folder
 
 
 def _sample(path: Path, seed: int, step: int, lm: DiffusionLM) -> None:

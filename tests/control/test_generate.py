@@ -155,7 +155,7 @@ def test_defaults_fit_what_is_asked_and_flags_beat_them(lm, control, steps, clam
     quick = Decoding(quality="fast").fitted(asked, predicts_words=True)
     best = Decoding(quality="best").fitted(asked, predicts_words=True)
     assert quick.steps < found.steps <= best.steps and (quick.clamp, best.clamp) == (clamp, clamp)
-    own = Decoding(7, 0.5, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0, "fast")
+    own = Decoding(7, 0.5, DDIM(), NoClamp(), InnerLoop(), 1.5, 0.5, 0.0, 0.0, "fast")
     assert own.fitted(asked, predicts_words=True) == own
 
 

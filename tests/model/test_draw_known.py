@@ -4,7 +4,7 @@ import torch
 
 from diffusion_lm.diffusion.process import UNKNOWN
 from diffusion_lm.model.gaps import between
-from diffusion_lm.training.given import draw_known
+from diffusion_lm.model.given import draw_known
 
 END_OF_SENTENCE = 9
 

@@ -1,0 +1,206 @@
+"""A causal head: what the words of a sentence say of the next one, read beside the states of a denoiser that stays as it is.
+
+The chain (`diffusion.chain`) ties a word to the one before it. The head reads all before it:
+
+    p(w | z_t) = prod_i p(w_i | w_1 .. w_i-1, z_t),
+
+a small causal transformer over the denoiser's states h_i(z_t) and the words so far, whose logits are added to the denoiser's own.
+It is learned by likelihood, with the denoiser frozen, so that all that was made for the model's controls stays right.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffusion_lm.common import autocast, number, same_noise
+from diffusion_lm.control.latent import NetworkTrainConfig
+from diffusion_lm.control.pairs import check_draws
+from diffusion_lm.control.program import Asset, Host
+from diffusion_lm.diffusion.chain import Opinion
+from diffusion_lm.diffusion.process import Given, Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.times import stratified
+from diffusion_lm.fit import Limits, OptimizerConfig, fit
+from diffusion_lm.model.gaps import ends_known
+from diffusion_lm.model.given import draw_known, sentence_ends
+from diffusion_lm.model.transformer import Block, LayerNorm, initialize
+from diffusion_lm.store import Kind
+from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.corpus import open_corpus
+from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
+
+TIMES = (1.0, 0.8, 0.5, 0.2)
+"""Where it is measured."""
+SENTENCES = 256
+"""Of the dev split, by which it is."""
+
+
+@dataclass(frozen=True)
+class HeadTrainConfig(NetworkTrainConfig):
+    """How a causal head is trained."""
+
+    layers: int = number(2, least=1)
+    """Layers of the head."""
+    lr: float = number(3e-3, above=0)
+    """Highest learning rate, of Muon on the blocks and AdamW on the rest; warm-up over the first 5 %, then a line to 0."""
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Its shape, for which model, and what it came to."""
+
+    vocab_size: int
+    hidden: int
+    """Width of the denoiser's states."""
+    width: int
+    layers: int
+    heads: int
+    lm: str
+    nats: list[float] = field(default_factory=list)
+    """A word of dev text at `TIMES`, by the denoiser alone."""
+    ordered: list[float] = field(default_factory=list)
+    """The same by the head."""
+
+
+class CausalHead(Asset, nn.Module, name="head"):
+    """p(w_i | w_1 .. w_i-1, z_t) from a denoiser's states."""
+
+    about = "train a causal head beside the model, for text in 4 to 12 steps (docs/chain.md)"
+    kind = Kind("causal head", "diffusion-lm train-control head")
+    Config = HeadTrainConfig
+    config: HeadConfig
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.config, width = config, config.width
+        self.state = nn.Sequential(LayerNorm(config.hidden), nn.Linear(config.hidden, width))
+        self.word = nn.Embedding(config.vocab_size, width)
+        blocks = [Block(width, config.heads, nn.Identity(), causal=True) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm, self.out = LayerNorm(width), nn.Linear(width, config.vocab_size)
+        initialize(self, blocks)
+        nn.init.zeros_(self.out.weight)  # at first it says what the denoiser says
+
+    def forward(self, said: Prediction, words: Tensor) -> Tensor:
+        """Logits of the words of texts [B, L] behind the first, each given those before it, [B, L - 1, V]."""
+        assert said.hidden is not None and said.logits is not None
+        x = self.state(said.hidden[:, 1:]) + self.word(words[:, :-1])
+        for block in self.blocks:
+            x, _ = block(x)
+        return said.logits[:, 1:] + self.out(self.norm(x)).float()
+
+    def opinion(self, said: Prediction, power: float) -> Opinion:
+        """Log p(w_i | w_1 .. w_i-1, z_t) times a power, up to a constant, of each word once that before it is drawn."""
+        assert said.hidden is not None and said.logits is not None
+        states, logits = self.state(said.hidden.float()), said.logits
+        past: list[Tensor | None] = [None] * len(self.blocks)
+
+        def of(i: int, before: Tensor) -> Tensor:
+            x = states[:, i, None] + self.word(before)[:, None]
+            for k, block in enumerate(self.blocks):
+                x, past[k] = block(x, past=past[k])
+            return power * (logits[:, i] + self.out(self.norm(x))[:, 0])
+
+        return of
+
+    @classmethod
+    def make(
+        cls, config: HeadTrainConfig, host: Host, progress: Callable[[int, int], None] | None = None
+    ) -> CausalHead:
+        """Train it beside a model.
+
+        Raises:
+            UserError: the model does not predict words, or fills a canvas with PAD; the corpus is unusable; or the loss is not
+                finite.
+        """
+        check_draws(host)
+        torch.manual_seed(config.seed)
+        network, size = host.denoiser, {name: getattr(config, name) for name in ("width", "layers", "heads")}
+        shape = HeadConfig(host.tokenizer.vocab_size, network.config.shape[0], **size, lm=host.fingerprint)
+        head = cls(shape).to(network.device)
+        corpus, ends = open_corpus(config.corpus), sentence_ends(host.tokenizer)
+        with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
+            train, dev = (
+                encode_corpus(corpus, split, host.tokenizer, network.config.max_length, Path(cache)).to(network.device)
+                for split in ("train", "dev")
+            )
+
+            def known(ids: Tensor, mask: Tensor) -> Tensor | None:
+                return draw_known(ids, mask, network.config.given or 0.0, ends) if network.knows_given else None
+
+            def loss_of(rows: Tensor) -> Tensor:
+                ids, mask = gather(train, rows, host.tokenizer.pad_id)
+                own, _ = head._nats(host, ids, mask, stratified(len(rows), network.device), known(ids, mask))
+                return own
+
+            generator = torch.Generator().manual_seed(config.seed)
+            optimizer = OptimizerConfig(
+                blocks="muon", lr=config.lr, warmup=config.steps // 20, decay="linear", weight_decay=config.weight_decay, ema=0.99
+            )  # fmt: skip
+            fit(
+                head,
+                lambda: token_batches(train.lengths, config.batch_tokens, generator),
+                loss_of,
+                Limits(steps=config.steps, minutes=config.minutes),
+                optimizer,
+                on_step=None if progress is None else lambda done: progress(done.steps, config.steps),
+            )
+            ordered, nats = head._measured(host, dev)
+            head.config = replace(shape, ordered=ordered, nats=nats)
+        return head.requires_grad_(False)
+
+    def _nats(self, host: Host, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Nats a word of texts noised to t [B], by the head and by the denoiser alone, [] each."""
+        network = host.denoiser
+        given = None if known is None else Given(known)
+        with torch.no_grad(), autocast(network.device):
+            x0 = network.embed(ids)
+            z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
+            said = network.predict(z, t, mask, given)
+        with autocast(network.device):
+            logits = self(said, ids)
+        counts = (mask & (ends_known(ids, mask) < 0) if given is None else given.counted(mask))[:, 1:]
+        words = ids[:, 1:][counts]
+        assert said.logits is not None
+        return F.cross_entropy(logits[counts], words), F.cross_entropy(said.logits[:, 1:][counts], words)
+
+    @torch.no_grad()
+    def _measured(self, host: Host, dev: EncodedCorpus) -> tuple[list[float], list[float]]:
+        """Nats a word of dev text at `TIMES`, by the head and by the denoiser alone."""
+        found: list[tuple[float, float]] = []
+        with same_noise(host.denoiser.device):
+            for t in TIMES:
+                sums = torch.zeros(2)
+                batches = token_batches(dev.lengths[:SENTENCES], 8192, None)
+                for rows in batches:
+                    ids, mask = gather(dev, rows, host.tokenizer.pad_id)
+                    known = ends_known(ids, mask) if host.denoiser.knows_given else None
+                    times = torch.full((len(rows),), t, device=ids.device)
+                    sums += torch.stack(self._nats(host, ids, mask, times, known)).cpu() / len(batches)
+                found.append((sums[0].item(), sums[1].item()))
+        ordered, nats = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
+        return ordered, nats
+
+    def summary(self) -> str:  # noqa: D102
+        config = self.config
+        told = ", ".join(
+            f"{own:.2f} for {alone:.2f} at t = {t}"
+            for t, own, alone in zip(TIMES, config.ordered, config.nats, strict=True)
+        )
+        return f"{sum(p.numel() for p in self.parameters()):,} parameters; nats a word of dev text: {told}."
+
+    def tensors(self) -> dict[str, Tensor]:  # noqa: D102
+        return self.state_dict()
+
+    @classmethod
+    def build(cls, config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> CausalHead:  # noqa: D102
+        head = cls(HeadConfig(**config))
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        return head.eval().requires_grad_(False)
