@@ -29,12 +29,12 @@ from diffusion_lm.evaluation.pretrained import ENCODER, require
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser, LogitHead, ModelConfig
+from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.spacing import bare
 from diffusion_lm.text.tokenizer import SPECIALS, Tokenizer
-from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.training.lm import Data, TokenizerConfig, TrainConfig, prepare
 from diffusion_lm.training.trainer import LossModule, validate
 

@@ -48,6 +48,8 @@ class HeadTrainConfig(NetworkTrainConfig):
 
     layers: int = number(2, least=1)
     """Layers of the head."""
+    steps: int = number(1200, least=1)
+    """Optimiser steps; on E2E more of them learn the training split by heart."""
     lr: float = number(3e-3, above=0)
     """Highest learning rate, of Muon on the blocks and AdamW on the rest; warm-up over the first 5 %, then a line to 0."""
 

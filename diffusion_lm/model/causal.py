@@ -39,9 +39,17 @@ class Ends:
 
 @torch.no_grad()
 def sample(
-    next_word: NextWord, ends: Ends, n: int, generator: torch.Generator | None, device: torch.device | None = None
+    next_word: NextWord,
+    ends: Ends,
+    n: int,
+    generator: torch.Generator | None,
+    device: torch.device | None = None,
+    keep: Callable[[Tensor], None] | None = None,
 ) -> list[list[int]]:
-    """Draw n sentences on a device, where the generator lives too; each is START words END."""
+    """Draw n sentences on a device, where the generator lives too; each is START words END.
+
+    `keep` is told which of the sentences go on, True in [B], whenever some have ended.
+    """
     done: list[list[int]] = [[] for _ in range(n)]
     rows, ids = torch.arange(n, device=device), torch.full((n, 1), ends.start, device=device)
     while len(rows):
@@ -54,6 +62,8 @@ def sample(
         for row, sentence in zip(rows[ended].tolist(), ids[ended].tolist(), strict=True):
             done[row] = sentence
         rows, ids = rows[~ended], ids[~ended]
+        if keep is not None and bool(ended.any()):
+            keep(~ended)
     return done
 
 
@@ -215,13 +225,20 @@ class JudgeLM(nn.Module):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> list[list[int]]:
         """Draw n sentences word by word, each START words END, with a generator on the judge's device."""
+        past: Past | None = None
 
         def next_word(ids: Tensor) -> Tensor:
+            nonlocal past
             with autocast(ids.device):
-                return self.next_word(ids)
+                hidden, past = self.step(self.placed(self.embedding(ids[:, -1:]), ids.shape[1] - 1), past)
+                return self.logits(hidden[:, -1])
+
+        def keep(rows: Tensor) -> None:
+            nonlocal past
+            past = past and [block[:, rows] for block in past]
 
         self.eval()
-        return sample(next_word, self.ends, n, generator, self.device)
+        return sample(next_word, self.ends, n, generator, self.device, keep)
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors` into a folder, made if need be; bf16 halves it."""

@@ -18,6 +18,7 @@ from diffusion_lm.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Reno
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import FREE, compiled, lay_out
 from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import _batches
 from diffusion_lm.model.denoiser import ModelConfig
 from tests.control.conftest import Unjudged, programs
 
@@ -122,6 +123,15 @@ def test_columns_of_every_word_add_to_those_of_the_first_words(lm):
     assert lm.generate(2, Columns(every) & Infill("the ___{2}"), steps=2).words[0][0] == "the"
     (weighted,) = programs(0.5 * (Columns(every) & Columns(first)), lm)
     torch.testing.assert_close(weighted.columns, (0.5 * every, 0.5 * first))
+
+
+def test_sentences_of_unlike_length_do_not_share_a_batch_but_for_a_reward() -> None:
+    lengths = torch.tensor([9, 30] * 20 + [31] * 8)
+    parts = list(_batches(lengths, 48, whole=False))
+    assert sorted(torch.cat(parts).tolist()) == list(range(48)) and [len(part) for part in parts] == [16, 16, 16]
+    assert lengths[parts[0]].unique().tolist() == [9]
+    assert [len(part) for part in _batches(lengths, 48, whole=True)] == [48]
+    assert [len(part) for part in _batches(torch.full((70,), 12), 48, whole=False)] == [48, 22]
 
 
 # -- how texts are drawn where nothing is said of it -------------------------------------------------------------------

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_lm.model.transformer import TIME_FEATURES, Transformer, time_features
+from diffusion_lm.model.transformer import TIME_FEATURES, LayerNorm, Transformer, time_features
 
 
 def transformer(**settings: object) -> Transformer:
@@ -90,3 +90,11 @@ def test_the_residual_stream_is_bf16_under_autocast() -> None:
         rounded = model(latents, t)
     assert rounded.dtype == torch.bfloat16
     assert (rounded.float() - exact).norm() < 0.05 * exact.norm()
+
+
+def test_layer_norm_leaves_the_precision_and_sums_in_float32() -> None:
+    norm, x = LayerNorm(64), torch.randn(3, 64) + 100  # in bf16 sums the mean would be lost
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(x.bfloat16())
+    assert found.dtype == torch.bfloat16 and norm(x).dtype == torch.float32
+    torch.testing.assert_close(found.float(), torch.nn.LayerNorm(64)(x.bfloat16().float()), atol=0.02, rtol=0)

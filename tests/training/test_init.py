@@ -78,3 +78,19 @@ def test_the_shape_of_the_model_stays(make_config) -> None:
         train(make_config("new", run_init=out, model_embedding_dim=4))
     with pytest.raises(UserError, match="no model"):
         train(make_config("new", run_init="nothing"))
+
+
+def test_vectors_that_stay_keep_what_was_made_of_them(make_config) -> None:
+    train(make_config("old", run_steps=3))
+    old = Path(make_config("old").run.out, "model")
+    (old / "controls" / "attribute").mkdir(parents=True)
+    (old / "controls" / "attribute" / "config.json").write_text("{}")
+    config = make_config("new", run_init=str(old), run_steps=2, run_freeze_embeddings=True)
+    train(config)
+    one, two = (DiffusionLM.from_pretrained(folder, "cpu") for folder in (old, config.run.out))
+    assert one.fingerprint == two.fingerprint and not torch.equal(
+        one.denoiser.head.out.weight, two.denoiser.head.out.weight
+    )
+    assert (Path(config.run.out) / "model" / "controls" / "attribute" / "config.json").read_text() == "{}"
+    with pytest.raises(UserError, match=r"name it by --run\.init"):
+        make_config("bad", run_freeze_embeddings=True)

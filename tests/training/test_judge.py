@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,12 @@ def test_samples_follow_the_judge_s_probabilities(judge: JudgeLM) -> None:
     for sentence, nats in zip(short, judge.score(short)[0].tolist(), strict=True):
         p = math.exp(-nats)
         assert abs(found.count(sentence) / n - p) < 5 * math.sqrt(p * (1 - p) / n)
+
+
+def test_the_cache_changes_no_sample(judge: JudgeLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffusion_lm.model.causal.autocast", lambda device: nullcontext())
+    plain = sample(judge.next_word, judge.ends, 50, torch.Generator().manual_seed(5))
+    assert judge.sample(50, torch.Generator().manual_seed(5)) == plain and len({len(ids) for ids in plain}) > 2
 
 
 def test_sampling_repeats_with_its_seed(judge: JudgeLM) -> None:

@@ -1,0 +1,165 @@
+"""What a number of passes gives: speed, fluency and variety side by side, beside an autoregressive model and the paper's shapes.
+
+    python benchmarks/passes.py --corpus E2E --out docs/img/passes
+
+Each system is a process of its own. Text is timed while it is written; nats are those of a judge, against human dev text. The
+paper's shapes (`versus_paper.py`) have random weights, so of theirs there is only the time. --threads 1 leaves a core to others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from points import own_process
+from rich.console import Console
+from rich.table import Table
+from versus_paper import Measured, paper
+
+from diffusion_lm.control import Control, Length
+from diffusion_lm.control.attribute import Said
+from diffusion_lm.evaluation.metrics import distinct, self_bleu
+from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.causal import JudgeLM, fluency
+from diffusion_lm.store import write_whole
+from diffusion_lm.text.corpus import CorpusConfig, open_corpus
+
+PASSES = (2, 4, 6, 8, 10, 14, 20)
+BATCH, WARM_UP = 64, 16
+ASKED: dict[str, Control] = {"a value": Said("food", "Japanese"), "a length": Length(20)}
+ALONE = {"sampler of 2022": {"pairs": 0.0, "head": 0.0}, "pairs": {"head": 0.0}}
+"""What the fewest passes give without what was added since, by what is left."""
+
+
+def quality(judge: JudgeLM, texts: list[str], words: list[list[str]]) -> Measured:
+    """How fluent and how varied texts are."""
+    return {
+        "nats": fluency(judge, texts),
+        "words": distinct(words, 1).count,
+        "bigrams": distinct(words, 2).ratio,
+        "self_bleu": self_bleu(words),
+    }
+
+
+def ours(flags: argparse.Namespace, control: Control | None, **settings: Any) -> Measured:
+    """Text of our model; what is asked of it is checked."""
+    lm, judge = DiffusionLM.from_pretrained(flags.model, "cpu"), JudgeLM.from_pretrained(flags.judge)
+    lm.generate(WARM_UP, control, seed=1, **settings)
+    made = lm.generate(flags.n, control, seed=0, batch_size=BATCH, **settings)
+    found = quality(judge, made.texts, made.words) | {"passes": str(made.network_evaluations)}
+    if control is not None:
+        found["success"] = float(control.success(made.texts).mean())
+    return found | {"sentences": flags.n, "seconds": made.seconds}
+
+
+def autoregressive(flags: argparse.Namespace) -> Measured:
+    """The judge's own samples, by its cache."""
+    judge = JudgeLM.from_pretrained(flags.judge)
+    judge.sample(WARM_UP, torch.Generator().manual_seed(1))
+    generator, ids = torch.Generator().manual_seed(0), list[list[int]]()
+    started = time.perf_counter()
+    while len(ids) < flags.n:
+        ids += judge.sample(min(BATCH, flags.n - len(ids)), generator)
+    seconds = time.perf_counter() - started
+    texts, words = [judge.tokenizer.decode(each) for each in ids], [judge.tokenizer.words(each) for each in ids]
+    passes = f"{sum(map(len, ids)) / len(ids) - 1:.0f}, a word each"
+    return quality(judge, texts, words) | {"sentences": flags.n, "seconds": seconds, "passes": passes}
+
+
+def human(flags: argparse.Namespace) -> Measured:
+    """Dev text, as many, words outside the model's vocabulary as one."""
+    tokenizer, judge = DiffusionLM.from_pretrained(flags.model, "cpu").tokenizer, JudgeLM.from_pretrained(flags.judge)
+    texts = [document.text for document in open_corpus(CorpusConfig(flags.corpus)).documents("dev")]
+    texts = texts[:: max(1, len(texts) // flags.n)][: flags.n]
+    words = [tokenizer.words(tokenizer.encode_sentence(text)) for text in texts]
+    return quality(judge, texts, words) | {"sentences": flags.n, "seconds": 0.0, "passes": ""}
+
+
+def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
+    """What is measured, by name."""
+    found: dict[str, Callable[[], Measured]] = {"human (dev), in the model's vocabulary": partial(human, flags)}
+    found["autoregressive judge, with its cache"] = partial(autoregressive, flags)
+    for steps in PASSES:
+        found[f"{flags.model}, {steps} passes"] = partial(ours, flags, None, steps=steps)
+    for name, settings in ALONE.items():
+        found[f"{flags.model}, 4 passes, {name} alone"] = partial(ours, flags, None, steps=4, **settings)
+    found[f"{flags.model}, 50 passes, one by one, T .7"] = partial(ours, flags, None, quality="fast", pairs=0.0)
+    if flags.many:
+        found[f"{flags.model}, 200 passes, one by one"] = partial(ours, flags, None, steps=200)
+    for name, control in ASKED.items():
+        for steps in (10, 14):
+            found[f"{flags.model}, {steps} passes, {name}"] = partial(ours, flags, control, steps=steps)
+    if flags.passes:
+        found["paper's shapes, a value"] = lambda: paper(flags.passes)
+    return found
+
+
+def picture(results: dict[str, Measured], model: str) -> Figure:
+    """How fluent and how varied free text is, by sentences a second."""
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    people = results["human (dev), in the model's vocabulary"]
+    own = {name: r for name, r in results.items() if name.removeprefix(f"{model}, ").removesuffix(" passes").isdigit()}
+    for axes, key, label in ((left, "nats", "nats a token"), (right, "words", "distinct words")):
+        axes.axhline(float(people[key]), color="grey", linestyle="--", label="human")
+        x = [float(r["sentences"]) / float(r["seconds"]) for r in own.values()]
+        y = [float(r[key]) for r in own.values()]
+        axes.plot(x, y, marker="o", label=model)
+        for place, name in zip(zip(x, y, strict=True), own, strict=True):
+            axes.annotate(name.split()[1], place, xytext=(3, 4), textcoords="offset points", fontsize=8)
+        judge = results["autoregressive judge, with its cache"]
+        rate = float(judge["sentences"]) / float(judge["seconds"])
+        axes.plot(rate, float(judge[key]), marker="s", linestyle="", label="autoregressive, its own judge")
+        axes.set(xlabel="sentences a second", ylabel=label, xscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def main() -> None:
+    """Measure each system in a process of its own; print the table; write OUT.json and OUT.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True, help="E2E, whose dev split is held against")
+    parser.add_argument("--model", default="e2e-small", help="a model that knows pairs")
+    parser.add_argument("--judge", default="e2e-judge")
+    parser.add_argument("--n", type=int, default=1000, help="texts of each system")
+    parser.add_argument("--passes", type=int, default=2, help="passes of the paper's networks that are timed; 0: none")
+    parser.add_argument("--many", action="store_true", help="200 passes, too")
+    parser.add_argument("--threads", type=int, help="of each process")
+    parser.add_argument("--only", help="measure one system and print it as JSON")
+    parser.add_argument("--out", type=Path, default=Path("passes"), help="for OUT.json and OUT.png")
+    flags = parser.parse_args()
+    if flags.threads:
+        torch.set_num_threads(flags.threads)
+    if flags.only:
+        sys.stdout.write(json.dumps(systems(flags)[flags.only]()) + "\n")
+        return
+    results: dict[str, Measured] = {name: own_process([*sys.argv, "--only", name]) for name in systems(flags)}
+    people = float(next(iter(results.values()))["nats"])
+    table = Table(
+        "system", "passes", "sentences/s", "nats against human", "distinct words", "bigrams", "self-BLEU", "success"
+    )
+    for name, r in results.items():
+        rate = f"{float(r['sentences']) / float(r['seconds']):.3g}" if r["seconds"] else ""
+        nats = f"{float(r['nats']) - people:+.3f}" if "nats" in r else ""
+        ratios = (
+            (f"{r['words']}", f"{float(r['bigrams']):.3f}", f"{float(r['self_bleu']):.1f}") if nats else ("", "", "")
+        )
+        success = f"{100 * float(r['success']):.1f} %" if "success" in r else ""
+        table.add_row(name, str(r["passes"]), rate, nats, *ratios, success)
+    Console(width=160).print(table)
+    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "batch": BATCH, "n": flags.n}
+    write_whole(flags.out.with_suffix(".json"), json.dumps({"machine": machine, "systems": results}, indent=1) + "\n")
+    picture(results, flags.model).savefig(flags.out.with_suffix(".png"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
