@@ -27,9 +27,9 @@ RANGES = {
 """What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
-HEADED, WARMER = 0.4, 1.25
+HEADED, WARMER, WARM, HASTE = 0.6, 1.4, 1.3, 5
 """How much the causal head counts in few steps, and how much higher the temperature then is: what two agree on is sharper than
-either."""
+either, less so in so few steps."""
 FEWER = (12, 8)
 """Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
 Quality = Literal["fast", "balanced", "best"]
@@ -95,8 +95,8 @@ class Decoding:
             sampler, tied = Ancestral(), False
         elif tied:
             steps = (8, 14, 14)
-            if has_head and self.head is None and (self.steps or steps[quality]) <= FEWER[0]:
-                head, warmth = HEADED, WARMER
+            if has_head and self.head is None and (few := self.steps or steps[quality]) <= FEWER[0]:
+                head, warmth = HEADED, WARM if few <= HASTE else WARMER
             clamp = SampledClamp(temperature=warmth * (0.8 if followed else 1.0))
         elif held:
             steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)

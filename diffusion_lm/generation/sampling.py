@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,8 +46,8 @@ CANDIDATES_DIFFER = 0.25
 """The u = t^(1/3) at which they begin: below it every candidate is read without fault, and what the bound has there is noise."""
 WORST = 1e6
 """Nats of a candidate that breaks a promise."""
-ENOUGH, UNLIKE = 16, 1.2
-"""Sentences that use the processor well by themselves, and how much longer the longest of a batch may be than its shortest."""
+OVERHEAD = 12.0
+"""What each position of a batch costs whatever its size, in sentences."""
 LAST = 1.5
 """The last step is at t = 1 / steps, the one before at twice that, each to the power of the times."""
 COMMIT = 0.1
@@ -378,7 +379,9 @@ def _draw(
     ids: list[list[int]] = [[] for _ in asked.programs]
     nats, evaluations, lengths = torch.zeros(len(ids)), 0, layout.mask.sum(-1)
     # Sentences of like length share a batch, so that little of it is padding.
-    for rows in _batches(lengths, batch_size, whole=any(program.rewards for program in asked.programs)):
+    # Sentences that a reward weighs against each other stay together; on an accelerator more of them cost nothing.
+    whole = lm.denoiser.device.type != "cpu" or any(program.rewards for program in asked.programs)
+    for rows in _batches(lengths, batch_size, math.inf if whole else OVERHEAD):
         width = int(lengths[rows].max())
         part = Layout(layout.known[rows, :width], layout.mask[rows, :width])
         here = Asked([asked.programs[i] for i in rows.tolist()], [asked.groups[i] for i in rows.tolist()])
@@ -391,14 +394,26 @@ def _draw(
     return ids, nats, evaluations
 
 
-def _batches(lengths: Tensor, batch_size: int, *, whole: bool) -> Iterator[Tensor]:
-    """The sentences of each batch, of like length; those of unlike length in smaller ones, unless they are to stay whole.
+def _batches(lengths: Tensor, batch_size: int, overhead: float) -> Iterator[Tensor]:
+    """The sentences of each batch, of like length, cut where that takes the least time.
 
-    On a CPU a batch takes as long as it has positions, and of 64 free sentences in one half would be padding.
+    A batch of B sentences, the longest of L words, takes about L (B + overhead). With an infinite one nothing is cut but by
+    the batch size.
     """
     for rows in torch.argsort(lengths, stable=True).split(batch_size):
-        unlike = lengths[rows[-1]] > UNLIKE * lengths[rows[0]]
-        yield from rows.split(ENOUGH) if unlike and not whole else [rows]
+        longest, counts = lengths[rows].unique_consecutive(return_counts=True)
+        ends = [0, *counts.cumsum(0).tolist()]
+        # The cheapest way to cut the first k lengths, and where its last batch begins.
+        least, begins = [0.0], [0]
+        for k, length in enumerate(longest.tolist(), start=1):
+            costs = [least[j] + length * (ends[k] - ends[j] + overhead) for j in range(k)]
+            begins.append(min(range(k), key=costs.__getitem__) if math.isfinite(overhead) else 0)
+            least.append(costs[begins[-1]])
+        parts, k = [], len(longest)
+        while k:
+            parts.append(rows[ends[begins[k]] : ends[k]])
+            k = begins[k]
+        yield from reversed(parts)
 
 
 def _check_followed(programs: Sequence[Program], decoding: Decoding) -> None:

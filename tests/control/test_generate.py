@@ -1,7 +1,9 @@
 """Generation: facts hold, seeds repeat, every sentence has its own control, defaults fit, and the model is where it was put."""
 
 import copy
+import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 import torch
@@ -125,13 +127,20 @@ def test_columns_of_every_word_add_to_those_of_the_first_words(lm):
     torch.testing.assert_close(weighted.columns, (0.5 * every, 0.5 * first))
 
 
-def test_sentences_of_unlike_length_do_not_share_a_batch_but_for_a_reward() -> None:
+def test_batches_are_cut_where_it_takes_the_least_time() -> None:
     lengths = torch.tensor([9, 30] * 20 + [31] * 8)
-    parts = list(_batches(lengths, 48, whole=False))
-    assert sorted(torch.cat(parts).tolist()) == list(range(48)) and [len(part) for part in parts] == [16, 16, 16]
-    assert lengths[parts[0]].unique().tolist() == [9]
-    assert [len(part) for part in _batches(lengths, 48, whole=True)] == [48]
-    assert [len(part) for part in _batches(torch.full((70,), 12), 48, whole=False)] == [48, 22]
+    parts = list(_batches(lengths, 48, overhead=12))
+    assert sorted(torch.cat(parts).tolist()) == list(range(48))
+    assert [lengths[part].unique().tolist() for part in parts] == [[9], [30, 31]]
+    assert [len(part) for part in _batches(lengths, 48, overhead=math.inf)] == [48]
+    assert [len(part) for part in _batches(lengths, 48, overhead=0)] == [20, 20, 8]
+    assert [len(part) for part in _batches(torch.full((70,), 12), 48, overhead=12)] == [48, 22]
+    # Every way to cut four lengths, by hand.
+    lengths = torch.tensor([3, 4, 9, 10])
+    cuts = [[0, *(i for i in (1, 2, 3) if which >> i & 1), 4] for which in range(0, 16, 2)]
+    costs = [sum(int(lengths[b - 1]) * (b - a + 1.5) for a, b in pairwise(cut)) for cut in cuts]
+    found = [len(part) for part in _batches(lengths, 9, overhead=1.5)]
+    assert found == [b - a for a, b in pairwise(cuts[costs.index(min(costs))])]
 
 
 # -- how texts are drawn where nothing is said of it -------------------------------------------------------------------
