@@ -26,7 +26,10 @@ from versus_paper import Measured, paper
 
 from diffusion_lm.control import Control, Length
 from diffusion_lm.control.attribute import Said
+from diffusion_lm.diffusion.clamp import SampledClamp
 from diffusion_lm.evaluation.metrics import distinct, self_bleu
+from diffusion_lm.evaluation.systems import reservoir, target_seed
+from diffusion_lm.generation.decoding import HASTE
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.store import write_whole
@@ -35,8 +38,13 @@ from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 PASSES = (2, 4, 6, 8, 10, 14, 20)
 BATCH, WARM_UP = 64, 16
 ASKED: dict[str, Control] = {"a value": Said("food", "Japanese"), "a length": Length(20)}
-ALONE = {"sampler of 2022": {"pairs": 0.0, "head": 0.0}, "pairs": {"head": 0.0}}
-"""What the fewest passes give without what was added since, by what is left."""
+ALONE: dict[str, dict[str, Any]] = {
+    "4 passes, one by one": {"steps": 4, "pairs": 0.0},
+    "4 passes, by pairs alone": {"steps": 4, "head": 0.0},
+    "10 passes, with the head": {"steps": 10, "head": 0.6, "clamp": SampledClamp(temperature=1.4)},
+    "50 passes, one by one, T .7": {"steps": 50, "pairs": 0.0, "clamp": SampledClamp(temperature=0.7)},
+}
+"""Other ways to draw, by what they are."""
 
 
 def quality(judge: JudgeLM, texts: list[str], words: list[list[str]]) -> Measured:
@@ -77,8 +85,8 @@ def autoregressive(flags: argparse.Namespace) -> Measured:
 def human(flags: argparse.Namespace) -> Measured:
     """Dev text, as many, words outside the model's vocabulary as one."""
     tokenizer, judge = DiffusionLM.from_pretrained(flags.model, "cpu").tokenizer, JudgeLM.from_pretrained(flags.judge)
-    texts = [document.text for document in open_corpus(CorpusConfig(flags.corpus)).documents("dev")]
-    texts = texts[:: max(1, len(texts) // flags.n)][: flags.n]
+    documents = (document.text for document in open_corpus(CorpusConfig(flags.corpus)).documents("dev"))
+    texts = reservoir(documents, flags.n, target_seed(0, "human", ""))  # those of `evaluate`
     words = [tokenizer.words(tokenizer.encode_sentence(text)) for text in texts]
     return quality(judge, texts, words) | {"sentences": flags.n, "seconds": 0.0, "passes": ""}
 
@@ -90,8 +98,7 @@ def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
     for steps in PASSES:
         found[f"{flags.model}, {steps} passes"] = partial(ours, flags, None, steps=steps)
     for name, settings in ALONE.items():
-        found[f"{flags.model}, 4 passes, {name} alone"] = partial(ours, flags, None, steps=4, **settings)
-    found[f"{flags.model}, 50 passes, one by one, T .7"] = partial(ours, flags, None, quality="fast", pairs=0.0)
+        found[f"{flags.model}, {name}"] = partial(ours, flags, None, **settings)
     if flags.many:
         found[f"{flags.model}, 200 passes, one by one"] = partial(ours, flags, None, steps=200)
     for name, control in ASKED.items():
@@ -103,22 +110,23 @@ def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
 
 
 def picture(results: dict[str, Measured], model: str) -> Figure:
-    """How fluent and how varied free text is, by sentences a second."""
+    """How fluent and how varied free text is, by sentences a second; at each point its passes."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     people = results["human (dev), in the model's vocabulary"]
     own = {name: r for name, r in results.items() if name.removeprefix(f"{model}, ").removesuffix(" passes").isdigit()}
-    for axes, key, label in ((left, "nats", "nats a token"), (right, "words", "distinct words")):
+    for axes, key, what in ((left, "nats", "nats a token"), (right, "words", "distinct words")):
         axes.axhline(float(people[key]), color="grey", linestyle="--", label="human")
-        x = [float(r["sentences"]) / float(r["seconds"]) for r in own.values()]
-        y = [float(r[key]) for r in own.values()]
-        axes.plot(x, y, marker="o", label=model)
-        for place, name in zip(zip(x, y, strict=True), own, strict=True):
-            axes.annotate(name.split()[1], place, xytext=(3, 4), textcoords="offset points", fontsize=8)
+        for label, headed in ((f"{model}, by pairs", False), (f"{model}, with the head", True)):
+            some = {int(name.split()[1]): r for name, r in own.items() if (int(name.split()[1]) <= HASTE) == headed}
+            places = [(float(r["sentences"]) / float(r["seconds"]), float(r[key])) for r in some.values()]
+            axes.plot(*zip(*places, strict=True), marker="o", label=label)
+            for place, steps in zip(places, some, strict=True):
+                axes.annotate(str(steps), place, xytext=(3, 4), textcoords="offset points", fontsize=8)
         judge = results["autoregressive judge, with its cache"]
         rate = float(judge["sentences"]) / float(judge["seconds"])
         axes.plot(rate, float(judge[key]), marker="s", linestyle="", label="autoregressive, its own judge")
-        axes.set(xlabel="sentences a second", ylabel=label, xscale="log")
+        axes.set(xlabel="sentences a second", ylabel=what)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     return figure

@@ -74,7 +74,7 @@ class HeadConfig:
 class CausalHead(Asset, nn.Module, name="head"):
     """p(w_i | w_1 .. w_i-1, z_t) from a denoiser's states."""
 
-    about = "train a causal head beside the model, for text in 4 to 12 steps (docs/chain.md)"
+    about = "train a causal head beside the model, for text in 4 to 6 steps (docs/chain.md)"
     kind = Kind("causal head", "diffusion-lm train-control head")
     Config = HeadTrainConfig
     config: HeadConfig

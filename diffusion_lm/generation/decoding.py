@@ -27,9 +27,9 @@ RANGES = {
 """What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
-HEADED, WARMER, WARM, HASTE = 0.6, 1.4, 1.3, 5
-"""How much the causal head counts in few steps, and how much higher the temperature then is: what two agree on is sharper than
-either, less so in so few steps."""
+HEADED, WARM, HASTE = 0.6, 1.3, 6
+"""How much a causal head counts and how much higher the temperature then is, since what two agree on is sharper than either; and
+steps of free text up to which it is asked: it costs as much as the network, so a few steps more are the better bargain."""
 FEWER = (12, 8)
 """Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
 Quality = Literal["fast", "balanced", "best"]
@@ -87,17 +87,20 @@ class Decoding:
         moved = any(program.energies or program.rewards for program in programs)
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
-        tied = has_pairs and self._may_tie and not (written_from or moved or (held and self.clamp is None))
-        power, head, warmth = 1.0, self.head or 0.0, 1.0
+        # Single words that are held are averaged over, but in few steps drawn, where a head is heard too.
+        averaged = held and self.clamp is None and not (has_head and self.quality == "fast" and self.steps is None)
+        tied = has_pairs and self._may_tie and not (written_from or moved or averaged)
+        power, head = 1.0, self.head or 0.0
         if not predicts_words or isinstance(self.guidance, InnerLoop):
             # The posterior keeps what a gradient has moved; noising afresh forgets it (docs/paper.md).
             steps, clamp = (50, 200, 200), HardClamp()  # type: tuple[int, ...], Clamp
             sampler, tied = Ancestral(), False
         elif tied:
-            steps = (8, 14, 14)
-            if has_head and self.head is None and (few := self.steps or steps[quality]) <= FEWER[0]:
-                head, warmth = HEADED, WARM if few <= HASTE else WARMER
-            clamp = SampledClamp(temperature=warmth * (0.8 if followed else 1.0))
+            steps, warmth = (10, 14, 14) if held else (8, 14, 14), 1.0
+            few = self.steps or steps[quality]
+            if has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
+                head, warmth = HEADED, 1.0 if held else WARM
+            clamp = SampledClamp(temperature=warmth * (0.8 if followed and not held else 1.0))
         elif held:
             steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)
             power = (0.6, 1.0, 1.0)[quality]
