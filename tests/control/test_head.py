@@ -151,7 +151,7 @@ def test_controls_hold_with_it(headed: DiffusionLM) -> None:
 
 
 def test_what_does_not_go_is_said(headed: DiffusionLM, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="take --head 0 with --pairs 0"):
+    with pytest.raises(UserError, match="give --pairs 1 too"):
         headed.generate(1, steps=4, pairs=0, head=1.0)
     lm = build("exact", tmp_path)
     PairTable.make(AssetConfig(corpus=TOY), lm).save_pretrained(tmp_path / "controls" / "pairs")
