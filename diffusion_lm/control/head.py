@@ -25,7 +25,7 @@ from diffusion_lm.control.latent import NetworkTrainConfig
 from diffusion_lm.control.pairs import check_draws
 from diffusion_lm.control.program import Asset, Host
 from diffusion_lm.diffusion.chain import Opinion
-from diffusion_lm.diffusion.process import Given, Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.gaps import ends_known
@@ -168,7 +168,7 @@ class CausalHead(Asset, nn.Module, name="head"):
             said = network.predict(z, t, mask, given)
         with autocast(network.device):
             logits = self(said, ids)
-        counts = (mask & (ends_known(ids, mask) < 0) if given is None else given.counted(mask))[:, 1:]
+        counts = (mask & (ends_known(ids, mask) == UNKNOWN) if given is None else given.counted(mask))[:, 1:]
         words = ids[:, 1:][counts]
         assert said.logits is not None
         return F.cross_entropy(logits[counts], words), F.cross_entropy(said.logits[:, 1:][counts], words)
