@@ -344,7 +344,9 @@ def generate(
             "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
         )
     if decoding.head and not decoding.pairs:
-        raise UserError("A causal head speaks beside pairs, and none tie words here; give --pairs 1 too, or leave --head out.")
+        raise UserError(
+            "A causal head speaks beside pairs, and none tie words here; give --pairs 1 too, or leave --head out."
+        )
     if decoding.head and not lm.has(CausalHead):
         raise UserError(
             "This model has no causal head; train one (diffusion-lm train-control head), or leave --head out."
