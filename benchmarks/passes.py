@@ -35,10 +35,11 @@ from diffusion_lm.model.causal import JudgeLM, fluency
 from diffusion_lm.store import write_whole
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 
+HUMAN, JUDGE = "human (dev), in the model's vocabulary", "autoregressive judge, with its cache"
 PASSES = (2, 4, 6, 8, 10, 14, 20)
 BATCH, WARM_UP = 64, 16
 ASKED: dict[str, Control] = {"a value": Said("food", "Japanese"), "a length": Length(20)}
-ALONE: dict[str, dict[str, Any]] = {
+OTHERWISE: dict[str, dict[str, Any]] = {
     "4 passes, one by one": {"steps": 4, "pairs": 0.0},
     "4 passes, by pairs alone": {"steps": 4, "head": 0.0},
     "10 passes, with the head": {"steps": 10, "head": 0.6, "clamp": SampledClamp(temperature=1.4)},
@@ -93,11 +94,10 @@ def human(flags: argparse.Namespace) -> Measured:
 
 def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
     """What is measured, by name."""
-    found: dict[str, Callable[[], Measured]] = {"human (dev), in the model's vocabulary": partial(human, flags)}
-    found["autoregressive judge, with its cache"] = partial(autoregressive, flags)
+    found: dict[str, Callable[[], Measured]] = {HUMAN: partial(human, flags), JUDGE: partial(autoregressive, flags)}
     for steps in PASSES:
         found[f"{flags.model}, {steps} passes"] = partial(ours, flags, None, steps=steps)
-    for name, settings in ALONE.items():
+    for name, settings in OTHERWISE.items():
         found[f"{flags.model}, {name}"] = partial(ours, flags, None, **settings)
     if flags.many:
         found[f"{flags.model}, 200 passes, one by one"] = partial(ours, flags, None, steps=200)
@@ -113,17 +113,16 @@ def picture(results: dict[str, Measured], model: str) -> Figure:
     """How fluent and how varied free text is, by sentences a second; at each point its passes."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    people = results["human (dev), in the model's vocabulary"]
-    own = {name: r for name, r in results.items() if name.removeprefix(f"{model}, ").removesuffix(" passes").isdigit()}
+    own = {steps: results[f"{model}, {steps} passes"] for steps in PASSES}
     for axes, key, what in ((left, "nats", "nats a token"), (right, "words", "distinct words")):
-        axes.axhline(float(people[key]), color="grey", linestyle="--", label="human")
+        axes.axhline(float(results[HUMAN][key]), color="grey", linestyle="--", label="human")
         for label, headed in ((f"{model}, by pairs", False), (f"{model}, with the head", True)):
-            some = {int(name.split()[1]): r for name, r in own.items() if (int(name.split()[1]) <= HASTE) == headed}
+            some = {steps: r for steps, r in own.items() if (steps <= HASTE) == headed}
             places = [(float(r["sentences"]) / float(r["seconds"]), float(r[key])) for r in some.values()]
             axes.plot(*zip(*places, strict=True), marker="o", label=label)
             for place, steps in zip(places, some, strict=True):
                 axes.annotate(str(steps), place, xytext=(3, 4), textcoords="offset points", fontsize=8)
-        judge = results["autoregressive judge, with its cache"]
+        judge = results[JUDGE]
         rate = float(judge["sentences"]) / float(judge["seconds"])
         axes.plot(rate, float(judge[key]), marker="s", linestyle="", label="autoregressive, its own judge")
         axes.set(xlabel="sentences a second", ylabel=what)
@@ -151,7 +150,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(systems(flags)[flags.only]()) + "\n")
         return
     results: dict[str, Measured] = {name: own_process([*sys.argv, "--only", name]) for name in systems(flags)}
-    people = float(next(iter(results.values()))["nats"])
+    people = float(results[HUMAN]["nats"])
     table = Table(
         "system", "passes", "sentences/s", "nats against human", "distinct words", "bigrams", "self-BLEU", "success"
     )

@@ -134,13 +134,11 @@ class CausalHead(Asset, nn.Module, name="head"):
                 for split in ("train", "dev")
             )
 
-            def known(ids: Tensor, mask: Tensor) -> Tensor | None:
-                return draw_known(ids, mask, network.config.given or 0.0, ends) if network.knows_given else None
-
             def loss_of(rows: Tensor) -> Tensor:
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
-                own, _ = head._nats(host, ids, mask, stratified(len(rows), network.device), known(ids, mask))
-                return own
+                t, share = stratified(len(rows), network.device), network.config.given
+                known = draw_known(ids, mask, share, ends) if share else ends_known(ids, mask)
+                return head._nats(host, ids, mask, t, known)[0]
 
             generator = torch.Generator().manual_seed(config.seed)
             optimizer = OptimizerConfig(
@@ -158,17 +156,17 @@ class CausalHead(Asset, nn.Module, name="head"):
             head.config = replace(shape, ordered=ordered, nats=nats)
         return head.requires_grad_(False)
 
-    def _nats(self, host: Host, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _nats(self, host: Host, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Nats a word of texts noised to t [B], by the head and by the denoiser alone, [] each."""
         network = host.denoiser
-        given = None if known is None else Given(known)
+        given = Given(known) if network.knows_given else None
         with torch.no_grad(), autocast(network.device):
             x0 = network.embed(ids)
             z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
             said = network.predict(z, t, mask, given)
         with autocast(network.device):
             logits = self(said, ids)
-        counts = (mask & (ends_known(ids, mask) == UNKNOWN) if given is None else given.counted(mask))[:, 1:]
+        counts = (mask & (known == UNKNOWN))[:, 1:]
         words = ids[:, 1:][counts]
         assert said.logits is not None
         return F.cross_entropy(logits[counts], words), F.cross_entropy(said.logits[:, 1:][counts], words)
@@ -183,9 +181,8 @@ class CausalHead(Asset, nn.Module, name="head"):
                 batches = token_batches(dev.lengths[:SENTENCES], 8192, None)
                 for rows in batches:
                     ids, mask = gather(dev, rows, host.tokenizer.pad_id)
-                    known = ends_known(ids, mask) if host.denoiser.knows_given else None
                     times = torch.full((len(rows),), t, device=ids.device)
-                    sums += torch.stack(self._nats(host, ids, mask, times, known)).cpu() / len(batches)
+                    sums += torch.stack(self._nats(host, ids, mask, times, ends_known(ids, mask))).cpu() / len(batches)
                 found.append((sums[0].item(), sums[1].item()))
         ordered, nats = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
         return ordered, nats

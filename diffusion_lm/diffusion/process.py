@@ -18,7 +18,7 @@ class Prediction:
     """What a denoiser says of z_t."""
 
     def __init__(
-        self, x0: Tensor | Callable[[], Tensor], logits: Tensor | None = None, hidden: Tensor | None = None
+        self, x0: Tensor | Callable[[Prediction], Tensor], logits: Tensor | None = None, hidden: Tensor | None = None
     ) -> None:
         self._x0 = x0
         self.logits = logits
@@ -33,7 +33,7 @@ class Prediction:
         An average over all words is taken when it is first read: a loss or a clamp that reads the logits never asks.
         """
         if not isinstance(self._x0, Tensor):
-            self._x0 = self._x0()
+            self._x0 = self._x0(self)
         return self._x0
 
     @cached_property
@@ -43,6 +43,17 @@ class Prediction:
             raise ValueError("This denoiser does not predict p(w | z_t).")
         with torch.autocast(self.logits.device.type, enabled=False):
             return self.logits.float().softmax(-1)
+
+
+def average(vectors: Tensor) -> Callable[[Prediction], Tensor]:
+    """x0_hat of a prediction as the average word vector under its p(w | z_t), in float32 under autocast too; [V, D]."""
+
+    def of(said: Prediction) -> Tensor:
+        p = said.p
+        with torch.autocast(p.device.type, enabled=False):
+            return p @ vectors.float()
+
+    return of
 
 
 Denoise = Callable[[Tensor, Tensor], Prediction]

@@ -25,7 +25,7 @@ from diffusion_lm.control.program import Program
 from diffusion_lm.diffusion.chain import draw
 from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.losses import VariationalBound, counted
-from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source
+from diffusion_lm.diffusion.process import UNKNOWN, Denoise, Gaussian, Given, Prediction, Source, average
 from diffusion_lm.diffusion.samplers import gaussian_noise
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import FREE, Asked, Model, compiled, lay_out, length_nats, read_sources, sharers
@@ -185,8 +185,8 @@ class _Batch:
         if last:
             p, temperature = (p / p.amax(-1, keepdim=True)) ** (1 / COMMIT), temperature * COMMIT
         opinion = None
-        if head is not None and decoding.head:
-            assert self.said is not None
+        if head is not None:
+            assert self.said is not None and decoding.head is not None
             opinion = head.opinion(self.said, decoding.head / temperature)
         words = draw(p, self.mask, table.ties(t, temperature / decoding.pairs, p.device), generator, opinion)
         if last:
@@ -275,13 +275,7 @@ class _Batch:
         moved = exact or self.columns is not None or self.automata
         if not moved:
             return Prediction(torch.where(free, said.x0, F.embedding(self.known.clamp(min=0), self.vectors)), logits)
-
-        def mean() -> Tensor:  # of a word that is known, its vector
-            with torch.autocast(logits.device.type, enabled=False):
-                return prediction.p @ self.vectors
-
-        prediction = Prediction(mean, logits)
-        return prediction
+        return Prediction(average(self.vectors), logits)  # of a word that is known, its vector
 
     def _predicted(self, z: Tensor, t: Tensor) -> Prediction:
         """What the network says, which classifier-free guidance moves away from what it says without the source."""
@@ -298,7 +292,7 @@ class _Batch:
         without, scale = ask(None), self.scale
         assert scale is not None and with_source.logits is not None and without.logits is not None
         return Prediction(
-            lambda: without.x0 + scale * (with_source.x0 - without.x0),
+            lambda _: without.x0 + scale * (with_source.x0 - without.x0),
             without.logits + scale * (with_source.logits - without.logits),
             with_source.hidden,
         )
@@ -409,7 +403,9 @@ def _batches(lengths: Tensor, batch_size: int, overhead: float) -> Iterator[Tens
         least, begins = [0.0], [0]
         for k, length in enumerate(longest.tolist(), start=1):
             costs = [least[j] + length * (ends[k] - ends[j] + overhead) for j in range(k)]
-            begins.append(min(range(k), key=costs.__getitem__) if math.isfinite(overhead) else 0)
+            begins.append(
+                min(range(k), key=costs.__getitem__)
+            )  # of equal costs, as of infinite ones, the longest batch
             least.append(costs[begins[-1]])
         parts, k = [], len(longest)
         while k:

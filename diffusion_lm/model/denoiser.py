@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.common import Settings, UserError, number
 from diffusion_lm.diffusion.losses import CrossEntropy, Objective, Simple, VariationalBound
-from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, Source, per_sentence, x0_from_eps
+from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, Source, average, per_sentence, x0_from_eps
 from diffusion_lm.diffusion.schedule import SCHEDULES
 from diffusion_lm.model.transformer import LayerNorm, Transformer
 
@@ -130,12 +130,6 @@ class WordEmbedding(nn.Module):
         return F.embedding(ids, self.vectors())
 
 
-def expected(logits: Tensor, vectors: Tensor) -> Tensor:
-    """softmax(logits) E: the average word vector, in float32 under autocast too; [B, L, V] and [V, D] to [B, L, D]."""
-    with torch.autocast(logits.device.type, enabled=False):
-        return logits.float().softmax(-1) @ vectors.float()
-
-
 class Head(nn.Module, ABC):
     """(hidden [B, L, H], z_t [B, L, D], alpha_bar [B, 1, 1], vectors [V, D]) to a Prediction."""
 
@@ -162,7 +156,7 @@ class LogitHead(Head):
 
     def forward(self, hidden: Tensor, z: Tensor, alpha_bar: Tensor, vectors: Tensor) -> Prediction:  # noqa: D102
         logits = self.out(self.norm(hidden)).float()
-        return Prediction(lambda: expected(logits, vectors), logits, hidden)
+        return Prediction(average(vectors), logits, hidden)
 
     def rounding_logits(self, x0: Tensor, vectors: Tensor) -> Tensor:
         """Bayes' rule for a word in the noise of t = 0, with SNR = alpha_bar(0) / (1 - alpha_bar(0)): nothing is learned."""

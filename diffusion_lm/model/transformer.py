@@ -38,9 +38,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    with torch.autocast(
-        q.device.type, enabled=False
-    ):  # which would take the softmax in float32, only to round it again
+    # Autocast would take the softmax in float32, only to round it again.
+    with torch.autocast(q.device.type, enabled=False):
         weights = scores.softmax(-1)
     return weights @ v
 

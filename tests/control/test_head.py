@@ -63,9 +63,8 @@ def test_all_sentences_have_probability_one_and_a_word_hears_those_before_it() -
     assert float(log_p(head, said).exp().sum()) == pytest.approx(1, abs=1e-5)
     logits = head(repeated(said, len(EVERY)), EVERY)
     same = EVERY[:, 1] == EVERY[0, 1]
-    torch.testing.assert_close(
-        logits[same, 1], logits[:1, 1].expand(int(same.sum()), -1)
-    )  # what comes later is not heard
+    # What comes later is not heard.
+    torch.testing.assert_close(logits[same, 1], logits[:1, 1].expand(int(same.sum()), -1))
     assert not torch.allclose(logits[0, 1], logits[-1, 1], atol=1e-3)
 
 
