@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from diffusion_lm.control.latent import CENTRES
 from diffusion_lm.diffusion.clamp import HardClamp, NoClamp, clamped, nearest
-from diffusion_lm.diffusion.process import Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.process import Prediction
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.evaluation.metrics import distinct
 from diffusion_lm.flags import read
@@ -72,7 +72,7 @@ def reading(lm: DiffusionLM, dev: EncodedCorpus) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"undecided": [], "wrong": []}
     for centre in CENTRES:
         t = torch.full((len(ids),), centre, device=lm.device)
-        z = diffuse(x0, per_sentence(lm.denoiser.schedule.alpha_bar(t)), torch.randn_like(x0))
+        z = lm.denoiser.schedule.noised(x0, t)
         guess = lm.denoiser(z, t, mask).x0
         found["undecided"].append(float(undecided(lm, guess, mask)))
         found["wrong"].append(float((nearest(guess, vectors) != ids)[mask].float().mean()))

@@ -1,9 +1,11 @@
 """From the corpus to docs/results.md and one HTML page: the paper's tables and ablations, ours beside the paper's.
 
     python scripts/reproduce.py --data DATA --into docs/results.md
+    python scripts/reproduce.py --data DATA --stories --out runs/stories --into docs/stories.md
 
 DATA holds `e2e` (trainset.csv, devset.csv, testset_w_refs.csv) and `control_targets` (attribute.jsonl, pos.jsonl, spans.jsonl,
-compose_pos_attr.jsonl). Each stage is a command of diffusion-lm, printed before it runs, with a log of its own under OUT/logs. A
+compose_pos_attr.jsonl); for `--stories`, ROCStories and the infilling of aNLG, `roc` (train.txt, train_recased.txt, valid.txt)
+and `anlg` (dev.json). Each stage is a command of diffusion-lm, printed before it runs, with a log of its own under OUT/logs. A
 stage that is done with the same command is not run again, so an interrupted call goes on where it stopped. `--only` runs
 some stages, and `--list` prints all commands. The defaults are a small run. At the paper's size: `--targets 0 --samples 50
 --free 1000 --minutes 30 --judge-minutes 30 --judge-shape "" --ablation-steps 5000 --ablation-samples 500`.
@@ -32,6 +34,24 @@ TINY = "--model.size tiny --optimizer.lr 3e-3 --run.batch_tokens 1024 --run.vali
 JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "e2e-paper"
 GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
+STORIES, INFILLING = "stories", "infilling"
+MUON = "--optimizer.blocks muon --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.995 --run.batch_tokens 4096"
+STORY_MODEL = (
+    "--tokenizer.min_count 11 --model.width 256 --model.layers 4 --model.heads 4 --model.embedding_dim 16 --model.max_length 96 "
+    f"--model.given 0.5 --optimizer.lr 3e-3 --optimizer.warmup 100 {MUON}"
+)
+STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
+KEYWORDS = (
+    "dog", "school", "money", "beach", "doctor", "birthday", "car", "pizza", "phone", "rain", "job", "mother", "baseball",
+    "guitar", "cake", "lost", "afraid", "happy", "brand new", "fell asleep",
+)  # fmt: skip
+PATTERNS = (
+    r"Tom .*", r"One day .*", r".* was very (happy|sad) \.", r".* (dog|cat) .*", r"(He|She) .*", r"My (mother|father) .*",
+    r"[A-Z]\w* wanted a .*", r".* never .* again \.", r"The .*", r"I .* my .*", r".* \? .*", r".* ! .*", r".* at the end .*",
+    r".* (ran|walked) to the .*", r"[A-Z]\w+ was .* \. (He|She) .*", r".* but .* \.", r"Last [a-z]+ .*", r".* decided to .*",
+    r".* a new [a-z]+ .*", r"When .*",
+)  # fmt: skip
+"""What stories are held to where no corpus names targets."""
 SMALL_JUDGE = "--judge.width 192 --judge.layers 3 --judge.heads 3 --judge.batch_tokens 2048"
 SIMPLE = "--model.objective simple --model.normalize_embeddings false --model.self_conditioning false"
 TRAINED = {
@@ -79,10 +99,16 @@ class Plan(NamedTuple):
     ablation_steps: int
     ablation_samples: int
     outside: bool
+    stories: bool = False
 
 
 def stages(plan: Plan) -> Iterator[Stage]:
     """All stages in order; what a table needs first stands first."""
+    yield from _stories(plan) if plan.stories else _e2e(plan)
+
+
+def _e2e(plan: Plan) -> Iterator[Stage]:
+    """The paper's tables and ablations on E2E."""
     corpus, out = f"--corpus.source {plan.data / 'e2e'}", plan.out
     targets, labels, judge = plan.data / "control_targets", f"--labels {out}/labels.jsonl", f"{out}/judge"
     yield Stage("annotate", f"annotate {corpus} --out {out}/labels.jsonl", JUDGE)
@@ -176,6 +202,62 @@ def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
         GIVEN,
     )
     yield Stage("ft-data2text", f"{texts} --baseline [{folder}] --out {out}/ft-data2text", GIVEN)
+
+
+def _stories(plan: Plan) -> Iterator[Stage]:
+    """ROCStories: a model of a core's hour, free stories and stories under control, and gaps of one sentence (aNLG)."""
+    roc, out, lm = f"--corpus.source {plan.data / 'roc'}", plan.out, f"{plan.out}/models/roc"
+    judge = f"{out}/judge"
+    yield Stage("judge", f"train-judge {roc} --judge.out {judge} --judge.minutes {5 * plan.minutes:g}", STORIES)
+    yield Stage("train", f"train {roc} {STORY_MODEL} --run.steps {4 * plan.ablation_steps} --run.out {lm}", STORIES)
+    yield from _drawn_as_wholes("story", lm, roc, STORIES)
+    # Trees of all stories would take hours; these are a third of them, with the case put back.
+    some = f"--corpus.source {plan.data / 'roc' / 'train_recased.txt'} --labels {out}/labels.jsonl"
+    for name in ("pos", "tree"):
+        yield Stage(f"story-{name}", f"train-control {name} --model {lm} {some}", STORIES)
+    dev = f"{out}/labels-dev.jsonl"
+    yield Stage("labels", f"annotate {roc} --split dev --out {dev}", STORIES)
+    yield Stage("targets", f"make-targets --labels {dev} --n {plan.targets or 100} --out {out}/targets", STORIES)
+    evaluate = f"evaluate {roc} --judge {judge} --n {plan.free}"
+    measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
+    yield Stage("free", f"{evaluate} --model {lm}{measures} --label ours --out {out}/free", STORIES)
+    likely = f"benchmarks/likelihood.py {plan.data / 'roc'} --model {lm} --label ours --judge {judge}"
+    yield Stage("likelihood", f"{likely} --out {out}/likelihood", STORIES)
+    files = " ".join(f"--targets.{task} {out}/targets/{task}.jsonl" for task in STORY_TASKS)
+    held = f"{evaluate} --model {lm} {files} --tasks [{','.join(STORY_TASKS)}] --samples_per_target {plan.samples}"
+    yield Stage("controls", f"{held} --label ours --out {out}/controls", STORIES)
+    if plan.outside:  # what its measures need comes with it
+        yield from _infilling(plan, lm, judge, evaluate)
+
+
+def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage]:
+    """Table 5 on the dev split of aNLG: ours, and an autoregressive model that reads both observations first."""
+    out, roc = plan.out, f"--corpus.source {plan.data / 'roc'}"
+    gaps, ft = f"{out}/models/infill", f"{out}/models/ft-infill"
+    threes = f"{roc} --corpus.threes true"
+    yield Stage(
+        "train-infill",
+        f"train {threes} --run.init {lm} --model.given 0.9 --optimizer.lr 1e-3 --optimizer.warmup 50 {MUON} "
+        f"--run.steps {plan.ablation_steps} --run.out {gaps}",
+        INFILLING,
+    )
+    yield from _drawn_as_wholes("infill", gaps, threes, INFILLING)
+    yield Stage(
+        "train-ft-infill",
+        f"train-baseline ft --task infill {roc} --judge {judge} --minutes {5 * plan.minutes:g} --epochs 100 --lr 1e-3 --out {ft}",
+        INFILLING,
+    )
+    # A quarter of the texts for each target: there are many targets, and what counts is the mean over them.
+    asked = f"{evaluate} --tasks [infill] --targets.infill {plan.data / 'anlg' / 'dev.json'} --samples_per_target {plan.samples}"
+    asked += f" --limit_targets {4 * plan.targets}" if plan.targets else ""
+    yield Stage("infill", f"{asked} --model {gaps} --label ours --out {out}/infill", INFILLING)
+    yield Stage("ft-infill", f"{asked} --model {gaps} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
+
+
+def _drawn_as_wholes(name: str, lm: str, corpus: str, part: str) -> Iterator[Stage]:
+    """What a model draws sentences as wholes by."""
+    yield Stage(f"{name}-pairs", f"train-control pairs --model {lm} {corpus}", part)
+    yield Stage(f"{name}-head", f"train-control head --model {lm} {corpus} --width 256 --steps 1000", part)
 
 
 def fewer(on_targets: str, plan: Plan, share: int) -> str:
@@ -322,6 +404,7 @@ def arguments() -> argparse.Namespace:
         default=True,
         help="free text by SmolLM2 and MAUVE too; wants make metrics",
     )
+    parser.add_argument("--stories", action="store_true", help="ROCStories and infilling in place of E2E")
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     return parser.parse_args()
@@ -339,11 +422,16 @@ def main() -> None:
     if flags.list:
         logger.info("%s", "\n".join(f"{stage.name}: diffusion-lm {stage.command}" for stage in chosen))
         return
-    for folder in ("e2e", "control_targets"):
+    for folder in ("roc", "anlg") if flags.stories else ("e2e", "control_targets"):
         if not (plan.data / folder).is_dir():
-            stop(f"{plan.data} has no folder {folder}; give --data the folder that holds e2e and control_targets.")
-    for name in ("done", "logs", "models"):
+            stop(f"{plan.data} has no folder {folder}; give --data the folder that holds it.")
+    for name in ("done", "logs", "models", "targets"):
         (plan.out / name).mkdir(parents=True, exist_ok=True)
+    if flags.stories:
+        for task, wanted in (("keyword", KEYWORDS), ("regex", PATTERNS)):
+            write_whole(
+                plan.out / "targets" / f"{task}.jsonl", "".join(json.dumps({task: one}) + "\n" for one in wanted)
+            )
     for stage in chosen:
         run(stage, plan)
     report(plan, flags.into)

@@ -27,8 +27,13 @@ def plan(script: dict[str, Any], tmp_path: Path) -> Any:
     return script["Plan"](tmp_path / "data", tmp_path / "out", 2, 3, 4, 0.1, 0.2, "--judge.width 8", 5, 6, True)
 
 
-def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], plan: Any) -> None:
-    stages = list(script["stages"](plan))
+@pytest.fixture(params=["e2e", "stories"])
+def either(request: pytest.FixtureRequest, plan: Any) -> Any:
+    return plan._replace(stories=request.param == "stories")
+
+
+def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str, Any], either: Any) -> None:
+    stages = list(script["stages"](either))
     assert len({stage.name for stage in stages}) == len(stages)
     for stage in stages:
         words = shlex.split(stage.command)
@@ -39,9 +44,9 @@ def test_every_stage_is_a_valid_command_with_a_name_of_its_own(script: dict[str,
         read(call.config, call.words)
 
 
-def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(script: dict[str, Any], plan: Any) -> None:
+def test_a_model_or_a_folder_that_is_read_was_made_by_a_stage_before(script: dict[str, Any], either: Any) -> None:
     made: set[str] = set()
-    for stage in script["stages"](plan):
+    for stage in script["stages"](either):
         words = shlex.split(stage.command)
         named = {word.strip("[]") for word in words for word in word.strip("[]").split(",") if "/models/" in word}
         outs = {word for flag, word in itertools.pairwise(words) if flag in ("--out", "--run.out")}
@@ -84,6 +89,7 @@ def test_times_are_those_of_the_stages_that_are_done_with_this_command(script: d
     ("flags", "message"),
     [
         (["--data", "nowhere"], "nowhere has no folder e2e; give --data"),
+        (["--data", "nowhere", "--stories"], "nowhere has no folder roc; give --data"),
         (
             ["--data", "nowhere", "--only", "judge", "jduge"],
             "There is no stage jduge; the stages are annotate, judge",

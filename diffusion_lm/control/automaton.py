@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar, final
 
 import torch
@@ -20,6 +22,8 @@ MOST_STATES = 6000
 """Automata beyond this are refused: sampling walks through all states at every position of every step."""
 MOST_STEPS = 400_000
 """States times classes: what a sentence needs of memory while it is drawn."""
+FEW_WORDS = 16
+"""A class of so many words is summed apart."""
 _FLOOR = 1e-300
 """A word this unlikely is one that another control has banned; a path through it is possible only on paper."""
 
@@ -60,13 +64,26 @@ class Automaton:
                 found.add(words)
         return frozenset(found)
 
+    @cached_property
+    def _member(self) -> Tensor:
+        """Which tokens are of which class, as 0 and 1, [V, C]."""
+        return (self.classes[:, None] == torch.arange(self.next.shape[1], device=self.classes.device)).float()
+
     def class_log_p(self, logits: Tensor) -> Tensor:
         """Log-probability of each class at each position: [B, L, V] to [B, L, C], -inf for a class without words."""
-        # In float64, since a required word may be e^-200 as likely as the others.
-        likely = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()
-        member = self.classes.to(logits.device)[:, None] == torch.arange(self.next.shape[1], device=logits.device)
-        summed = (likely @ member.double()).clamp(min=_FLOOR)
-        return (summed / summed.sum(-1, keepdim=True)).log().masked_fill(~member.any(0), -torch.inf)
+        member = self._member.to(logits)
+        sizes = member.sum(0)
+        top = logits.amax(-1, keepdim=True)
+        log_p = ((logits - top).exp() @ member).double().log()
+        # A required word may be e^-200 as likely as the others, which float32 takes for nothing: its class is summed in logs.
+        for c in ((sizes > 0) & (sizes <= FEW_WORDS)).nonzero().flatten().tolist():
+            log_p[..., c] = (logits[..., self.classes == c].double() - top.double()).logsumexp(-1)
+        lost = ((log_p < math.log(torch.finfo(logits.dtype).tiny)) & (sizes > FEW_WORDS)).any(-1)
+        if bool(lost.any()):
+            rare = logits[lost].double()
+            log_p[lost] = ((rare - rare.amax(-1, keepdim=True)).exp() @ member.double()).log()
+        log_p = log_p.clamp(min=math.log(_FLOOR)).masked_fill(sizes == 0, -torch.inf)
+        return log_p - log_p.logsumexp(-1, keepdim=True)
 
     def messages(self, log_p: Tensor, words: Tensor) -> Tensor:
         """The backward algorithm: log p(accept | state before position i) for i of 0 to L, [L + 1, B, S].
@@ -98,11 +115,10 @@ class Automaton:
             UserError: if no sentence that the logits allow is accepted.
         """
         words = between(mask)
-        with torch.no_grad():
-            keep = self._path(self.class_log_p(logits), words, generator)
-            # One more column for tokens that are no words: index -1 reads it.
-            keep = torch.cat([keep, torch.zeros_like(keep[..., :1])], -1)[..., self.classes.to(keep.device)]
-        return torch.where(keep | ~words[..., None], logits, logits.new_tensor(BANNED))
+        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+            keep = self._path(self.class_log_p(logits), words, generator).to(logits)
+            banned = (keep @ self._member.to(logits).T < 0.5) & words[..., None]
+        return logits.masked_fill(banned, BANNED)
 
     def _path(self, log_p: Tensor, words: Tensor, generator: torch.Generator | None) -> Tensor:
         """The classes that follow one drawn path, [B, L, C]."""

@@ -4,8 +4,9 @@ The chain (`diffusion.chain`) ties a word to the one before it. The head reads a
 
     p(w | z_t) = prod_i p(w_i | w_1 .. w_i-1, z_t),
 
-a small causal transformer over the denoiser's states h_i(z_t) and the words so far, whose logits are added to the denoiser's own.
+a recurrent cell over the denoiser's states h_i(z_t) and the words so far, whose logits are added to the denoiser's own.
 It is learned by likelihood, with the denoiser frozen, so that all that was made for the model's controls stays right.
+Words are drawn one after the other, so what counts is how few operations each of them takes.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from diffusion_lm.control.latent import NetworkTrainConfig
 from diffusion_lm.control.pairs import check_draws
 from diffusion_lm.control.program import Asset, Host
 from diffusion_lm.diffusion.chain import Opinion
-from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction
 from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.model.given import draw_known, sentence_ends
-from diffusion_lm.model.transformer import Block, LayerNorm, initialize
+from diffusion_lm.model.transformer import LayerNorm
 from diffusion_lm.store import Kind
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import open_corpus
@@ -46,12 +47,10 @@ SENTENCES = 256
 class HeadTrainConfig(NetworkTrainConfig):
     """How a causal head is trained."""
 
-    layers: int = number(2, least=1)
-    """Layers of the head."""
     steps: int = number(1200, least=1)
     """Optimiser steps; on E2E more of them learn the training split by heart."""
     lr: float = number(3e-3, above=0)
-    """Highest learning rate, of Muon on the blocks and AdamW on the rest; warm-up over the first 5 %, then a line to 0."""
+    """Highest learning rate of AdamW; warm-up over the first 5 %, then a line to 0."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,6 @@ class HeadConfig:
     hidden: int
     """Width of the denoiser's states."""
     width: int
-    layers: int
-    heads: int
     lm: str
     nats: list[float] = field(default_factory=list)
     """A word of dev text at `TIMES`, by the denoiser alone."""
@@ -82,33 +79,42 @@ class CausalHead(Asset, nn.Module, name="head"):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config, width = config, config.width
-        self.state = nn.Sequential(LayerNorm(config.hidden), nn.Linear(config.hidden, width))
+        self.norm = LayerNorm(config.hidden)
+        self.cell = nn.GRU(config.hidden + width, width, batch_first=True)
         self.word = nn.Embedding(config.vocab_size, width)
-        blocks = [Block(width, config.heads, nn.Identity(), causal=True) for _ in range(config.layers)]
-        self.blocks = nn.ModuleList(blocks)
-        self.norm, self.out = LayerNorm(width), nn.Linear(width, config.vocab_size)
-        initialize(self, blocks)
+        self.out = nn.Linear(width, config.vocab_size)
         nn.init.zeros_(self.out.weight)  # at first it says what the denoiser says
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, said: Prediction, words: Tensor) -> Tensor:
         """Logits of the words of texts [B, L] behind the first, each given those before it, [B, L - 1, V]."""
         assert said.hidden is not None and said.logits is not None
-        x = self.state(said.hidden[:, 1:]) + self.word(words[:, :-1])
-        for block in self.blocks:
-            x, _ = block(x)
-        return said.logits[:, 1:] + self.out(self.norm(x)).float()
+        with torch.autocast(words.device.type, enabled=False):
+            states = self.norm(said.hidden[:, 1:].float())
+            memory, _ = self.cell(torch.cat([states, self.word(words[:, :-1])], dim=-1))
+        return said.logits[:, 1:] + self.out(memory).float()
 
     def opinion(self, said: Prediction, power: float) -> Opinion:
         """Log p(w_i | w_1 .. w_i-1, z_t) times a power, up to a constant, of each word once that before it is drawn."""
         assert said.hidden is not None and said.logits is not None
-        states, logits = self.state(said.hidden.float()), said.logits
-        past: list[Tensor | None] = [None] * len(self.blocks)
+        (seeing, keeping, of_seen, of_kept), width = self.cell.all_weights[0], self.config.width
+        of_state, of_word = seeing.split([self.config.hidden, width], dim=1)
+        with torch.autocast(said.logits.device.type, enabled=False):  # casts would cost more than they save
+            # All that need not wait for a word is done for all positions at once.
+            states = F.linear(self.norm(said.hidden.float()), of_state, of_seen)
+            words = self.word.weight @ of_word.T
+            logits, out = power * (said.logits.float() + self.out.bias), power * self.out.weight.T
+        memory = torch.zeros(len(states), width, device=states.device)
 
         def of(i: int, before: Tensor) -> Tensor:
-            x = states[:, i, None] + self.word(before)[:, None]
-            for k, block in enumerate(self.blocks):
-                x, past[k] = block(x, past=past[k])
-            return power * (logits[:, i] + self.out(self.norm(x))[:, 0])
+            nonlocal memory
+            with torch.autocast(memory.device.type, enabled=False):
+                seen = states[:, i] + words[before]
+                kept = F.linear(memory, keeping, of_kept)
+                gates = (seen[:, : 2 * width] + kept[:, : 2 * width]).sigmoid()
+                new = torch.addcmul(seen[:, 2 * width :], gates[:, :width], kept[:, 2 * width :]).tanh()
+                memory = torch.lerp(new, memory, gates[:, width:])
+                return torch.addmm(logits[:, i], memory, out)
 
         return of
 
@@ -124,8 +130,8 @@ class CausalHead(Asset, nn.Module, name="head"):
         """
         check_draws(host)
         torch.manual_seed(config.seed)
-        network, size = host.denoiser, {name: getattr(config, name) for name in ("width", "layers", "heads")}
-        shape = HeadConfig(host.tokenizer.vocab_size, network.config.shape[0], **size, lm=host.fingerprint)
+        network = host.denoiser
+        shape = HeadConfig(host.tokenizer.vocab_size, network.config.shape[0], config.width, host.fingerprint)
         head = cls(shape).to(network.device)
         corpus, ends = open_corpus(config.corpus), sentence_ends(host.tokenizer)
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
@@ -142,7 +148,7 @@ class CausalHead(Asset, nn.Module, name="head"):
 
             generator = torch.Generator().manual_seed(config.seed)
             optimizer = OptimizerConfig(
-                blocks="muon", lr=config.lr, warmup=config.steps // 20, decay="linear", weight_decay=config.weight_decay, ema=0.99
+                lr=config.lr, warmup=config.steps // 20, decay="linear", weight_decay=config.weight_decay, ema=0.99
             )  # fmt: skip
             fit(
                 head,
@@ -162,7 +168,7 @@ class CausalHead(Asset, nn.Module, name="head"):
         given = Given(known) if network.knows_given else None
         with torch.no_grad(), autocast(network.device):
             x0 = network.embed(ids)
-            z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
+            z = network.schedule.noised(x0, t)
             said = network.predict(z, t, mask, given)
         with autocast(network.device):
             logits = self(said, ids)

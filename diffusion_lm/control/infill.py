@@ -18,7 +18,7 @@ from diffusion_lm.control.control import Control, Target, Ways, words_of_record
 from diffusion_lm.control.language import check_known, known_words
 from diffusion_lm.control.program import Host, Program
 from diffusion_lm.text.fields import Document
-from diffusion_lm.text.spacing import join_words, sentences_of, split_words, words_of
+from diffusion_lm.text.spacing import join_words, split_words, threes, words_of
 
 BLANK = "___"
 _BLANK = re.compile(r"_{3,}(?:\{(\d+)\})?")
@@ -130,12 +130,7 @@ class Infill(Control, name="infill"):
     @classmethod
     def lessons(cls, document: Document, labels: Annotation) -> list[tuple[str, str]]:
         """Each sentence of a text that stands between two others: those around it, and the first and the last."""
-        sentences = sentences_of(document.text)
-        found = []
-        for i in range(1, len(sentences) - 1):
-            around = dict.fromkeys([(sentences[i - 1], sentences[i + 1]), (sentences[0], sentences[-1])])
-            found += [(f"{left} {BLANK} {right}", sentences[i]) for left, right in around]
-        return found
+        return [(f"{left} {BLANK} {right}", middle) for left, middle, right in threes(document.text)]
 
     @classmethod
     def completed(cls, target: Target, written: str) -> str:

@@ -165,6 +165,7 @@ class Keyword(Language, name="keyword"):
     """The text says a word or a phrase, in any case of letters, as whole words."""
 
     help = "A word or phrase that each sentence says; may be repeated."
+    example = '{"keyword": "pub"}'
     repeats = True
     phrase: str
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from diffusion_lm.common import autocast, number, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
-from diffusion_lm.diffusion.process import diffuse, per_sentence
 from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.transformer import Transformer
@@ -36,10 +35,6 @@ class NetworkTrainConfig(AssetConfig):
 
     width: int = number(128, least=1)
     """Its width."""
-    layers: int = number(3, least=1)
-    """Its layers."""
-    heads: int = number(4, least=1)
-    """Attention heads."""
     steps: int = number(2000, least=1)
     """Optimiser steps."""
     minutes: float | None = number(None, above=0)
@@ -58,6 +53,10 @@ class NetworkTrainConfig(AssetConfig):
 class LatentTrainConfig(NetworkTrainConfig):
     """How a classifier of noised word vectors is trained."""
 
+    layers: int = number(3, least=1)
+    """Its layers."""
+    heads: int = number(4, least=1)
+    """Attention heads."""
     min_count: int = number(20, least=1)
     """A value, or a label, is learned if so many training texts have it."""
 
@@ -162,7 +161,7 @@ class LatentClassifier(Asset, nn.Module):
         ids, mask = gather(encoded, rows, host.tokenizer.pad_id, network.config.canvas)
         with torch.no_grad():
             x0 = network.embed(ids.to(network.device))
-            z = diffuse(x0, per_sentence(network.schedule.alpha_bar(t)), torch.randn_like(x0))
+            z = network.schedule.noised(x0, t)
         with autocast(network.device):
             return self(z, t, mask.to(network.device))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_lm.common import UserError, own_defaults, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
 from diffusion_lm.diffusion.chain import FAINT, Pairs, Ties, log_likelihood
-from diffusion_lm.diffusion.process import UNKNOWN, Given, diffuse, per_sentence
+from diffusion_lm.diffusion.process import UNKNOWN, Given
 from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.store import Kind
 from diffusion_lm.text.batches import padded
@@ -133,7 +133,7 @@ def _strength(host: Host, pairs: Pairs, texts: list[list[int]], t: float) -> tup
     times = torch.full((len(ids),), t, device=device)
     with same_noise(device):
         x0 = net.embed(ids)
-        z = diffuse(x0, per_sentence(net.schedule.alpha_bar(times)), torch.randn_like(x0))
+        z = net.schedule.noised(x0, times)
     said = net(z, times, mask, None, given)
     if net.config.self_conditioning:
         said = net(z, times, mask, said.x0, given)

@@ -253,6 +253,7 @@ class Regex(Language, name="regex"):
     r"""The whole text matches a pattern of words, such as "The .* is (cheap|moderate) \."; this file's head has its syntax."""
 
     help = 'What the whole sentence matches, word by word: "The .* is (cheap|moderate) ." with a backslash before a full stop.'
+    example = r'{"regex": "The .* is (cheap|moderate) \\."}'
     pattern: str
 
     def automaton(self, host: Host) -> Automaton:  # noqa: D102

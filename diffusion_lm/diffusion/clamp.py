@@ -53,13 +53,15 @@ class Clamp(ABC):
 
     def __call__(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Prediction:
         """Clamp the sentences whose time has come."""
-        active = per_sentence(t <= self.from_time)
-        if not bool(active.any()):
+        active = (
+            None if self.from_time >= 1 else per_sentence(t <= self.from_time)
+        )  # asking would wait for an accelerator
+        if active is not None and not bool(active.any()):
             return prediction
         # In the vectors' own precision: in bf16, the nearest of two near words would often be the other one.
         with torch.autocast(vectors.device.type, enabled=False):
             x0 = self.x0(prediction, vectors, t)
-        if not bool(active.all()):
+        if active is not None:
             x0 = torch.where(active, x0, prediction.x0)
         return Prediction(x0, prediction.logits)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.diffusion.process import Given, Prediction, diffuse, per_sentence
+from diffusion_lm.diffusion.process import Given, Prediction
 from diffusion_lm.diffusion.schedule import NoiseSchedule
 
 Terms = dict[str, Tensor]
@@ -73,7 +73,7 @@ class CrossEntropy(Objective):
         self, model: Model, ids: Tensor, mask: Tensor, t: Tensor, given: Given | None = None
     ) -> Terms:
         x0 = model.embed(ids)
-        z = diffuse(x0, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(x0))
+        z = model.schedule.noised(x0, t)
         logits = model.predict(z, t, mask, given).logits
         assert logits is not None
         return {"words": cross_entropy(logits, ids, counted(mask, given))}
@@ -109,7 +109,7 @@ class Simple(Objective):
         sigma_0 = (1 - alpha_bar(t.new_tensor(0.0))).sqrt() if self.sigma_0 is None else self.sigma_0
         x0 = embedded + sigma_0 * torch.randn_like(embedded)
         t = (index + 1) / self.steps
-        z = diffuse(x0, per_sentence(alpha_bar(t)), torch.randn_like(x0))
+        z = model.schedule.noised(x0, t)
         f = model.predict(z, t, mask, given).x0
         first = index == 0
         to_x0 = token_mean((x0 - f).square().mean(-1), written)
@@ -147,7 +147,7 @@ class VariationalBound(Objective):
         if self.steps is not None:
             t = ((t * self.steps).floor() + 1) / self.steps
         weight = self._weight(model.schedule, t)
-        z = diffuse(embedded, per_sentence(model.schedule.alpha_bar(t)), torch.randn_like(embedded))
+        z = model.schedule.noised(embedded, t)
         error = (embedded - model.predict(z, t, mask, given).x0).square().sum(-1)
         clean = model.schedule.alpha_bar(t.new_tensor(0.0))
         x0 = embedded + ((1 - clean) / clean).sqrt() * torch.randn_like(embedded)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lm.common import check_range
+from diffusion_lm.diffusion.process import diffuse, per_sentence
 
 # alpha_bar is kept away from 0 and 1 so that log_snr stays finite at both ends.
 _EPS = 1e-6
@@ -35,6 +36,10 @@ class NoiseSchedule(ABC):
     def time(self, log_snr: Tensor) -> Tensor:
         """The t at which the log signal-to-noise ratio has this value: the inverse of `log_snr`."""
         return self._time(torch.sigmoid(log_snr)).clamp(0.0, 1.0)
+
+    def noised(self, x0: Tensor, t: Tensor) -> Tensor:
+        """z_t ~ q(z_t | x0), each sentence at a time of its own: x0 [B, L, D] and t [B] to [B, L, D]."""
+        return diffuse(x0, per_sentence(self.alpha_bar(t)), torch.randn_like(x0))
 
     def grid(self, n: int, power: float = 1.0) -> Tensor:
         """N + 1 times from 1 down to 0, the n steps of a sampler: equal steps, to a power below 1 denser near t = 1, [n + 1]."""

@@ -130,7 +130,9 @@ class Transformer(nn.Module):
         position = self.position(torch.arange(latents.shape[1], device=latents.device))
         time = self.time(time_features(t))[:, None]
         h = self._entered(latents, position, time, *([] if marks is None else [marks]))
-        keys = None if mask is None or bool(mask.all()) else mask[:, None, None, :]
+        # A mask that hides nothing costs a CPU time; to find out, an accelerator would have to be waited for.
+        whole = mask is None or (mask.device.type == "cpu" and bool(mask.all()))
+        keys = None if mask is None or whole else mask[:, None, None, :]
         if source is not None:
             own = source.mask.new_ones(latents.shape[:2]) if mask is None else mask
             keys = torch.cat([source.mask, own], dim=1)[:, None, None, :]

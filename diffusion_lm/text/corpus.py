@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from diffusion_lm.common import UserError
 from diffusion_lm.text.fields import ALIASES, Document
 from diffusion_lm.text.slots import as_said
-from diffusion_lm.text.spacing import normal, words_of
+from diffusion_lm.text.spacing import normal, threes, words_of
 from diffusion_lm.text.toy import DESCRIPTION, SIZES, toy_documents
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Corpus:
     """What made the sources, see `READERS`."""
     long: Literal["split", "leave_out"] = "split"
     """What is to become of documents that do not fit, see `CorpusConfig`."""
+    threes: bool = False
+    """Whether documents are taken as three sentences each, see `CorpusConfig`."""
     left_out: frozenset[tuple[str, ...]] = frozenset()
     """Words of the training documents that are passed over."""
     unreadable: dict[str, int] = field(default_factory=dict)
@@ -133,7 +135,7 @@ class Corpus:
 
     def fingerprint(self, split: str) -> str:
         """A hash of the split's source: equal for equal content, wherever the files lie; UserError if it is no split."""
-        described = [self.kind, split, self._source(split).content(), *self.held_out]
+        described = [self.kind, split, self._source(split).content(), *self.held_out, *["threes"] * self.threes]
         if split == "train":
             described += sorted(" ".join(words) for words in self.left_out)
         return hashlib.blake2b("\n".join(described).encode(), digest_size=16).hexdigest()
@@ -162,15 +164,17 @@ class Corpus:
             elsewhere = from_train and self.home(document.source or document.text) != split
             left_out = split == "train" and self.left_out and tuple(words_of(document.text)) in self.left_out
             if not elsewhere and not left_out:
-                read += 1
-                yield document
+                parts = [Document(" ".join(three)) for three in threes(document.text)] if self.threes else [document]
+                read += len(parts)
+                yield from parts
         if unreadable and split not in self.unreadable:
             rows = f"{unreadable} of the {read + unreadable} rows of {self.name} ({split})"
             logger.warning("%s cannot be read and are left out; the first is %s", rows, first)
         self.unreadable[split] = unreadable
         if not read:
             because = f" (the first unreadable row is {first})" if first else ""
-            raise UserError(f"The {split} split of {self.name} has no readable document{because}.")
+            what = "document of three sentences" if self.threes else "readable document"
+            raise UserError(f"The {split} split of {self.name} has no {what}{because}.")
 
 
 NO_CORPUS = "none"
@@ -197,6 +201,9 @@ class CorpusConfig:
     long: Literal["split", "leave_out"] = "split"
     """Documents longer than the model's longest sentence: 'split' them, at ends of sentences where there are any, or
     'leave_out'. Documents with fields, such as E2E's, are always left out: a part need not say what the whole says."""
+    threes: bool = False
+    """Take of each document every sentence that stands between two others, once with its neighbours and once with the first
+    and the last, in place of the whole: of such texts a model learns gaps of one sentence."""
 
 
 def open_corpus(config: CorpusConfig) -> Corpus:
@@ -208,7 +215,7 @@ def open_corpus(config: CorpusConfig) -> Corpus:
     name = config.source.strip()
     for kind, reader in reversed(READERS.items()):
         if (sources := reader(name, config)) is not None:
-            return Corpus(name, sources, kind, config.long)
+            return Corpus(name, sources, kind, config.long, config.threes)
     raise UserError(f"{name} has neither E2E's trainset.csv and devset.csv nor train.txt or train.tsv.")
 
 

@@ -126,6 +126,14 @@ def sentences_of(text: str) -> list[str]:
     return [sentence for a, b in pairwise(cuts) if (sentence := text[a:b].strip())]
 
 
+def threes(text: str) -> Iterator[tuple[str, str, str]]:
+    """Each sentence of a text that stands between two others: with these, and with the first and the last."""
+    sentences = sentences_of(text)
+    for i in range(1, len(sentences) - 1):
+        around = dict.fromkeys([(sentences[i - 1], sentences[i + 1]), (sentences[0], sentences[-1])])
+        yield from ((left, sentences[i], right) for left, right in around)
+
+
 def near_words(word: str, known: Iterable[str]) -> list[str]:
     """Up to three known words that may have been meant: first the same letters in another case, then similar ones."""
     known = list(dict.fromkeys(known))

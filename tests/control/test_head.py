@@ -33,7 +33,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> DiffusionLM:
     folder = tmp_path_factory.mktemp("headed")
     lm = build("exact", folder)
     PairTable.make(AssetConfig(corpus=TOY), lm).save_pretrained(folder / "controls" / "pairs")
-    config = HeadTrainConfig(corpus=TOY, width=32, layers=1, steps=40, batch_tokens=2048)
+    config = HeadTrainConfig(corpus=TOY, width=32, steps=40, batch_tokens=2048)
     CausalHead.make(config, lm).save_pretrained(folder / "controls" / "head")
     return DiffusionLM.from_pretrained(folder, "cpu")
 
@@ -41,7 +41,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> DiffusionLM:
 def said_by(seed: int = 0) -> tuple[CausalHead, Prediction]:
     """A head of random weights, and what a denoiser may have said of one sentence."""
     torch.manual_seed(seed)
-    head = CausalHead(HeadConfig(V, 8, 8, 2, 2, "")).eval()
+    head = CausalHead(HeadConfig(V, 8, 8, "")).eval()
     torch.nn.init.normal_(head.out.weight)
     return head, Prediction(torch.zeros(1, L, 1), torch.randn(1, L, V), torch.randn(1, L, 8))
 
@@ -71,7 +71,7 @@ def test_all_sentences_have_probability_one_and_a_word_hears_those_before_it() -
 @torch.no_grad()
 def test_untrained_it_says_what_the_denoiser_says() -> None:
     torch.manual_seed(0)
-    head, said = CausalHead(HeadConfig(V, 8, 8, 2, 2, "")), said_by()[1]
+    head, said = CausalHead(HeadConfig(V, 8, 8, "")), said_by()[1]
     assert said.logits is not None
     torch.testing.assert_close(head(said, EVERY[:1]), said.logits[:, 1:])
 

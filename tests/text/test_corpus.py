@@ -7,6 +7,7 @@ import zipfile
 from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,7 @@ def write_e2e(folder: Path, train: str = ROW, dev: str = ROW, test: str | None =
     return folder
 
 
-def open_source(source: object, **options: str) -> Corpus:
+def open_source(source: object, **options: Any) -> Corpus:
     return open_corpus(CorpusConfig(str(source), **options))
 
 
@@ -273,6 +274,16 @@ def test_a_folder_of_plain_text(tmp_path: Path) -> None:
     assert list(corpus.documents("train")) == [Document("One story."), Document("Two stories.")]
     assert texts(corpus, "dev") == ["Three stories."]
     assert corpus.unreadable == {"train": 0, "dev": 0}
+
+
+def test_stories_are_taken_in_threes_of_their_sentences(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("A a. B b. C c. D d.\nOne. Two.\n")
+    corpus = open_source(tmp_path / "train.txt", threes=True)
+    assert texts(corpus, "train") == ["A a. B b. C c.", "A a. B b. D d.", "B b. C c. D d.", "A a. C c. D d."]
+    assert corpus.fingerprint("train") != open_source(tmp_path / "train.txt").fingerprint("train")
+    (tmp_path / "train.txt").write_text("One. Two.\n")
+    with pytest.raises(UserError, match="has no document of three sentences"):
+        texts(open_source(tmp_path / "train.txt", threes=True), "train")
 
 
 def test_a_single_file_is_divided_by_its_texts(tmp_path: Path) -> None:
