@@ -20,8 +20,8 @@ class OptimizerConfig(Settings):
     """What follows the gradient, and its schedule."""
 
     blocks: Literal["adamw", "muon"] = "adamw"
-    """What the matrices of transformer blocks and recurrent cells follow: AdamW as all else does (paper), or Muon (Jordan et al. 2024), whose
-    step is the momentum with all its singular values made about 1, and which learns more from the same text."""
+    """What the matrices of transformer blocks and recurrent cells follow: AdamW as all else does (paper), or Muon (Jordan et al.
+    2024), whose step is the momentum with all its singular values made about 1, and which learns more from the same text."""
     lr: float = number(1.5e-3, above=0)
     """Highest learning rate (paper: 1e-4); of Muon the root mean square of a step, which AdamW's reaches at most."""
     warmup: int = number(200, least=0)

@@ -35,7 +35,10 @@ JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "e2e-paper"
 GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 STORIES, INFILLING = "stories", "infilling"
-MUON = "--optimizer.blocks muon --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.995 --run.batch_tokens 4096"
+MUON = (
+    "--optimizer.blocks muon --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.995 "
+    "--run.batch_tokens 4096"
+)
 STORY_MODEL = (
     "--tokenizer.min_count 11 --model.width 256 --model.layers 4 --model.heads 4 --model.embedding_dim 16 --model.max_length 96 "
     f"--model.given 0.5 --optimizer.lr 3e-3 --optimizer.warmup 100 {MUON}"
