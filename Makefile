@@ -3,6 +3,7 @@
 # make test      install the development extras, then run every test
 # make metrics   install what `evaluate --outside` and its task infill measure with, models included
 # make reproduce DATA=FOLDER [FLAGS="..."]   every table and figure of docs/results.md, from the corpus (scripts/reproduce.py)
+# make stories DATA=FOLDER     the tables of docs/stories.md alike: ROCStories, and the infilling of aNLG
 # make docs      build the site of the documentation into site/, to be opened from there: site/index.html
 # make lint      ruff (rules and format) and mypy
 # make clean     delete caches and build outputs; the environment stays (rm -rf .venv removes it)
@@ -24,7 +25,7 @@ METRICS_STAMP := $(VENV)/.installed-metrics
 DOCS_STAMP := $(VENV)/.installed-docs
 
 .DELETE_ON_ERROR:
-.PHONY: demo app test metrics reproduce docs lint clean
+.PHONY: demo app test metrics reproduce stories docs lint clean
 
 demo: $(RUN_STAMP)
 	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --seed 1
@@ -40,6 +41,10 @@ metrics: $(METRICS_STAMP)
 reproduce: $(DEV_STAMP) $(METRICS_STAMP)
 	@test -n "$(DATA)" || { echo "Say where e2e and control_targets are: make reproduce DATA=FOLDER" >&2; exit 2; }
 	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --into docs/results.md $(FLAGS)
+
+stories: $(DEV_STAMP) $(METRICS_STAMP)
+	@test -n "$(DATA)" || { echo "Say where roc and anlg are: make stories DATA=FOLDER" >&2; exit 2; }
+	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --stories --out runs/stories --into docs/stories.md $(FLAGS)
 
 docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -145,6 +145,18 @@ def ragged(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
     return first[which] + torch.arange(len(which), device=first.device) - (count.cumsum(0) - count)[which], which
 
 
+def pick(weights: Tensor, uniform: Tensor) -> Tensor:
+    """An index of the last dimension by its weight, [...]: weights [..., V], not all 0, and uniform [...] from 0 to 1.
+
+    One that weighs 0 is never taken.
+    """
+    import torch
+
+    cumulative = weights.cumsum(-1)
+    drawn = torch.searchsorted(cumulative, uniform[..., None] * cumulative[..., -1:], right=True).squeeze(-1)
+    return drawn.clamp_(max=weights.shape[-1] - 1)
+
+
 @contextmanager
 def same_noise(device: torch.device, seed: int = 0) -> Iterator[None]:
     """What is drawn inside the `with` block is the same every time, and what is drawn behind it as if there were no block."""

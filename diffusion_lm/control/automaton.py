@@ -11,7 +11,7 @@ from typing import TypeVar, final
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import UserError
+from diffusion_lm.common import UserError, pick
 from diffusion_lm.model.gaps import between
 
 BANNED = -1e4
@@ -132,9 +132,7 @@ class Automaton:
         for i in range(log_p.shape[1]):
             options = follow[state]
             score = log_p[:, i] + messages[i + 1].gather(1, options)
-            cumulative = (score - score.amax(-1, keepdim=True)).exp().cumsum(-1)
-            target = uniform[:, i, None] * cumulative[:, -1:]
-            drawn = torch.searchsorted(cumulative, target, right=True).clamp(max=follow.shape[1] - 1)
+            drawn = pick((score - score.amax(-1, keepdim=True)).exp(), uniform[:, i])[:, None]
             real = log_p[:, i].gather(1, drawn).squeeze(1).exp() > 2 * _FLOOR
             possible &= real | ~words[:, i]
             after = options.gather(1, drawn)

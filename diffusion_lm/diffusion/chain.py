@@ -19,7 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diffusion_lm.common import ragged
+from diffusion_lm.common import pick, ragged
 
 BACK_OFF = 5.0
 """Pseudo-counts of a word behind a certain word, spread as words are anywhere."""
@@ -155,9 +155,7 @@ def draw(
             weights = weights * torch.where(mask[:, i, None], ties.behind(words[-1]), 1.0)
             if opinion is not None:  # in logs, since both may be sharp
                 weights = (weights.log() + opinion(i, words[-1])).softmax(-1)
-        cumulative = weights.cumsum(-1)
-        drawn = torch.searchsorted(cumulative, uniform[:, i, None] * cumulative[:, -1:], right=True)[:, 0]
-        words.append(drawn.clamp_(max=p.shape[-1] - 1))
+        words.append(pick(weights, uniform[:, i]))
     return torch.stack(words, 1)
 
 

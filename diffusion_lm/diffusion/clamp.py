@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffusion_lm.common import check_range
+from diffusion_lm.common import check_range, pick
 from diffusion_lm.diffusion.process import Denoise, Prediction, per_sentence
 
 Draw = Callable[[Tensor, float, float, torch.Generator | None], Tensor]
@@ -110,12 +110,10 @@ class SampledClamp(Clamp):
         p = _probabilities(prediction, self.temperature, vectors.dtype)
         if self.together is not None:
             return F.embedding(self.together(p, float(t[0]), self.temperature, self.generator), vectors)
-        cumulative = p.cumsum(-1)
-        # Drawn where the generator lives, like the samplers' noise. A word of probability 0 is never drawn.
-        device = self.generator.device if self.generator else cumulative.device
-        u = torch.rand((*cumulative.shape[:-1], 1), generator=self.generator, device=device).to(cumulative)
-        words = torch.searchsorted(cumulative, u * cumulative[..., -1:], right=True).squeeze(-1)
-        return F.embedding(words, vectors)
+        # Drawn where the generator lives, like the samplers' noise.
+        device = self.generator.device if self.generator else p.device
+        uniform = torch.rand(p.shape[:-1], generator=self.generator, device=device).to(p)
+        return F.embedding(pick(p, uniform), vectors)
 
 
 def clamped(denoise: Denoise, clamp: Clamp, vectors: Tensor) -> Denoise:
