@@ -6,9 +6,9 @@ from diffusion_lm.annotate.tagger import Tagger
 from diffusion_lm.control.leaves import LeafTable
 from diffusion_lm.control.pos import Pos
 from diffusion_lm.control.tables import TagTable, count_tags, smoothed
+from diffusion_lm.generation.batch import Batch
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import Asked, lay_out
-from diffusion_lm.generation.sampling import _Batch
 from tests.control.conftest import Hosted, programs
 
 
@@ -68,7 +68,7 @@ def test_reweighting_is_bayes_rule_and_evidence_the_mean_likelihood_of_the_tags(
 
     layout, generator = lay_out(lm, [program.canvas], torch.Generator()), torch.Generator().manual_seed(0)
     asked = Asked([program], [0])
-    batch = _Batch(lm, asked, layout, Decoding().fitted(asked.programs, True), generator)
+    batch = Batch(lm, asked, layout, Decoding().fitted(asked.programs, True), generator)
     assert not batch.columns[0, [0, 3]].any() and torch.equal(batch.columns[0, 1:3], columns)
     logits = torch.randn(1, 4, lm.tokenizer.vocab_size)
     mean = (logits[0, 1:3].softmax(-1) * columns.exp()).sum(-1)
