@@ -92,7 +92,7 @@ def train_controls(out: Path, corpus: str, names: list[str], how: list[str], lab
         if folder.exists():
             continue
         words = ["train-control", name, "--model", str(out), "--corpus.source", corpus, *how]
-        if name != "attribute":
+        if name == "syntax":
             words += ["--labels", f"{labels}.jsonl", "--dev_labels", f"{labels}-dev.jsonl"]
         with (out / f"{name}.log").open("w") as log:
             command = [sys.executable, "-m", "diffusion_lm", *words]
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1000, help="samples at each number of steps")
     parser.add_argument("--minutes", type=float, help="train for so long; default: the steps of the configuration")
-    parser.add_argument("--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax")
+    parser.add_argument("--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax, head")
     parser.add_argument("--controls-how", default="", help="flags of train-control, as one text")
     parser.add_argument(
         "--labels", default="runs/labels", help="files of labels of train and dev, less .jsonl and -dev.jsonl"

@@ -35,14 +35,11 @@ JUDGE, OURS, PAPER = "labels and judge", "e2e-small", "e2e-paper"
 GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 STORIES, INFILLING = "stories", "infilling"
-MUON = (
-    "--optimizer.blocks muon --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.995 "
-    "--run.batch_tokens 4096"
+ON_GAPS = (
+    "--model.given 0.9 --optimizer.blocks muon --optimizer.lr 1e-3 --optimizer.warmup 50 --optimizer.decay linear "
+    "--optimizer.weight_decay 0.1 --optimizer.ema 0.995 --run.batch_tokens 4096"
 )
-STORY_MODEL = (
-    "--tokenizer.min_count 11 --model.width 256 --model.layers 4 --model.heads 4 --model.embedding_dim 16 --model.max_length 96 "
-    f"--model.given 0.5 --optimizer.lr 3e-3 --optimizer.warmup 100 {MUON}"
-)
+"""How a model of stories goes on to gaps of one sentence."""
 STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
 KEYWORDS = (
     "dog", "school", "money", "beach", "doctor", "birthday", "car", "pizza", "phone", "rain", "job", "mother", "baseball",
@@ -105,6 +102,7 @@ class Plan(NamedTuple):
     ablation_samples: int
     outside: bool
     stories: bool = False
+    story: str = "configs/roc-tiny.yaml"
 
 
 def stages(plan: Plan) -> Iterator[Stage]:
@@ -210,11 +208,11 @@ def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
 
 
 def _stories(plan: Plan) -> Iterator[Stage]:
-    """ROCStories: a model of a core's hour, free stories and stories under control, and gaps of one sentence (aNLG)."""
+    """ROCStories: a model of theirs, free stories and stories under control, and gaps of one sentence (aNLG)."""
     roc, out, lm = f"--corpus.source {plan.data / 'roc'}", plan.out, f"{plan.out}/models/roc"
     judge = f"{out}/judge"
     yield Stage("judge", f"train-judge {roc} --judge.out {judge} --judge.minutes {5 * plan.minutes:g}", STORIES)
-    yield Stage("train", f"train {roc} {STORY_MODEL} --run.steps {4 * plan.ablation_steps} --run.out {lm}", STORIES)
+    yield Stage("train", f"train --config {plan.story} {roc} --run.out {lm}", STORIES)
     yield from _drawn_as_wholes("story", lm, roc, STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
@@ -241,8 +239,7 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
     threes = f"{roc} --corpus.threes true"
     yield Stage(
         "train-infill",
-        f"train {threes} --run.init {lm} --model.given 0.9 --optimizer.lr 1e-3 --optimizer.warmup 50 {MUON} "
-        f"--run.steps {plan.ablation_steps} --run.out {gaps}",
+        f"train {threes} --run.init {lm} {ON_GAPS} --run.steps {plan.ablation_steps} --run.out {gaps}",
         INFILLING,
     )
     yield from _drawn_as_wholes("infill", gaps, threes, INFILLING)
@@ -409,6 +406,7 @@ def arguments() -> argparse.Namespace:
         help="free text by SmolLM2 and MAUVE too; wants make metrics",
     )
     parser.add_argument("--stories", action="store_true", help="ROCStories and infilling in place of E2E")
+    parser.add_argument("--story", default="configs/roc-tiny.yaml", help="how the model of stories is trained")
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     return parser.parse_args()
