@@ -156,7 +156,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=1000, help="samples at each number of steps")
     parser.add_argument("--minutes", type=float, help="train for so long; default: the steps of the configuration")
-    parser.add_argument("--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax, head")
+    parser.add_argument(
+        "--controls", nargs="*", default=[], help="what train-control trains of it: attribute, syntax, head"
+    )
     parser.add_argument("--controls-how", default="", help="flags of train-control, as one text")
     parser.add_argument(
         "--labels", default="runs/labels", help="files of labels of train and dev, less .jsonl and -dev.jsonl"

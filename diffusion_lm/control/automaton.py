@@ -117,7 +117,7 @@ class Automaton:
         words = between(mask)
         with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
             keep = self._path(self.class_log_p(logits), words, generator).to(logits)
-            banned = (keep @ self._member.to(logits).T < 0.5) & words[..., None]
+            banned = keep @ self._member.to(logits).T < 0.5 * words[..., None]
         return logits.masked_fill(banned, BANNED)
 
     def _path(self, log_p: Tensor, words: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -126,21 +126,19 @@ class Automaton:
         messages = self.messages(log_p, words)
         # Drawn on the CPU, so that every device draws the same.
         uniform = torch.rand(words.shape, generator=generator, device="cpu").to(log_p)
-        state = torch.zeros(len(log_p), dtype=torch.long, device=log_p.device)
-        possible = torch.isfinite(messages[0][:, 0])
-        out = []
+        states, drawn = [torch.zeros(len(log_p), dtype=torch.long, device=log_p.device)], []
         for i in range(log_p.shape[1]):
-            options = follow[state]
-            score = log_p[:, i] + messages[i + 1].gather(1, options)
-            drawn = pick((score - score.amax(-1, keepdim=True)).exp(), uniform[:, i])[:, None]
-            real = log_p[:, i].gather(1, drawn).squeeze(1).exp() > 2 * _FLOOR
-            possible &= real | ~words[:, i]
-            after = options.gather(1, drawn)
-            out.append(options == after)
-            state = torch.where(words[:, i], after.squeeze(1), state)
-        if not bool(possible.all()):
+            options = follow[states[-1]]
+            chances = (log_p[:, i] + messages[i + 1].gather(1, options)).softmax(-1)
+            drawn.append(pick(chances, uniform[:, i]))
+            after = options.gather(1, drawn[-1][:, None])[:, 0]
+            states.append(torch.where(words[:, i], after, states[-1]))
+        chosen = torch.stack(drawn, 1)[..., None]
+        real = log_p.gather(-1, chosen)[..., 0] > math.log(2 * _FLOOR)
+        if not bool((real | ~words).all() & torch.isfinite(messages[0][:, 0]).all()):
             raise UserError("No sentence of this length does all that is wanted; drop one of the controls.")
-        return torch.stack(out, 1)
+        options = follow[torch.stack(states[:-1], 1)]
+        return options == options.gather(-1, chosen)
 
 
 def explore(start: State, step: Callable[[State, int], State], classes: int, what: str) -> tuple[list[State], Tensor]:

@@ -219,6 +219,9 @@ class Batch:
         if self.columns is not None:  # words that are known stay, whatever is said of them
             logits = torch.where(free, logits + self.columns, logits)
         for automaton, rows in self.automata:
+            if len(rows) == len(logits):  # nothing to take apart
+                logits = automaton.constrain(logits, self.mask, self.generator)
+                continue
             held = automaton.constrain(logits[rows], self.mask[rows], self.generator)
             logits = logits.index_copy(0, rows, held)
         exact = not self.lm.padded and self.lm.denoiser.predicts_words
