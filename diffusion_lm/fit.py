@@ -20,8 +20,8 @@ class OptimizerConfig(Settings):
     """What follows the gradient, and its schedule."""
 
     blocks: Literal["adamw", "muon"] = "adamw"
-    """What the matrices of transformer blocks and recurrent cells follow: AdamW as all else does (paper), or Muon (Jordan et al.
-    2024), whose step is the momentum with all its singular values made about 1, and which learns more from the same text."""
+    """What the matrices of the transformer blocks follow: AdamW as all else does (paper), or Muon (Jordan et al. 2024), whose
+    step is the momentum with all its singular values made about 1, and which learns more from the same text."""
     lr: float = number(1.5e-3, above=0)
     """Highest learning rate (paper: 1e-4); of Muon the root mean square of a step, which AdamW's reaches at most."""
     warmup: int = number(200, least=0)
@@ -43,7 +43,7 @@ MUON_SCALE = 5
 
 
 def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW on what wants gradients, and Muon beside it if the matrices of blocks and cells are to follow that.
+    """AdamW on what wants gradients, and Muon beside it if the matrices of blocks are to follow that.
 
     Matrices are decayed, vectors and the word embedding are not.
     """
@@ -53,7 +53,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_matrix = parameter.ndim == 2 and "embedding" not in name
-            of_block = config.blocks == "muon" and ("blocks." in name or "cell." in name)
+            of_block = config.blocks == "muon" and "blocks." in name
             (free if not is_matrix else inner if of_block else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), fused=True)

@@ -50,7 +50,7 @@ class HeadTrainConfig(NetworkTrainConfig):
     steps: int = number(1200, least=1)
     """Optimiser steps; on E2E more of them learn the training split by heart."""
     lr: float = number(3e-3, above=0)
-    """Highest learning rate, of Muon on the cell and AdamW on the rest; warm-up over the first 5 %, then a line to 0."""
+    """Highest learning rate of AdamW; warm-up over the first 5 %, then a line to 0."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class CausalHead(Asset, nn.Module, name="head"):
 
             generator = torch.Generator().manual_seed(config.seed)
             optimizer = OptimizerConfig(
-                blocks="muon", lr=config.lr, warmup=config.steps // 20, decay="linear", weight_decay=config.weight_decay, ema=0.99
+                lr=config.lr, warmup=config.steps // 20, decay="linear", weight_decay=config.weight_decay, ema=0.99
             )  # fmt: skip
             fit(
                 head,
