@@ -36,8 +36,8 @@ GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 STORIES, INFILLING = "stories", "infilling"
 ON_GAPS = (
-    "--model.given 0.9 --optimizer.blocks muon --optimizer.lr 1e-3 --optimizer.warmup 50 --optimizer.decay linear "
-    "--optimizer.weight_decay 0.1 --optimizer.ema 0.995 --run.batch_tokens 4096"
+    "--run.freeze_embeddings true --model.given 0.9 --optimizer.blocks muon --optimizer.lr 6e-4 --optimizer.warmup 20 "
+    "--optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 --run.steps 300"
 )
 """How a model of stories goes on to gaps of one sentence."""
 STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
@@ -211,12 +211,13 @@ def _stories(plan: Plan) -> Iterator[Stage]:
     """ROCStories: a model of theirs, free stories and stories under control, and gaps of one sentence (aNLG)."""
     roc, out, lm = f"--corpus.source {plan.data / 'roc'}", plan.out, f"{plan.out}/models/roc"
     judge = f"{out}/judge"
-    yield Stage("judge", f"train-judge {roc} --judge.out {judge} --judge.minutes {5 * plan.minutes:g}", STORIES)
+    yield Stage("judge", f"train-judge {roc} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
     yield Stage("train", f"train --config {plan.story} {roc} --run.out {lm}", STORIES)
-    yield from _drawn_as_wholes("story", lm, roc, STORIES)
+    yield Stage("pairs", f"train-control pairs --model {lm} {roc}", STORIES)
+    yield Stage("head", f"train-control head --model {lm} {roc} --width 256 --steps 1000 --minutes 17", STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
-        yield Stage(f"story-{name}", f"train-control {name} --model {lm} {some}", STORIES)
+        yield Stage(name, f"train-control {name} --model {lm} {some}", STORIES)
     dev = f"{out}/labels-dev.jsonl"
     yield Stage("labels", f"annotate {roc} --split dev --out {dev}", STORIES)
     yield Stage("targets", f"make-targets --labels {dev} --n {plan.targets or 100} --out {out}/targets", STORIES)
@@ -239,13 +240,13 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
     threes = f"{roc} --corpus.threes true"
     yield Stage(
         "train-infill",
-        f"train {threes} --run.init {lm} {ON_GAPS} --run.steps {plan.ablation_steps} --run.out {gaps}",
+        f"train {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}",
         INFILLING,
     )
-    yield from _drawn_as_wholes("infill", gaps, threes, INFILLING)
     yield Stage(
         "train-ft-infill",
-        f"train-baseline ft --task infill {roc} --judge {judge} --minutes {5 * plan.minutes:g} --epochs 100 --lr 1e-3 --out {ft}",
+        f"train-baseline ft --task infill {roc} --judge {judge} --minutes {3.5 * plan.minutes:g} --epochs 100 --lr 1e-3 "
+        f"--out {ft}",
         INFILLING,
     )
     # A quarter of the texts for each target: there are many targets, and what counts is the mean over them.
@@ -253,12 +254,6 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
     asked += f" --limit_targets {4 * plan.targets}" if plan.targets else ""
     yield Stage("infill", f"{asked} --model {gaps} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} --model {gaps} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
-
-
-def _drawn_as_wholes(name: str, lm: str, corpus: str, part: str) -> Iterator[Stage]:
-    """What a model draws sentences as wholes by."""
-    yield Stage(f"{name}-pairs", f"train-control pairs --model {lm} {corpus}", part)
-    yield Stage(f"{name}-head", f"train-control head --model {lm} {corpus} --width 256 --steps 1000", part)
 
 
 def fewer(on_targets: str, plan: Plan, share: int) -> str:

@@ -27,7 +27,7 @@ RANGES = {
 """What a number may be, where one is named."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
-HEADED, WARM, HASTE = 0.6, 1.3, 6
+HEADED, WARM, HASTE = 0.8, 1.3, 6
 """How much a causal head counts and how much higher the temperature then is, since what two agree on is sharper than either; and
 steps of free text up to which it is asked: it costs as much as the network, so a few steps more are the better bargain."""
 FEWER = (12, 8)

@@ -110,10 +110,10 @@ def test_it_learns_what_follows_what(headed: DiffusionLM) -> None:
         ({}, 0.0, 1.0),
         ({"steps": 7}, 0.0, 1.0),
         ({"quality": "fast"}, 0.0, 1.0),
-        ({"steps": 6}, 0.6, 1.3),
+        ({"steps": 6}, 0.8, 1.3),
         ({"steps": 4, "head": 0.0}, 0.0, 1.0),
         ({"steps": 14, "head": 0.7}, 0.7, 1.0),
-        ({"steps": 4, "clamp": SampledClamp(temperature=0.9)}, 0.6, 0.9),
+        ({"steps": 4, "clamp": SampledClamp(temperature=0.9)}, 0.8, 0.9),
         ({"steps": 4, "pairs": 0.0}, 0.0, 0.9),
     ],
 )
@@ -129,10 +129,10 @@ def test_it_is_heard_in_few_steps(flags: dict[str, Any], head: float, temperatur
 def test_where_words_are_held_it_is_heard_in_place_of_averages_if_time_is_short() -> None:
     programs = [Program(Canvas(9), columns=(torch.zeros(9, 5),))]
     for flags, head, clamp, steps in (
-        ({"quality": "fast"}, 0.6, SampledClamp(), 10),
+        ({"quality": "fast"}, 0.8, SampledClamp(), 10),
         ({}, 0.0, SoftClamp(temperature=0.7), 76),
         ({"steps": 20, "quality": "fast"}, 0.0, SoftClamp(temperature=0.7), 20),
-        ({"steps": 9, "clamp": SampledClamp()}, 0.6, SampledClamp(), 9),
+        ({"steps": 9, "clamp": SampledClamp()}, 0.8, SampledClamp(), 9),
         ({"clamp": SampledClamp()}, 0.0, SampledClamp(), 14),
     ):
         found = Decoding(**flags).fitted(programs, predicts_words=True, has_pairs=True, has_head=True)
@@ -143,7 +143,7 @@ def test_where_words_are_held_it_is_heard_in_place_of_averages_if_time_is_short(
 
 def test_controls_hold_with_it(headed: DiffusionLM) -> None:
     made = headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3)
-    assert made.decoding.head == 0.6 and all(len(words) == 6 and "the" in words for words in made.words)
+    assert made.decoding.head == 0.8 and all(len(words) == 6 and "the" in words for words in made.words)
     assert all(text.startswith("the") for text in headed.generate(4, Infill("the ___"), steps=3).texts)
     again = headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3)
     assert again.texts == made.texts != headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3, head=0).texts
