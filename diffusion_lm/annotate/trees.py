@@ -26,8 +26,8 @@ MOST_WORDS = 512
 MOST_DEPTH = 100
 """Brackets within brackets: what walks a tree recurses."""
 _ROOTS = frozenset(("", "ROOT", "TOP"))
-_LEAF_OF_WORD = str.maketrans({"(": "-LRB-", ")": "-RRB-"})
-_WORD_OF_LEAF = {"-LRB-": "(", "-RRB-": ")"}
+_WORD_OF_LEAF = {"-LRB-": "(", "-RRB-": ")", "-BACKSLASH-": "\\"}
+_LEAF_OF_WORD = str.maketrans({word: leaf for leaf, word in _WORD_OF_LEAF.items()})
 _TOKEN = re.compile(r"\(\s*[^\s()]*|\)|[^\s()]+")
 _SHOWN, _QUOTED = 40, 300
 
@@ -105,7 +105,7 @@ def write_tree(tree: Tree) -> str:
 
 
 def word_of(leaf: str) -> str:
-    """The word that a leaf stands for: the Penn Treebank's -LRB- and -RRB- are round brackets."""
+    """The word that a leaf stands for: the Penn Treebank's -LRB- and -RRB- are round brackets; a backslash would escape one."""
     return _WORD_OF_LEAF.get(leaf, leaf)
 
 

@@ -63,6 +63,12 @@ def test_a_root_without_meaning_goes_and_any_word_stays():
     )
 
 
+def test_a_word_that_is_a_backslash_escapes_no_bracket() -> None:
+    tree = tree_of(["a", "\\"], ["DT", "ADD"], {(0, 2): "NP"})
+    again = read_tree(write_tree(tree))
+    assert again == tree and [word_of(leaf) for leaf in again.leaves()] == ["a", "\\"]
+
+
 def test_round_brackets_as_words_survive():
     tree = tree_of(["(", "L2", ")"], ["-LRB-", "NN", "-RRB-"], {(0, 3): "PRN"})
     assert [word_of(leaf) for leaf in read_tree(write_tree(tree)).leaves()] == ["(", "L2", ")"]
