@@ -42,7 +42,7 @@ ASKED: dict[str, Control] = {"a value": Said("food", "Japanese"), "a length": Le
 OTHERWISE: dict[str, dict[str, Any]] = {
     "4 passes, one by one": {"steps": 4, "pairs": 0.0},
     "4 passes, by pairs alone": {"steps": 4, "head": 0.0},
-    "10 passes, with the head": {"steps": 10, "head": 0.6, "clamp": SampledClamp(temperature=1.4)},
+    "10 passes, with the head": {"steps": 10, "head": 0.8, "clamp": SampledClamp(temperature=1.5)},
     "50 passes, one by one, T .7": {"steps": 50, "pairs": 0.0, "clamp": SampledClamp(temperature=0.7)},
 }
 """Other ways to draw, by what they are."""
