@@ -29,7 +29,7 @@ FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
 HEADED, WARM, HASTE = 0.8, 1.3, 6
 """How much a causal head counts and how much higher the temperature then is, since what two agree on is sharper than either; and
-steps of free text up to which it is asked: it costs as much as the network, so a few steps more are the better bargain."""
+steps of free text up to which it is asked: a word after the other it takes time, and a few steps more are the better bargain."""
 FEWER = (12, 8)
 """Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
 Quality = Literal["fast", "balanced", "best"]
