@@ -53,9 +53,8 @@ class Clamp(ABC):
 
     def __call__(self, prediction: Prediction, vectors: Tensor, t: Tensor) -> Prediction:
         """Clamp the sentences whose time has come."""
-        active = (
-            None if self.from_time >= 1 else per_sentence(t <= self.from_time)
-        )  # asking would wait for an accelerator
+        # Where all are clamped, to ask whether would only wait for an accelerator.
+        active = None if self.from_time >= 1 else per_sentence(t <= self.from_time)
         if active is not None and not bool(active.any()):
             return prediction
         # In the vectors' own precision: in bf16, the nearest of two near words would often be the other one.
