@@ -240,10 +240,9 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
     """Table 5 on the dev split of aNLG: ours, and an autoregressive model that reads both observations first."""
     out, roc = plan.out, f"--corpus.source {plan.data / 'roc'}"
     gaps, ft = f"{out}/models/infill", f"{out}/models/ft-infill"
-    threes = f"{roc} --corpus.threes true"
     yield Stage(
         "train-infill",
-        f"train {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}",
+        f"train {roc} --corpus.threes true --run.init {lm} {ON_GAPS} --run.out {gaps}",
         INFILLING,
     )
     yield Stage(
@@ -260,6 +259,21 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
     left = f"{asked} {out}/targets/left.jsonl --baseline [{ft}]"
     yield Stage("ft-left", f'{left} --label "FT, left side only" --out {out}/ft-left', INFILLING)
+
+
+def write_story_targets(plan: Plan) -> None:
+    """What no command makes: some stories to be parsed, words, patterns, and the left sides of gaps."""
+    # Trees of all stories would take hours.
+    whole = (plan.data / "roc" / "train.txt").read_text(encoding="utf8").splitlines(keepends=True)
+    write_whole(plan.out / "some.txt", "".join(whole[:PARSED]))
+    gaps = json.loads((plan.data / "anlg" / "dev.json").read_text(encoding="utf8")).values()
+    targets = {
+        "left": [{"left": gap["obs1"], "right": "", "references": gap["gold_labels"]} for gap in gaps],
+        "keyword": [{"keyword": word} for word in KEYWORDS],
+        "regex": [{"regex": pattern} for pattern in PATTERNS],
+    }
+    for name, lines in targets.items():
+        write_whole(plan.out / "targets" / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def fewer(on_targets: str, plan: Plan, share: int) -> str:
@@ -431,18 +445,7 @@ def main() -> None:
     for name in ("done", "logs", "models", "targets"):
         (plan.out / name).mkdir(parents=True, exist_ok=True)
     if flags.stories:
-        # Trees of all stories would take hours.
-        whole = (plan.data / "roc" / "train.txt").read_text(encoding="utf8").splitlines(keepends=True)
-        write_whole(plan.out / "some.txt", "".join(whole[:PARSED]))
-        left = [
-            {"left": one["obs1"], "right": "", "references": one["gold_labels"]}
-            for one in json.loads((plan.data / "anlg" / "dev.json").read_text(encoding="utf8")).values()
-        ]
-        write_whole(plan.out / "targets" / "left.jsonl", "".join(json.dumps(one) + "\n" for one in left))
-        for task, wanted in (("keyword", KEYWORDS), ("regex", PATTERNS)):
-            write_whole(
-                plan.out / "targets" / f"{task}.jsonl", "".join(json.dumps({task: one}) + "\n" for one in wanted)
-            )
+        write_story_targets(plan)
     for stage in chosen:
         run(stage, plan)
     report(plan, flags.into)

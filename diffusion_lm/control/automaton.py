@@ -22,7 +22,7 @@ MOST_STATES = 6000
 """Automata beyond this are refused: sampling walks through all states at every position of every step."""
 MOST_STEPS = 400_000
 """States times classes: what a sentence needs of memory while it is drawn."""
-FEW_WORDS = 16
+FEW = 16
 """A class of so many words is summed apart."""
 _FLOOR = 1e-300
 """A word this unlikely is one that another control has banned; a path through it is possible only on paper."""
@@ -69,6 +69,12 @@ class Automaton:
         """Which tokens are of which class, as 0 and 1, [V, C]."""
         return (self.classes[:, None] == torch.arange(self.next.shape[1], device=self.classes.device)).float()
 
+    @cached_property
+    def _small(self) -> list[tuple[int, Tensor]]:
+        """The classes of few words, and the tokens of each."""
+        tokens = ((c, (self.classes == c).nonzero().flatten()) for c in range(self.next.shape[1]))
+        return [(c, own) for c, own in tokens if 0 < len(own) <= FEW]
+
     def class_log_p(self, logits: Tensor) -> Tensor:
         """Log-probability of each class at each position: [B, L, V] to [B, L, C], -inf for a class without words."""
         member = self._member.to(logits)
@@ -76,9 +82,9 @@ class Automaton:
         top = logits.amax(-1, keepdim=True)
         log_p = ((logits - top).exp() @ member).double().log()
         # A required word may be e^-200 as likely as the others, which float32 takes for nothing: its class is summed in logs.
-        for c in ((sizes > 0) & (sizes <= FEW_WORDS)).nonzero().flatten().tolist():
-            log_p[..., c] = (logits[..., self.classes == c].double() - top.double()).logsumexp(-1)
-        lost = ((log_p < math.log(torch.finfo(logits.dtype).tiny)) & (sizes > FEW_WORDS)).any(-1)
+        for c, tokens in self._small:
+            log_p[..., c] = (logits[..., tokens].double() - top.double()).logsumexp(-1)
+        lost = ((log_p < math.log(torch.finfo(logits.dtype).tiny)) & (sizes > FEW)).any(-1)
         if bool(lost.any()):
             rare = logits[lost].double()
             log_p[lost] = ((rare - rare.amax(-1, keepdim=True)).exp() @ member.double()).log()

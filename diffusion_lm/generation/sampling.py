@@ -168,9 +168,8 @@ def _batches(lengths: Tensor, batch_size: int, overhead: float) -> Iterator[Tens
         least, begins = [0.0], [0]
         for k, length in enumerate(longest.tolist(), start=1):
             costs = [least[j] + length * (ends[k] - ends[j] + overhead) for j in range(k)]
-            begins.append(
-                min(range(k), key=costs.__getitem__)
-            )  # of equal costs, as of infinite ones, the longest batch
+            # Of equal costs, as of infinite ones, the longest batch.
+            begins.append(min(range(k), key=costs.__getitem__))
             least.append(costs[begins[-1]])
         parts, k = [], len(longest)
         while k:
