@@ -34,6 +34,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("training.lm:TrainConfig", "train a language model; without flags, on the built-in toy corpus"),
+    "distill": Command(
+        "commands:DistillConfig", "make a student of a model, one pass of which says what two of it say"
+    ),
     "train-control": Command("control:ASSETS", "NAME: count or train what a control has to know of a language model"),
     "annotate": Command("annotate.labels:AnnotateConfig", "give the sentences of a corpus their tags and trees"),
     "train-parser": Command("training.parser:ParserTrainConfig", "train the parser that finds the trees of sentences"),

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -26,7 +26,7 @@ from diffusion_lm.control.control import CONTROLS, Control, asked_by, together
 from diffusion_lm.control.guidance import COMPOSITION
 from diffusion_lm.control.prompt import Prompt
 from diffusion_lm.evaluation.tasks import find_tasks, known_tasks
-from diffusion_lm.fit import Progress
+from diffusion_lm.fit import OptimizerConfig, Progress
 from diffusion_lm.flags import ALONE, HELP
 from diffusion_lm.generation.card import facts
 from diffusion_lm.generation.pipeline import DiffusionLM
@@ -38,7 +38,7 @@ from diffusion_lm.text.encoded import encode_corpus
 from diffusion_lm.text.spacing import words_of
 from diffusion_lm.text.tokenizer import Tokenizer
 from diffusion_lm.training.judge import JudgeTrainConfig, train_judge
-from diffusion_lm.training.lm import TokenizerConfig, build_tokenizer, save_settings
+from diffusion_lm.training.lm import RunConfig, TokenizerConfig, TrainConfig, build_tokenizer, save_settings
 from diffusion_lm.training.parser import ParserTrainConfig, train_parser
 from diffusion_lm.training.trainer import train
 
@@ -97,6 +97,31 @@ def generate_config() -> type[WriteConfig]:
         hint, default = (list[str], {"default_factory": list}) if control.repeats else (str | None, {"default": None})
         flags.append((control.flag or name, hint, field(**default, metadata={HELP: control.help})))
     return make_dataclass("GenerateConfig", flags, bases=(WriteConfig,), frozen=True)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Whose student, of which text, and how it is trained."""
+
+    FIRST = ("model", "corpus.source", "run.out", "run.steps")
+
+    model: str = "e2e-small"
+    """The teacher: name of a bundled model, folder of a model or of its training run, or hub id."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    """What to read; words that the teacher does not know stay unknown."""
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("muon", 6e-4, warmup=50, decay="linear", weight_decay=0.1, ema=0.99)
+    )
+    """How to train it."""
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/student", steps=1500))
+    """How long, how large, where to; init, teacher and freeze_embeddings follow from --model."""
+
+    def __post_init__(self) -> None:
+        """Refuse a second teacher."""
+        if (self.run.init, self.run.teacher, self.run.freeze_embeddings) != (None, None, False):
+            raise UserError(
+                "A student begins as its teacher; name that by --model, and leave --run.init and the like out."
+            )
 
 
 @dataclass(frozen=True)
@@ -302,6 +327,13 @@ def run_annotate(config: AnnotateConfig) -> None:
 
 
 run_train = train
+
+
+def run_distill(config: DistillConfig) -> None:
+    """Train a student, which begins as its teacher and keeps its word vectors, so that its controls fit."""
+    run = replace(config.run, init=config.model, teacher=config.model, freeze_embeddings=True)
+    no_new_words = TokenizerConfig(min_count=sys.maxsize)
+    train(TrainConfig(config.corpus, no_new_words, optimizer=config.optimizer, run=run))
 
 
 def run_evaluate(config: EvaluateConfig) -> None:

@@ -264,6 +264,14 @@ def test_a_judge_has_to_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "--judge.out" in error_of(capsys, "train-judge", "--config", str(file))
 
 
+def test_a_student_has_one_teacher_of_which_it_can_learn(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ("distill", "--run.out", str(tmp_path / "student"))
+    assert "name that by --model" in error_of(capsys, *run, "--run.init", model)
+    assert "has nothing to teach" in error_of(capsys, *run, "--model", "e2e-paper")
+
+
 # -- generate and info ---------------------------------------------------------------------------------------
 
 GENERATE = ("generate", "--steps", "4", "--n", "3", "--model")

@@ -67,14 +67,19 @@ UNKNOWN = -1
 class Source(NamedTuple):
     """A source as the network has read it, which no noise level changes."""
 
+    ids: Tensor
+    """Its words, `UNKNOWN` behind their end, [B, S]; a sentence without a source has none."""
     past: list[Tensor]
     """The keys and values of every block, [2, B, heads, S, depth]."""
-    mask: Tensor
-    """True at positions that exist, [B, S]; nowhere in a sentence without a source."""
+
+    @property
+    def mask(self) -> Tensor:
+        """True at positions that exist, [B, S]."""
+        return self.ids != UNKNOWN
 
     def rows(self, index: Tensor) -> Source:
         """Those of some sentences of the batch."""
-        return Source([each[:, index] for each in self.past], self.mask[index])
+        return Source(self.ids[index], [each[:, index] for each in self.past])
 
 
 class Given(NamedTuple):

@@ -140,9 +140,10 @@ class Transformer(nn.Module):
             h, _ = block(h, keys, past=source and source.past[i])
         return h
 
-    def read(self, latents: Tensor, mask: Tensor, position: Tensor) -> Source:
-        """A source, clean latents [B, S, input_dim] at positions [S, H] of their own, without a time; it sees itself alone.
+    def read(self, latents: Tensor, mask: Tensor, position: Tensor) -> list[Tensor]:
+        """Keys and values of a source: clean latents [B, S, input_dim] at positions [S, H] of their own, without a time.
 
+        A source sees itself alone: a tensor [2, B, heads, S, depth] of each block.
         With t = 0 the network would have to read sources and denoise texts that are nearly clean by the same features of t.
         """
         h = self._entered(latents, position)
@@ -152,7 +153,7 @@ class Transformer(nn.Module):
         for block in self.blocks:
             h, kv = block(h, seen[:, None, None, :])
             past.append(kv)
-        return Source(past, mask)
+        return past
 
     def _entered(self, latents: Tensor, *added: Tensor) -> Tensor:
         h = self.dropout(self.norm(sum(added, start=self.input(latents))))

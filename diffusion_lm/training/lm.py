@@ -55,6 +55,8 @@ class RunConfig(Settings):
     """Model to go on from, a bundled one, a folder or a hub id: its shape is kept, of --model only given, max_source,
     source_dropout and dropout can be set anew, and so are its words, to which those that the corpus needs are added; null:
     weights of chance."""
+    teacher: str | None = None
+    """Model whose two passes one pass of this one learns to match, in place of text: `distill` sets it (docs/speed.md)."""
     freeze_embeddings: bool = False
     """Leave the word vectors of --run.init as they are: what its controls have learned of them (train-control) then fits the new
     model too, and goes with it."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffusion_lm.common import UserError, same_noise
+from diffusion_lm.diffusion.distillation import Distillation
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
 from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
@@ -147,10 +148,10 @@ def flat(config: TrainConfig) -> dict[str, Any]:
 class LossModule(nn.Module):
     """The objective as a forward pass, so that DistributedDataParallel sees every parameter it averages."""
 
-    def __init__(self, network: Denoiser) -> None:
+    def __init__(self, network: Denoiser, teacher: Denoiser | None = None) -> None:
         super().__init__()
         self.network = network
-        self.objective = network.objective()
+        self.objective: Callable[..., Terms] = network.objective() if teacher is None else Distillation(teacher)
 
     def forward(
         self, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor | None = None, source: Tensor | None = None
@@ -191,13 +192,15 @@ class Trainer:
         run, config = config.run, replace(config, model=lm.config)
         self.config, self.data, self.lm, self.network = config, data, lm, lm.denoiser
         self.folder = Path(run.out)
+        teacher = None if run.teacher is None else _teacher(run.teacher, lm)
         self.accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=run.on_cpu)
         self.canvas, self.step, self.tokens = config.model.canvas, 0, 0
         self.ends = sentence_ends(data.tokenizer)
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.board: Any = None
         optimizers = build_optimizers(lm.denoiser, config.optimizer)
-        self.loss, *self.optimizers = self.accelerator.prepare(LossModule(lm.denoiser), *optimizers)
+        loss = LossModule(lm.denoiser, teacher and teacher.to(self.accelerator.device))
+        self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers)
         self.ema = EMA(lm.denoiser, config.optimizer.ema)
         self._resume()
         if self.accelerator.is_main_process:
@@ -435,6 +438,19 @@ def train(config: TrainConfig) -> None:
         trainer.fit(on_sample=partial(_sample, out / SAMPLED, config.run.seed))
     if processes.num_processes > 1:
         trainer.accelerator.end_training()
+
+
+def _teacher(name: str, student: DiffusionLM) -> Denoiser:
+    """The network whose two passes one pass of a student is to match; a `UserError` if it cannot teach that."""
+    teacher = DiffusionLM.from_pretrained(name, "cpu")
+    if not (teacher.denoiser.predicts_words and teacher.config.self_conditioning):
+        raise UserError(f"{name} has nothing to teach: it does not predict words, or is not self-conditioned.")
+    if teacher.fingerprint != student.fingerprint:
+        raise UserError(
+            f"A student has the word vectors of its teacher {name}; give --run.init {name} and --run.freeze_embeddings true, and "
+            "no new words."
+        )
+    return teacher.denoiser.requires_grad_(False)
 
 
 def _keep_controls(start: DiffusionLM, lm: DiffusionLM, folder: Path, *, writes: bool) -> None:

@@ -94,3 +94,24 @@ def test_vectors_that_stay_keep_what_was_made_of_them(make_config) -> None:
     assert (Path(config.run.out) / "model" / "controls" / "attribute" / "config.json").read_text() == "{}"
     with pytest.raises(UserError, match=r"name it by --run\.init"):
         make_config("bad", run_freeze_embeddings=True)
+
+
+def test_a_student_moves_to_its_teacher_and_keeps_its_vectors(make_config) -> None:
+    train(make_config("old", run_steps=200))
+    old = str(Path(make_config("old").run.out, "model"))
+    config = make_config("new", run_init=old, run_freeze_embeddings=True, run_teacher=old, run_steps=100)
+    train(config)
+    losses = [record["words"] for record in rows(Path(config.run.out), "train")]
+    assert sum(losses[-20:]) < 0.7 * sum(losses[:20])
+    one, two = (DiffusionLM.from_pretrained(folder, "cpu") for folder in (old, config.run.out))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_who_cannot_teach_is_refused(make_config) -> None:
+    train(make_config("old", run_steps=1))
+    train(make_config("alone", run_steps=1, model_self_conditioning=False))
+    old, alone = (make_config(name).run.out for name in ("old", "alone"))
+    with pytest.raises(UserError, match="has nothing to teach"):
+        train(make_config("new", run_init=alone, run_freeze_embeddings=True, run_teacher=alone))
+    with pytest.raises(UserError, match=r"give --run\.init .* and --run\.freeze_embeddings true"):
+        train(make_config("new", run_teacher=old, run_seed=1))
