@@ -1,9 +1,11 @@
 """What a number of passes gives: speed, fluency and variety side by side, beside an autoregressive model and the paper's shapes.
 
     python benchmarks/passes.py --corpus E2E --out docs/img/passes
+    python benchmarks/passes.py --corpus E2E --beside runs/student --seeds 3      # a model and its student
 
-Each system is a process of its own. Text is timed while it is written; nats are those of a judge, against human dev text. The
-paper's shapes (`versus_paper.py`) have random weights, so of theirs there is only the time. --threads 1 leaves a core to others.
+Each system is a process of its own; of several seeds there is the mean, each of N texts. Text is timed while it is written; nats
+are those of a judge, against human dev text. The paper's shapes (`versus_paper.py`) have random weights, so of theirs there is
+only the time. --threads 1 leaves a core to others.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -58,15 +62,17 @@ def quality(judge: JudgeLM, texts: list[str], words: list[list[str]]) -> Measure
     }
 
 
-def ours(flags: argparse.Namespace, control: Control | None, **settings: Any) -> Measured:
-    """Text of our model; what is asked of it is checked."""
-    lm, judge = DiffusionLM.from_pretrained(flags.model, "cpu"), JudgeLM.from_pretrained(flags.judge)
+def ours(flags: argparse.Namespace, model: str, control: Control | None, **settings: Any) -> Measured:
+    """Text of a model of ours; what is asked of it is checked."""
+    lm, judge = DiffusionLM.from_pretrained(model, "cpu"), JudgeLM.from_pretrained(flags.judge)
     lm.generate(WARM_UP, control, seed=1, **settings)
-    made = lm.generate(flags.n, control, seed=0, batch_size=BATCH, **settings)
-    found = quality(judge, made.texts, made.words) | {"passes": str(made.network_evaluations)}
+    made = [lm.generate(flags.n, control, seed=seed, batch_size=BATCH, **settings) for seed in range(flags.seeds)]
+    each = [quality(judge, run.texts, run.words) for run in made]
+    found: Measured = {key: mean(float(one[key]) for one in each) for key in each[0]}
     if control is not None:
-        found["success"] = float(control.success(made.texts).mean())
-    return found | {"sentences": flags.n, "seconds": made.seconds}
+        found["success"] = mean(float(control.success(run.texts).mean()) for run in made)
+    seconds, passes = sum(run.seconds for run in made), str(made[0].network_evaluations)
+    return found | {"passes": passes, "sentences": flags.n * flags.seeds, "seconds": seconds}
 
 
 def autoregressive(flags: argparse.Namespace) -> Measured:
@@ -95,29 +101,31 @@ def human(flags: argparse.Namespace) -> Measured:
 def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
     """What is measured, by name."""
     found: dict[str, Callable[[], Measured]] = {HUMAN: partial(human, flags), JUDGE: partial(autoregressive, flags)}
-    for steps in PASSES:
-        found[f"{flags.model}, {steps} passes"] = partial(ours, flags, None, steps=steps)
+    for model in filter(None, (flags.model, flags.beside)):
+        for steps in PASSES:
+            found[f"{model}, {steps} passes"] = partial(ours, flags, model, None, steps=steps)
+    of_model = partial(ours, flags, flags.model)
     for name, settings in OTHERWISE.items():
-        found[f"{flags.model}, {name}"] = partial(ours, flags, None, **settings)
+        found[f"{flags.model}, {name}"] = partial(of_model, None, **settings)
     if flags.many:
-        found[f"{flags.model}, 200 passes, one by one"] = partial(ours, flags, None, steps=200)
+        found[f"{flags.model}, 200 passes, one by one"] = partial(of_model, None, steps=200)
     for name, control in ASKED.items():
         for steps in (10, 14):
-            found[f"{flags.model}, {steps} passes, {name}"] = partial(ours, flags, control, steps=steps)
+            found[f"{flags.model}, {steps} passes, {name}"] = partial(of_model, control, steps=steps)
     if flags.passes:
         found["paper's shapes, a value"] = lambda: paper(flags.passes)
     return found
 
 
-def picture(results: dict[str, Measured], model: str) -> Figure:
+def picture(results: dict[str, Measured], models: list[str]) -> Figure:
     """How fluent and how varied free text is, by sentences a second; at each point its passes."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    own = {steps: results[f"{model}, {steps} passes"] for steps in PASSES}
     for axes, key, what in ((left, "nats", "nats a token"), (right, "words", "distinct words")):
         axes.axhline(float(results[HUMAN][key]), color="grey", linestyle="--", label="human")
-        for label, headed in ((f"{model}, by pairs", False), (f"{model}, with the head", True)):
-            some = {steps: r for steps, r in own.items() if (steps <= HASTE) == headed}
+        for model, headed in product(models, (False, True)):
+            some = {steps: results[f"{model}, {steps} passes"] for steps in PASSES if (steps <= HASTE) == headed}
+            label = f"{model}, {'with the head' if headed else 'by pairs'}"
             places = [(float(r["sentences"]) / float(r["seconds"]), float(r[key])) for r in some.values()]
             axes.plot(*zip(*places, strict=True), marker="o", label=label)
             for place, steps in zip(places, some, strict=True):
@@ -136,8 +144,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="E2E, whose dev split is held against")
     parser.add_argument("--model", default="e2e-small", help="a model that knows pairs")
+    parser.add_argument("--beside", help="another such model, as its student")
     parser.add_argument("--judge", default="e2e-judge")
     parser.add_argument("--n", type=int, default=1000, help="texts of each system")
+    parser.add_argument("--seeds", type=int, default=1, help="how many times, with seeds 0, 1, ...")
     parser.add_argument("--passes", type=int, default=2, help="passes of the paper's networks that are timed; 0: none")
     parser.add_argument("--many", action="store_true", help="200 passes, too")
     parser.add_argument("--threads", type=int, help="of each process")
@@ -158,14 +168,19 @@ def main() -> None:
         rate = f"{float(r['sentences']) / float(r['seconds']):.3g}" if r["seconds"] else ""
         nats = f"{float(r['nats']) - people:+.3f}" if "nats" in r else ""
         ratios = (
-            (f"{r['words']}", f"{float(r['bigrams']):.3f}", f"{float(r['self_bleu']):.1f}") if nats else ("", "", "")
+            (f"{float(r['words']):.0f}", f"{float(r['bigrams']):.3f}", f"{float(r['self_bleu']):.1f}")
+            if nats
+            else ("", "", "")
         )
         success = f"{100 * float(r['success']):.1f} %" if "success" in r else ""
         table.add_row(name, str(r["passes"]), rate, nats, *ratios, success)
     Console(width=160).print(table)
-    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "batch": BATCH, "n": flags.n}
+    texts = {"batch": BATCH, "n": flags.n, "seeds": flags.seeds}
+    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, **texts}
     write_whole(flags.out.with_suffix(".json"), json.dumps({"machine": machine, "systems": results}, indent=1) + "\n")
-    picture(results, flags.model).savefig(flags.out.with_suffix(".png"), dpi=110)
+    picture(results, [model for model in (flags.model, flags.beside) if model]).savefig(
+        flags.out.with_suffix(".png"), dpi=110
+    )
 
 
 if __name__ == "__main__":

@@ -110,10 +110,10 @@ class DistillConfig:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """What to read; words that the teacher does not know stay unknown."""
     optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig("muon", 6e-4, warmup=50, decay="linear", weight_decay=0.1, ema=0.99)
+        default_factory=lambda: OptimizerConfig("muon", 2e-4, warmup=20, decay="linear", weight_decay=0.1, ema=0.995)
     )
     """How to train it."""
-    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/student", steps=1500))
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/student", steps=2600))
     """How long, how large, where to; init, teacher and freeze_embeddings follow from --model."""
 
     def __post_init__(self) -> None:
