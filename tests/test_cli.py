@@ -269,6 +269,7 @@ def test_a_student_has_one_teacher_of_which_it_can_learn(
 ) -> None:
     run = ("distill", "--run.out", str(tmp_path / "student"))
     assert "name that by --model" in error_of(capsys, *run, "--run.init", model)
+    assert "There is no model" in error_of(capsys, *run, "--model", "nothing") and not (tmp_path / "student").exists()
     assert "has nothing to teach" in error_of(capsys, *run, "--model", "e2e-paper")
 
 

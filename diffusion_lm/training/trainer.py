@@ -417,11 +417,11 @@ def train(config: TrainConfig) -> None:
     out = Path(config.run.out)
     with explain_full_disk(out):
         with processes.main_process_first():
-            out.mkdir(parents=True, exist_ok=True)
             start = None if config.run.init is None else DiffusionLM.from_pretrained(config.run.init, "cpu")
             if start is not None:
                 config = replace(config, model=of_init(config.model, start.config, str(config.run.init)))
             config = replace(config, model=config.model.filled())
+            out.mkdir(parents=True, exist_ok=True)
             data = prepare(config, out, None if start is None else start.tokenizer)
         torch.manual_seed(config.run.seed)
         lm = DiffusionLM.new(config.model, data.tokenizer, data.train.length_histogram(), data.train.meta.fields)
