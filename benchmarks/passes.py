@@ -101,7 +101,7 @@ def human(flags: argparse.Namespace) -> Measured:
 def systems(flags: argparse.Namespace) -> dict[str, Callable[[], Measured]]:
     """What is measured, by name."""
     found: dict[str, Callable[[], Measured]] = {HUMAN: partial(human, flags), JUDGE: partial(autoregressive, flags)}
-    for model in filter(None, (flags.model, flags.beside)):
+    for model in (flags.model, *flags.beside):
         for steps in PASSES:
             found[f"{model}, {steps} passes"] = partial(ours, flags, model, None, steps=steps)
     of_model = partial(ours, flags, flags.model)
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="E2E, whose dev split is held against")
     parser.add_argument("--model", default="e2e-small", help="a model that knows pairs")
-    parser.add_argument("--beside", help="another such model, as its student")
+    parser.add_argument("--beside", nargs="*", default=[], help="other such models, as its student")
     parser.add_argument("--judge", default="e2e-judge")
     parser.add_argument("--n", type=int, default=1000, help="texts of each system")
     parser.add_argument("--seeds", type=int, default=1, help="how many times, with seeds 0, 1, ...")
@@ -178,9 +178,7 @@ def main() -> None:
     texts = {"batch": BATCH, "n": flags.n, "seeds": flags.seeds}
     machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, **texts}
     write_whole(flags.out.with_suffix(".json"), json.dumps({"machine": machine, "systems": results}, indent=1) + "\n")
-    picture(results, [model for model in (flags.model, flags.beside) if model]).savefig(
-        flags.out.with_suffix(".png"), dpi=110
-    )
+    picture(results, [flags.model, *flags.beside]).savefig(flags.out.with_suffix(".png"), dpi=110)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from diffusion_lm.common import same_noise
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser
+from diffusion_lm.store import write_whole
 from diffusion_lm.text.batches import gather, token_batches
 from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
@@ -82,7 +83,7 @@ def main() -> None:
     Console().print(table)
     if flags.out is not None:
         record = {**{key: str(value) for key, value in vars(flags).items()}, "ways": WAYS, "by_time": found}
-        flags.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf8")
+        write_whole(flags.out, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

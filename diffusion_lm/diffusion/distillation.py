@@ -55,7 +55,7 @@ class Distillation:
         with torch.no_grad():
             taught = given
             if given is not None and given.source is not None:
-                taught = Given(given.known, self.teacher.read(given.source.ids))
+                taught = given._replace(source=self.teacher.read(given.source.ids))
             s = (t + LONGEST * torch.rand_like(t)).clamp(max=1)
             before = model(model.schedule.noised(x0, s), s, mask, None, given).x0
             before = torch.where(per_sentence(torch.rand_like(t)) < FIRST, 0.0, before)

@@ -306,9 +306,8 @@ class Denoiser(nn.Module):
         """Read sources, once for all noise levels: ids [B, S], `UNKNOWN` behind their end."""
         is_word, clean = self._clean(source, self.embedding.vectors(), torch.float32)
         position = self.source_position(torch.arange(source.shape[1], device=source.device))
-        return Source(
-            source, self.transformer.read(self._seen(clean, clean), is_word[..., 0], position + self.marks[0])
-        )
+        past = self.transformer.read(self._seen(clean, clean), is_word[..., 0], position + self.marks[0])
+        return Source(source, past)
 
     def gap_logits(self, known: Tensor, mask: Tensor, source: Source | None) -> Tensor:
         """Logits of how many words each gap has, 0 to max_length - 2, [B, K, max_length - 1]; no gap has none.
