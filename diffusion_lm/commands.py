@@ -332,8 +332,7 @@ run_train = train
 def run_distill(config: DistillConfig) -> None:
     """Train a student, which begins as its teacher and keeps its word vectors, so that its controls fit."""
     run = replace(config.run, init=config.model, teacher=config.model, freeze_embeddings=True)
-    no_new_words = TokenizerConfig(min_count=sys.maxsize)
-    train(TrainConfig(config.corpus, no_new_words, optimizer=config.optimizer, run=run))
+    train(TrainConfig(config.corpus, optimizer=config.optimizer, run=run))
 
 
 def run_evaluate(config: EvaluateConfig) -> None:

@@ -36,11 +36,11 @@ GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 STORIES, INFILLING = "stories", "infilling"
 ON_GAPS = (
-    "--run.freeze_embeddings true --tokenizer.min_count 1000000 --model.given 0.9 --optimizer.blocks muon --optimizer.lr 6e-4 "
+    "--run.freeze_embeddings true --model.given 0.9 --optimizer.blocks muon --optimizer.lr 6e-4 "
     "--optimizer.warmup 20 --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 "
     "--run.steps 300"
 )
-"""How a model of stories goes on to gaps of one sentence, without new words, so that its pairs stay right."""
+"""How a model of stories goes on to gaps of one sentence; it keeps its words, so that its pairs stay right."""
 STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
 KEYWORDS = (
     "dog", "school", "money", "beach", "doctor", "birthday", "car", "pizza", "phone", "rain", "job", "mother", "baseball",

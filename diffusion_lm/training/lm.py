@@ -58,8 +58,8 @@ class RunConfig(Settings):
     teacher: str | None = None
     """Model whose two passes one pass of this one learns to match, in place of text: `distill` sets it (docs/speed.md)."""
     freeze_embeddings: bool = False
-    """Leave the word vectors of --run.init as they are: what its controls have learned of them (train-control) then fits the new
-    model too, and goes with it."""
+    """Leave the words of --run.init and their vectors as they are: what its controls have learned of them (train-control) then
+    fits the new model too, and goes with it. Other words of the corpus are unknown to it."""
     steps: int = number(1000, least=1)
     """Optimiser steps; with more of them, a run that has ended goes on."""
     batch_tokens: int = number(3072, least=1, most=100_000_000)
@@ -184,12 +184,17 @@ def _cached_tokenizer(
 def prepare(config: TrainConfig, folder: Path, known: Tokenizer | None = None) -> Data:
     """Open the corpus, build the tokenizer, on a `known` one, and encode both splits, or take all from `folder`/cache.
 
+    Where the vectors of the known words are not to be learned, none are added.
+
     Raises:
         UserError: the corpus cannot be read, a split is empty, or it has no sources and the model wants some.
     """
     corpus, cache, model = open_corpus(config.corpus), folder / "cache", config.model.filled()
     longest = model.max_source or 0
-    tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache, sources=longest > 0, known=known)
+    if known is not None and config.run.freeze_embeddings:
+        tokenizer = known  # a new word would have a vector of chance for good
+    else:
+        tokenizer = _cached_tokenizer(corpus, config.tokenizer, cache, sources=longest > 0, known=known)
     train, dev = (
         encode_corpus(corpus, split, tokenizer, model.max_length, cache, longest) for split in ("train", "dev")
     )

@@ -447,16 +447,15 @@ def _teacher(name: str, student: DiffusionLM) -> Denoiser:
         raise UserError(f"{name} has nothing to teach: it does not predict words, or is not self-conditioned.")
     if teacher.fingerprint != student.fingerprint:
         raise UserError(
-            f"A student has the word vectors of its teacher {name}; give --run.init {name} and --run.freeze_embeddings true, and "
-            "no new words."
+            f"A student has the word vectors of its teacher {name}; give --run.init {name} and --run.freeze_embeddings true."
         )
     return teacher.denoiser.requires_grad_(False)
 
 
 def _keep_controls(start: DiffusionLM, lm: DiffusionLM, folder: Path, *, writes: bool) -> None:
     """Put what was made for the controls of a model beside one with the same word vectors."""
-    if start.fingerprint != lm.fingerprint or start.folder is None:
-        return  # it has new words
+    if start.folder is None:
+        return
     if writes and (start.folder / "controls").is_dir() and not (folder / "controls").exists():
         shutil.copytree(start.folder / "controls", folder / "controls")
     lm.folder = folder

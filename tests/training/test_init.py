@@ -80,8 +80,8 @@ def test_the_shape_of_the_model_stays(make_config) -> None:
         train(make_config("new", run_init="nothing"))
 
 
-def test_vectors_that_stay_keep_what_was_made_of_them(make_config) -> None:
-    train(make_config("old", run_steps=3))
+def test_vectors_that_stay_keep_what_was_made_of_them(make_config, data) -> None:
+    train(make_config("old", run_steps=3, tokenizer_min_count=1000))
     old = Path(make_config("old").run.out, "model")
     (old / "controls" / "attribute").mkdir(parents=True)
     (old / "controls" / "attribute" / "config.json").write_text("{}")
@@ -91,6 +91,7 @@ def test_vectors_that_stay_keep_what_was_made_of_them(make_config) -> None:
     assert one.fingerprint == two.fingerprint and not torch.equal(
         one.denoiser.head.out.weight, two.denoiser.head.out.weight
     )
+    assert two.tokenizer.vocab_size < data.tokenizer.vocab_size  # words that it would not learn are not added
     assert (Path(config.run.out) / "model" / "controls" / "attribute" / "config.json").read_text() == "{}"
     with pytest.raises(UserError, match=r"name it by --run\.init"):
         make_config("bad", run_freeze_embeddings=True)
