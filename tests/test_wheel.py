@@ -13,12 +13,16 @@ from diffusion_lm.generation.pipeline import bundled_models, find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PAPER = ROOT / "packages" / "e2e-paper"
+MODELS = {"e2e-paper": "diffusion_lm_e2e_paper", "e2e-student": "diffusion_lm_e2e_student"}
+"""Models that are packages of their own, each with a module of this name."""
 LARGEST = 40e6
 """Bytes that a package index takes without being asked."""
 
 
-@pytest.mark.parametrize(("project", "package"), [(ROOT, "diffusion_lm"), (PAPER, "diffusion_lm_e2e_paper")])
+@pytest.mark.parametrize(
+    ("project", "package"),
+    [(ROOT, "diffusion_lm"), *((ROOT / "packages" / name, package) for name, package in MODELS.items())],
+)
 def test_a_wheel_holds_every_file_of_its_package(project: Path, package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     build = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
@@ -32,7 +36,12 @@ def test_a_wheel_holds_every_file_of_its_package(project: Path, package: str, tm
     assert wheel.stat().st_size < LARGEST
 
 
-def test_a_model_of_another_package_is_found_by_its_entry_point() -> None:
-    folder = find_model("e2e-paper")
-    assert folder == PAPER / "diffusion_lm_e2e_paper" and "e2e-paper" in bundled_models()
+@pytest.mark.parametrize(("name", "package"), MODELS.items())
+def test_a_model_of_another_package_is_found_by_its_entry_point(name: str, package: str) -> None:
+    folder = find_model(name)
+    assert folder == ROOT / "packages" / name / package and name in bundled_models()
     assert (folder / "controls" / "attribute" / "config.json").exists()
+
+
+def test_every_package_of_a_model_is_tested() -> None:
+    assert {path.parent.name for path in (ROOT / "packages").glob("*/pyproject.toml")} == set(MODELS)
