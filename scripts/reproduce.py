@@ -207,7 +207,9 @@ def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
         f"train-baseline ft --task data2text {lm} --minutes {3 * plan.minutes:g} --epochs 100 --lr 1e-3 --out {folder}",
         GIVEN,
     )
-    yield Stage("ft-data2text", f"{texts} --baseline [{folder}] --out {out}/ft-data2text", GIVEN)
+    ft = f"{texts} --baseline [{folder}]"
+    yield Stage("ft-data2text", f"{ft} --out {out}/ft-data2text", GIVEN)
+    yield Stage("ft-beams-data2text", f"{ft} --baseline_beams 4 --out {out}/ft-beams-data2text", GIVEN)
 
 
 def _stories(plan: Plan) -> Iterator[Stage]:
