@@ -204,7 +204,8 @@ def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
     folder = f"{out}/models/ft-data2text"
     yield Stage(
         "train-ft-data2text",
-        f"train-baseline ft --task data2text {lm} --minutes {3 * plan.minutes:g} --epochs 100 --lr 1e-3 --out {folder}",
+        f"train-baseline ft --task data2text {lm} --corpus.fields exchanged --minutes {3 * plan.minutes:g} --epochs 100 "
+        f"--lr 1e-3 --out {folder}",
         GIVEN,
     )
     ft = f"{texts} --baseline [{folder}]"
