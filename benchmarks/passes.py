@@ -1,7 +1,7 @@
 """What a number of passes gives: speed, fluency and variety side by side, beside an autoregressive model and the paper's shapes.
 
     python benchmarks/passes.py --corpus E2E --out docs/img/passes
-    python benchmarks/passes.py --corpus E2E --beside runs/student --seeds 3      # a model and its student
+    python benchmarks/passes.py --corpus E2E --model e2e-student --beside e2e-small --seeds 3     # a student and its teacher
 
 Each system is a process of its own; of several seeds there is the mean, each of N texts. Text is timed while it is written; nats
 are those of a judge, against human dev text. The paper's shapes (`versus_paper.py`) have random weights, so of theirs there is

@@ -58,9 +58,9 @@ class Distillation:
     """KL(p_T(w | z_t, x0_T) || p(w | z_t, x0_hat(z_s))), x0_T the teacher's x0_hat at z_t: one term, `words`, in nats a token.
 
     s > t, mostly not by much, and z_s and z_t are noises of the same text that know nothing of each other, as a sampler makes
-    them that noises afresh (`Renoise`). Both are shown the same x0_hat(z_s), the student's, or nothing; the teacher has a second
-    pass if s - t is not `SHORT`, and what it says at once is wanted otherwise. In some sentences each x0_hat is an average over
-    `held_words` alone. It is called as an `Objective` is.
+    them that noises afresh (`Renoise`). Both are shown the same x0_hat(z_s), the student's, or nothing; what the teacher says
+    in a second pass is wanted where s - t is above `SHORT`, elsewhere what it says in the first. In some sentences each x0_hat is
+    an average over `held_words` alone. It is called as an `Objective` is.
     """
 
     def __init__(self, teacher: SelfConditioned) -> None:

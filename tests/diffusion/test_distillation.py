@@ -41,7 +41,6 @@ class Network:
     predict = rounding_logits = None
 
 
-SHOWN_ALL = "held_words", lambda ids, words: torch.ones(*ids.shape, words, dtype=torch.bool)
 IDS, MASK = torch.tensor([[0, 1, 2], [2, 1, 0]]), torch.tensor([[True, True, True], [True, True, False]])
 T = torch.tensor([0.3, 0.9])
 
@@ -52,7 +51,7 @@ def test_a_student_is_held_to_what_the_teacher_says_twice_in_long_steps_and_once
 ) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(distillation, "SHORT", short)
-    monkeypatch.setattr(distillation, *SHOWN_ALL)
+    monkeypatch.setattr(distillation, "held_words", lambda ids, words: torch.ones(*ids.shape, words, dtype=torch.bool))
     teacher, student = Network(0.5), Network(0.2)
     loss = Distillation(teacher)(student, IDS, MASK, T)["words"]
     (z, t, told, _), (again, _, own, _) = teacher.asked
