@@ -113,8 +113,9 @@ class DistillConfig:
         default_factory=lambda: OptimizerConfig("muon", 2e-4, warmup=20, decay="linear", weight_decay=0.1, ema=0.995)
     )
     """How to train it."""
-    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/student", steps=2600))
-    """How long, how large, where to; init, teacher and freeze_embeddings follow from --model."""
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/student", steps=2600, init_share=0.5))
+    """How long, how large, where to; init, teacher and freeze_embeddings follow from --model, of whose weights the student
+    keeps a share, init_share."""
 
     def __post_init__(self) -> None:
         """Refuse a second teacher."""

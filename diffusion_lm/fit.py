@@ -79,14 +79,16 @@ class EMA:
     """shadow <- decay shadow + (1 - decay) weight, after every step.
 
     The decay of the first steps is smaller, (1 + n) / (10 + n), so that the average forgets the initial weights.
-    Parameters that want no gradient have no average.
+    Parameters that want no gradient have no average. With `first`, the initial weights have that share again where the
+    average is put into the model, without being part of it.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
+    def __init__(self, model: nn.Module, decay: float, first: float = 0.0) -> None:
+        self.decay, self.first, self.steps = decay, first, 0
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._names, self._live = list(trained), list[Tensor](trained.values())
         self._shadow = [parameter.detach().clone() for parameter in self._live]
+        self._initial = [shadow.clone() for shadow in self._shadow] if first else []
 
     @torch.no_grad()
     def update(self) -> None:
@@ -107,21 +109,22 @@ class EMA:
         self.steps = steps
 
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the live and the averaged weights; a second call puts them back."""
-        for live, shadow in zip(self._live, self._shadow, strict=True):
-            kept = live.detach().clone()
-            live.copy_(shadow)
-            shadow.copy_(kept)
+    def put(self) -> None:
+        """Give the model the averaged weights."""
+        torch._foreach_copy_(self._live, self._shadow)
+        if self._initial:
+            torch._foreach_lerp_(self._live, self._initial, self.first)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The averaged weights are the model's inside the `with` block."""
-        self.swap()
+        kept = [live.detach().clone() for live in self._live]
+        self.put()
         try:
             yield
         finally:
-            self.swap()
+            with torch.no_grad():
+                torch._foreach_copy_(self._live, kept)
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ def fit(
                 on_epoch(progress(sum(losses) / len(losses)))
         epoch, todo = epoch + 1, batches()
     if average is not None:
-        average.swap()
+        average.put()
 
 
 def follow(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:

@@ -55,6 +55,9 @@ class RunConfig(Settings):
     """Model to go on from, a bundled one, a folder or a hub id: its shape is kept, of --model only given, max_source,
     source_dropout and dropout can be set anew, and so are its words, to which those that the corpus needs are added; null:
     weights of chance."""
+    init_share: float = number(0.0, least=0, below=1)
+    """Share that the weights of --run.init have in the model that is written, beside what was trained: what that model could do
+    elsewhere is kept, and most of what was learned (Wortsman et al. 2022); `distill` takes 0.5."""
     teacher: str | None = None
     """Model whose two passes one pass of this one learns to match, in place of text: `distill` sets it (docs/speed.md)."""
     freeze_embeddings: bool = False
@@ -127,6 +130,11 @@ class TrainConfig:
     """How to train it."""
     run: RunConfig = field(default_factory=RunConfig)
     """How long, how large, where to."""
+
+    def __post_init__(self) -> None:
+        """Refuse a share of no model."""
+        if self.run.init_share and self.run.init is None:
+            raise UserError("run.init_share is the share of a model's weights; name it by --run.init.")
 
 
 RUN_FILE = "run.yaml"

@@ -201,7 +201,7 @@ class Trainer:
         optimizers = build_optimizers(lm.denoiser, config.optimizer)
         loss = LossModule(lm.denoiser, teacher and teacher.to(self.accelerator.device))
         self.loss, *self.optimizers = self.accelerator.prepare(loss, *optimizers)
-        self.ema = EMA(lm.denoiser, config.optimizer.ema)
+        self.ema = EMA(lm.denoiser, config.optimizer.ema, first=run.init_share)
         self._resume()
         if self.accelerator.is_main_process:
             forget_after(self.folder / METRICS, self.step)

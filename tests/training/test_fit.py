@@ -240,14 +240,18 @@ def test_the_initial_weights_are_soon_forgotten():
     assert ema.state()["weight"].max() < 1.01
 
 
-def test_swapping_twice_changes_nothing():
+def test_the_initial_weights_have_their_share_in_the_model_and_none_in_the_average():
     module = model(2.0)
-    ema = EMA(module, decay=0.9)
-    set_weights(module, 5.0)
-    ema.swap()
-    assert (module.weight == 2).all() and (ema.state()["weight"] == 5).all()
-    ema.swap()
-    assert (module.weight == 5).all() and (ema.state()["weight"] == 2).all()
+    ema = EMA(module, decay=0.5, first=0.25)
+    for _ in range(40):
+        set_weights(module, 6.0)
+        ema.update()
+    with ema.in_place():
+        torch.testing.assert_close(module.weight, torch.full((2, 3), 5.0))
+    assert (module.weight == 6).all()
+    torch.testing.assert_close(ema.state()["weight"], torch.full((2, 3), 6.0))
+    ema.put()
+    torch.testing.assert_close(module.bias, torch.full((2,), -5.0))
 
 
 def test_the_weights_come_back_after_an_error():

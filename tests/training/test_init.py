@@ -108,6 +108,24 @@ def test_a_student_moves_to_its_teacher_and_keeps_its_vectors(make_config) -> No
     assert one.fingerprint == two.fingerprint
 
 
+def test_the_model_that_is_written_keeps_a_share_of_the_first(make_config) -> None:
+    train(make_config("old", run_steps=2))
+    old = str(Path(make_config("old").run.out, "model"))
+    settings = {"run_init": old, "run_freeze_embeddings": True, "run_steps": 4}
+    whole, mean = make_config("whole", **settings), make_config("mean", **settings, run_init_share=0.25)
+    train(whole)
+    train(mean)
+    first, far, near = (
+        DiffusionLM.from_pretrained(folder, "cpu").denoiser.state_dict()
+        for folder in (old, whole.run.out, mean.run.out)
+    )
+    assert any(not torch.equal(far[name], first[name]) for name in first)
+    for name in first:
+        torch.testing.assert_close(near[name], far[name].lerp(first[name], 0.25))
+    with pytest.raises(UserError, match=r"name it by --run\.init"):
+        make_config("bad", run_init_share=0.5)
+
+
 def test_who_cannot_teach_is_refused(make_config) -> None:
     train(make_config("old", run_steps=1))
     train(make_config("alone", run_steps=1, model_self_conditioning=False))
