@@ -9,12 +9,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from points import Point
+from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_lm.common import multiplies_bf16
 from diffusion_lm.control import Attribute
 from diffusion_lm.control.attribute import AttributeConfig, AttributeModel
 from diffusion_lm.flags import read
@@ -32,6 +35,8 @@ MEAN, DEVIATION, SHORTEST = 26.5, 7.6, 8
 FIELDS = {f"field {i}": [f"value {j}" for j in range(n)] for i, n in enumerate((34, 3, 2, 6, 19, 2, 7, 6))}
 """As many values as E2E's eight fields have."""
 WARM_UP_STEPS = 2
+SIDE = {"cpu": 2048, "cuda": 8192}
+"""Rows and columns of the matrices whose product says how fast the machine multiplies."""
 
 
 def settings(point: Point, out: str) -> TrainConfig:
@@ -70,7 +75,7 @@ def tokenizer() -> WordTokenizer:
     return build_word_tokenizer([" ".join(words)], min_count=1)
 
 
-def train(point: Point, folder: str) -> dict[str, float]:
+def train(point: Point, folder: str) -> dict[str, float | None]:
     """Positions a second through whole optimiser steps: gather, forward, backward, clipping, AdamW, EMA."""
     config = settings(point, folder)
     words = tokenizer()
@@ -81,32 +86,38 @@ def train(point: Point, folder: str) -> dict[str, float]:
     batches = batches_from(corpus.lengths, config.run, config.model.canvas, 0)
     # Batches come in some thirty shapes, and a shape's first step also prepares its kernels: as long again is
     # spent on that, as in a run of hours it would be forgotten.
-    started, steps = time.perf_counter(), 0
-    while steps < WARM_UP_STEPS or time.perf_counter() - started < point.seconds:
+    started, tokens, steps = time.perf_counter(), 0, 0
+    with FlopCounterMode(display=False) as counter:
+        while steps < WARM_UP_STEPS:
+            tokens, steps = tokens + step(trainer, batches), steps + 1
+    operations = counter.get_total_flops() / tokens
+    while time.perf_counter() - started < point.seconds:
         step(trainer, batches)
-        steps += 1
     synchronize()
     started, tokens, steps = time.perf_counter(), 0, 0
     while steps == 0 or time.perf_counter() - started < point.seconds:
         tokens, steps = tokens + step(trainer, batches), steps + 1
-        synchronize()
+        if steps % config.run.log_every == 0:
+            synchronize()  # as often as a run waits for it
+    synchronize()
     seconds = time.perf_counter() - started
     return {
         "tokens_per_second": tokens / seconds,
         "tokens_per_step": tokens / steps,
         "seconds": seconds,
         "parameters": sum(parameter.numel() for parameter in lm.denoiser.parameters()),
+        "flops_per_second": operations * tokens / seconds,
     }
 
 
 def step(trainer: Trainer, batches: Iterator[torch.Tensor]) -> int:
     """One optimiser step, as `Trainer.fit` takes it, without its records and checkpoints."""
-    report = trainer._train_step(next(batches))
+    taken = trainer._train_step(next(batches))
     trainer.step += 1
-    return report.tokens
+    return taken.tokens
 
 
-def generate(point: Point, folder: str) -> dict[str, float]:
+def generate(point: Point, folder: str) -> dict[str, float | None]:
     """Sentences a second in one batch; what a network writes does not change how long it takes."""
     config = settings(point, folder)
     words = tokenizer()
@@ -123,14 +134,34 @@ def generate(point: Point, folder: str) -> dict[str, float]:
     AttributeModel(shape).save_pretrained(Path(folder, "controls", "attribute"))
     control = Attribute("field 0", "value 0") if point.control else None
     n = int(point.batch)
-    lm.generate(n, control, steps=WARM_UP_STEPS, batch_size=n)
+    counter = FlopCounterMode(display=False)
+    # It cannot follow the gradients of a classifier.
+    with nullcontext() if point.control else counter:
+        lm.generate(n, control, steps=WARM_UP_STEPS, batch_size=n)
     synchronize()
     generation = lm.generate(n, control, steps=point.steps, batch_size=n)
+    operations = counter.get_total_flops() / WARM_UP_STEPS * point.steps
     return {
         "samples_per_second": n / generation.seconds,
         "seconds": generation.seconds,
         "network_evaluations": generation.network_evaluations,
+        "flops_per_second": None if point.control else operations / generation.seconds,
     }
+
+
+def matrix_rate() -> float:
+    """Operations a second of a large product, in bf16 where the machine multiplies in it: the best of five."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if multiplies_bf16(torch.device(kind)) else torch.float32
+    x = torch.randn(SIDE[kind], SIDE[kind], device=kind, dtype=dtype)
+    best = float("inf")
+    for _ in range(6):  # the first prepares it
+        synchronize()
+        started = time.perf_counter()
+        x @ x
+        synchronize()
+        best = min(best, time.perf_counter() - started)
+    return 2 * SIDE[kind] ** 3 / best
 
 
 def synchronize() -> None:
@@ -153,9 +184,9 @@ def main() -> None:
     before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         figures = {"train": train, "generate": generate}[point.kind](point, folder)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    peak, device = peak_memory(), torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    print(json.dumps({**figures, "peak_mib": peak_memory(), "idle_mib": before, **machine}))
+    print(json.dumps({**figures, "matrix_rate": matrix_rate(), "peak_mib": peak, "idle_mib": before, **machine}))
 
 
 if __name__ == "__main__":

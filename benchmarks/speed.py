@@ -29,7 +29,16 @@ def measure(point: Point) -> Result:
 def training_table(results: list[Result]) -> Table:
     """The training points; the prototype's speed beside the point that it is comparable with."""
     table = Table(title="Training")
-    for head in ("recipe", "parameters", "batch, tokens", "length", "tokens/s", "prototype", "peak MiB"):
+    for head in (
+        "recipe",
+        "parameters",
+        "batch, tokens",
+        "length",
+        "tokens/s",
+        "of the matrix rate",
+        "prototype",
+        "peak MiB",
+    ):
         table.add_column(head, justify="left" if head == "recipe" else "right")
     for r in results:
         if r["kind"] == "train":
@@ -40,6 +49,7 @@ def training_table(results: list[Result]) -> Table:
                 f"{r['tokens_per_step']:,.0f}",
                 _length(r),
                 f"{r['tokens_per_second']:,.0f}",
+                _share(r),
                 f"{PROTOTYPE:,} (x {r['tokens_per_second'] / PROTOTYPE:.1f})" if comparable else "",
                 f"{r['peak_mib']:,.0f}",
             )
@@ -49,7 +59,17 @@ def training_table(results: list[Result]) -> Table:
 def generation_table(results: list[Result]) -> Table:
     """The generation points."""
     table = Table(title="Generation")
-    for head in ("recipe", "control", "batch", "length", "steps", "evaluations", "samples/s", "peak MiB"):
+    for head in (
+        "recipe",
+        "control",
+        "batch",
+        "length",
+        "steps",
+        "evaluations",
+        "samples/s",
+        "of the matrix rate",
+        "peak MiB",
+    ):
         table.add_column(head, justify="left" if head in ("recipe", "control") else "right")
     for r in results:
         if r["kind"] == "generate":
@@ -61,6 +81,7 @@ def generation_table(results: list[Result]) -> Table:
                 str(r["steps"]),
                 str(r["network_evaluations"]),
                 f"{r['samples_per_second']:,.2f}",
+                _share(r),
                 f"{r['peak_mib']:,.0f}",
             )
     return table
@@ -68,6 +89,11 @@ def generation_table(results: list[Result]) -> Table:
 
 def _length(result: Result) -> str:
     return "as E2E" if result["length"] is None else str(result["length"])
+
+
+def _share(result: Result) -> str:
+    """How much of what a large product reaches on this machine."""
+    return "" if result["flops_per_second"] is None else f"{result['flops_per_second'] / result['matrix_rate']:.0%}"
 
 
 def main() -> None:
@@ -101,7 +127,8 @@ def main() -> None:
     console.print(training_table(everything), generation_table(everything))
     first = everything[0]
     console.print(
-        f"{first['device']}, {first['threads']} threads, torch {first['torch']}; "
+        f"{first['device']}, {first['threads']} threads, torch {first['torch']}, "
+        f"matrix rate {first['matrix_rate'] / 1e9:,.0f} GFLOP/s; "
         f"a process that has done nothing yet holds {first['idle_mib']:,.0f} MiB."
     )
     console.print(f"Plots and figures: {arguments.out}")

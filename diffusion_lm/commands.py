@@ -105,7 +105,7 @@ class DistillConfig:
 
     FIRST = ("model", "corpus.source", "run.out", "run.steps")
 
-    model: str = "e2e-small"
+    model: str = "e2e-teacher"
     """The teacher: name of a bundled model, folder of a model or of its training run, or hub id."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     """What to read; words that the teacher does not know stay unknown."""

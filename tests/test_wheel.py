@@ -13,7 +13,7 @@ from diffusion_lm.generation.pipeline import bundled_models, find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
-MODELS = {"e2e-paper": "diffusion_lm_e2e_paper", "e2e-student": "diffusion_lm_e2e_student"}
+MODELS = {"e2e-paper": "diffusion_lm_e2e_paper", "e2e-teacher": "diffusion_lm_e2e_teacher"}
 """Models that are packages of their own, each with a module of this name."""
 LARGEST = 40e6
 """Bytes that a package index takes without being asked."""

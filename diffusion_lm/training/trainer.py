@@ -172,6 +172,14 @@ class LossModule(nn.Module):
         return terms
 
 
+class Taken(NamedTuple):
+    """A step of this process, which the device may still be at: its share of each term, [], the norm, [], positions seen."""
+
+    terms: dict[str, Tensor]
+    norm: Tensor
+    tokens: int
+
+
 class StepReport(NamedTuple):
     """Over all processes: the mean of each term of the loss, the norm of the gradient before clipping, positions seen."""
 
@@ -184,7 +192,8 @@ class Trainer:
     """One run: `fit()` trains to the last step, or to a signal, and leaves a model to generate with.
 
     It has a loop of its own, not that of `diffusion_lm.fit`: its steps are shared by processes, numbered for good, and
-    each draws from a seed of its own, so that a run can be taken up anywhere bit for bit.
+    each draws from a seed of its own, so that a run can be taken up anywhere bit for bit. Batches are put together on the
+    CPU, and what a step has given is read when it is due, so that an accelerator is not waited for at each.
     """
 
     def __init__(self, config: TrainConfig, data: Data, lm: DiffusionLM) -> None:
@@ -205,7 +214,6 @@ class Trainer:
         self._resume()
         if self.accelerator.is_main_process:
             forget_after(self.folder / METRICS, self.step)
-        self.train_data = data.train.to(self.accelerator.device)
 
     def _settings(self) -> dict[str, Any]:
         """All that the weights depend on, by name."""
@@ -282,23 +290,55 @@ class Trainer:
             tqdm(total=run.steps, initial=self.step, disable=not main, unit="step", dynamic_ncols=True) as bar,
             _board(self.folder, self.step, enabled=main) as self.board,
         ):
-            batches = batches_from(self.data.train.lengths, run, self.canvas, self.step)
+            batches, taken = batches_from(self.data.train.lengths, run, self.canvas, self.step), list[Taken]()
             while self.step < run.steps:
-                report = self._train_step(next(batches))
+                taken.append(self._train_step(next(batches)))
                 self.step += 1
-                self.tokens += report.tokens
-                loss, rate = sum(report.terms.values()), (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
-                bar.set_postfix({"loss": f"{loss:.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False)
-                bar.update()
-                if main:
-                    self._report(report, on_sample)
                 last, stopping = self.step == run.steps, self._sums([len(heard)])[0] > 0
+                if not (last or stopping or self._due()):
+                    continue
+                reports = self._read(taken)
+                taken.clear()
+                self.tokens += sum(report.tokens for report in reports)
+                loss = sum(reports[-1].terms.values())
+                rate = (self.tokens - first) / max(bar.format_dict["elapsed"], 1e-9)
+                bar.set_postfix({"loss": f"{loss:.3f}", "tokens/s": f"{rate:,.0f}"}, refresh=False)
+                bar.update(len(reports))
+                if main:
+                    self._report(reports[-1], on_sample)
                 if last or stopping or time.monotonic() - saved > 60 * run.checkpoint_minutes:
                     self.save()
                     saved = time.monotonic()
                 if stopping and not last:
                     name = signal.Signals(heard[0]).name if heard else "a signal to another process"
                     raise UserError(f"Stopped by {name} after step {self.step}; the same command continues from there.")
+
+    def _due(self) -> bool:
+        """Whether what this step has given is wanted now; on the CPU nothing is gained by waiting."""
+        run = self.config.run
+        often = (run.log_every, run.validate_every, run.sample_every)
+        return self.accelerator.device.type == "cpu" or any(self.step % n == 0 for n in often)
+
+    def _read(self, taken: Sequence[Taken]) -> list[StepReport]:
+        """What the last steps have given, over all processes; a `UserError` names the first that was not finite."""
+        names = list(taken[0].terms)
+        parts = [[*(step.terms[name] for name in names), step.norm / self.accelerator.num_processes] for step in taken]
+        found = torch.stack([torch.stack(part) for part in parts])
+        tokens = self._sums([step.tokens for step in taken])
+        rows = (self.accelerator.reduce(found) if self.accelerator.num_processes > 1 else found).tolist()
+        reports = [
+            StepReport(dict(zip(names, row, strict=False)), row[-1], int(seen))
+            for row, seen in zip(rows, tokens, strict=True)
+        ]
+        for step, report in enumerate(reports, start=self.step - len(taken) + 1):
+            bad = [
+                name
+                for name, value in {**report.terms, "gradient norm": report.norm}.items()
+                if not math.isfinite(value)
+            ]
+            if bad:
+                raise _not_finite(bad, step)
+        return reports
 
     def _report(self, report: StepReport, on_sample: OnSample | None) -> None:
         """Whatever is due after this step: metrics, validation, samples."""
@@ -330,21 +370,19 @@ class Trainer:
         tensor = torch.tensor(values, dtype=torch.float64, device=self.accelerator.device)
         return list(self.accelerator.reduce(tensor).tolist())
 
-    def _train_step(self, batch: Tensor) -> StepReport:
+    def _train_step(self, batch: Tensor) -> Taken:
         """One optimiser step on the sentences of `batch`, which the processes share."""
         run, config, accelerator = self.config.run, self.config.optimizer, self.accelerator
         torch.manual_seed(hash((run.seed, self.step, accelerator.process_index)) % 2**63)
         terms, tokens = self._backward(batch)
-        norm = float(accelerator.clip_grad_norm_(self.loss.parameters(), config.clip or math.inf))
-        bad = [name for name, value in {**terms, "gradient norm": norm}.items() if not math.isfinite(value)]
-        if bad:
-            raise _not_finite(bad, self.step + 1)
+        norm = accelerator.clip_grad_norm_(self.loss.parameters(), config.clip or math.inf)
+        assert isinstance(norm, Tensor)
         follow(self.optimizers, learning_rate(self.step, run.steps, config))
         self.ema.update()
-        return StepReport(terms, norm, tokens)
+        return Taken(terms, norm.detach(), tokens)
 
-    def _backward(self, batch: Tensor) -> tuple[dict[str, float], int]:
-        """Gradients of the mean loss over all of `batch`; the mean of each term, and the positions seen.
+    def _backward(self, batch: Tensor) -> tuple[dict[str, Tensor], int]:
+        """Gradients of the mean loss over all of `batch`; this process's share of the mean of each term, and of positions.
 
         Each process takes every world-th sentence, and each of its parts every accumulate-th of these. Gradients are
         averaged over processes and summed over parts, so each part counts by its share of the sentences.
@@ -354,24 +392,25 @@ class Trainer:
         split = [own[i :: self.config.run.accumulate] for i in range(self.config.run.accumulate)]
         # A process without a sentence borrows one that counts nothing: the others wait for its gradients.
         parts = [part for part in split if len(part)]
-        terms: dict[str, float] = {}
-        tokens = 0
+        terms: dict[str, Tensor] = {}
+        tokens, device = 0, accelerator.device
         for i, part in enumerate(parts or [batch[:1]]):
             share = len(part) / len(batch) if parts else 0.0
-            ids, mask = gather(self.train_data, part, self.data.tokenizer.pad_id, self.canvas)
-            t = self.times.sample(len(ids), accelerator.device)
+            ids, mask = gather(self.data.train, part, self.data.tokenizer.pad_id, self.canvas)
+            tokens += int(mask.sum()) if parts else 0
+            t = self.times.sample(len(ids), device)
+            inputs = [x if x is None else x.to(device) for x in (ids, mask, *self._given(part, ids, mask))]
             with accelerator.no_sync(self.loss) if i + 1 < len(parts) else nullcontext():
-                losses = self.loss(ids, mask, t.t, *self._given(part, ids, mask))
+                losses = self.loss(*inputs[:2], t.t, *inputs[2:])
                 total = sum(losses.values())
                 assert isinstance(total, Tensor)
                 accelerator.backward((t.weight * total).mean() * (share * world))
             # How long a text is says nothing of t.
             self.times.update(t.t, total - losses.get("length", 0.0))
             for name, value in losses.items():
-                terms[name] = terms.get(name, 0.0) + (t.weight * value).mean().item() * share
-            tokens += int(mask.sum()) if parts else 0
-        *means, tokens_seen = self._sums([*terms.values(), tokens])
-        return dict(zip(terms, means, strict=True)), int(tokens_seen)
+                own_share = (t.weight * value.detach()).mean() * share
+                terms[name] = terms[name] + own_share if name in terms else own_share
+        return terms, tokens
 
     def _given(self, rows: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What is given of some sentences, drawn anew at every step, and their sources."""
@@ -380,7 +419,7 @@ class Trainer:
             return None, None
         # A batch has sources or has none: what is left out then costs no time.
         read = float(torch.rand(())) >= (model.source_dropout or 0.0)
-        source = gather_sources(self.train_data, rows, shuffled=SHUFFLED) if read else None
+        source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
         return draw_known(ids, mask, model.given, self.ends), source
 
     @contextmanager

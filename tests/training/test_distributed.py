@@ -35,7 +35,8 @@ def noiseless_gradients(trainer: Trainer) -> dict[str, torch.Tensor]:
         trainer.network.head.out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))  # it is zero
     for i, batch in enumerate(BATCHES):
         terms, tokens = trainer._backward(batch)
-        found |= {f"{i}/loss": torch.tensor(terms["words"]), f"{i}/tokens": torch.tensor(tokens)}
+        loss, seen = trainer._sums([float(terms["words"]), tokens])
+        found |= {f"{i}/loss": torch.tensor(float(loss)), f"{i}/tokens": torch.tensor(float(seen))}
         found |= {f"{i}/{name}": p.grad.clone() for name, p in trainer.network.named_parameters()}
         for optimizer in trainer.optimizers:
             optimizer.zero_grad()

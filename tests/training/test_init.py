@@ -11,7 +11,7 @@ import torch
 
 from diffusion_lm.common import UserError
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.training.trainer import StepReport, Trainer, train
+from diffusion_lm.training.trainer import Taken, Trainer, train
 
 
 def rows(folder: Path, split: str) -> list[dict[str, float]]:
@@ -35,7 +35,7 @@ def test_a_run_with_given_words_that_was_stopped_continues_bit_for_bit(make_conf
     train(whole)
     step = Trainer._train_step
 
-    def signalled(self: Trainer, batch: torch.Tensor) -> StepReport:
+    def signalled(self: Trainer, batch: torch.Tensor) -> Taken:
         if self.step == 2:
             signal.raise_signal(signal.SIGTERM)
         return step(self, batch)
