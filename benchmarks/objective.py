@@ -35,7 +35,8 @@ from diffusion_lm.text.corpus import CorpusConfig, open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 from diffusion_lm.text.spacing import words_of
 from diffusion_lm.training.lm import TrainConfig
-from diffusion_lm.training.trainer import train, validate
+from diffusion_lm.training.trainer import train
+from diffusion_lm.training.validation import validate
 
 logger = logging.getLogger("objective")
 POINTS = {

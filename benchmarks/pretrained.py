@@ -36,7 +36,8 @@ from diffusion_lm.text.corpus import CorpusConfig
 from diffusion_lm.text.spacing import bare
 from diffusion_lm.text.tokenizer import SPECIALS, Tokenizer
 from diffusion_lm.training.lm import Data, TokenizerConfig, TrainConfig, prepare
-from diffusion_lm.training.trainer import LossModule, validate
+from diffusion_lm.training.trainer import LossModule
+from diffusion_lm.training.validation import validate
 
 logger = logging.getLogger("pretrained")
 WIDE = {"width": 384, "layers": 6, "heads": 12}

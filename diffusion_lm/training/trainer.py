@@ -9,7 +9,6 @@ import shutil
 import signal
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -24,71 +23,28 @@ from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffusion_lm.common import UserError, same_noise
+from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.distillation import Distillation
-from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
+from diffusion_lm.diffusion.losses import Terms
 from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
 from diffusion_lm.fit import EMA, build_optimizers, follow, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
 from diffusion_lm.model.denoiser import Denoiser, ModelConfig
-from diffusion_lm.model.gaps import ends_known, gap_nats
+from diffusion_lm.model.gaps import gap_nats
 from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
-from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
-from diffusion_lm.text.encoded import EncodedCorpus
+from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources
 from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, of_init, prepare, save_settings
+from diffusion_lm.training.validation import validate
 
 logger = logging.getLogger(__name__)
 
 METRICS, SAMPLED = "metrics.jsonl", "samples.jsonl"
-LEVELS, SENTENCES = 10, 512
 SAMPLES, SAMPLE_STEPS = 4, 50
 LENGTHS_SHARE = 0.25
 """Share of a batch that the lengths of gaps are learned from."""
-
-
-@torch.no_grad()
-def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | None) -> dict[str, float]:
-    """The loss and the likelihood bound on at most 512 dev sentences, always with the same noise.
-
-    `loss`; each of its terms by name; `loss_t0.05` ... `loss_t0.95`, its mean in ten bands of t, without bands that no
-    sentence falls in; and `bound`, nats a token, an upper bound on -log p(w given length). All are of free text; where the
-    sentences have a source, `source_loss`, `source_length` and `source_bound` are of what is written from it.
-    """
-    lengths = torch.full_like(dev.lengths, canvas).cpu() if canvas else dev.lengths.cpu()
-    chosen = torch.arange(0, len(lengths), max(1, len(lengths) // SENTENCES))[:SENTENCES]
-    found: dict[str, list[Tensor]] = defaultdict(list)
-    device, seen = dev.offsets.device, 0
-    with same_noise(device):
-        for batch in token_batches(lengths[chosen], 4096, None):
-            ids, mask = gather(dev, chosen[batch], pad_id, canvas)
-            u = spread_times(seen, len(ids), device)
-            values = _figures(network, ids, mask, u) | {"t": u}
-            if (source := gather_sources(dev, chosen[batch])) is not None:
-                own = _figures(network, ids, mask, u, source)
-                values |= {f"source_{name}": own[name] for name in ("loss", "length", "bound")}
-            for name, value in values.items():
-                found[name].append(value.double().cpu())
-            seen += len(ids)
-    columns = {name: torch.cat(parts) for name, parts in found.items()}
-    band = (columns.pop("t").float() * LEVELS).long()
-    for i in band.unique().tolist():
-        columns[f"loss_t{(i + 0.5) / LEVELS:.2f}"] = columns["loss"][band == i]
-    return {name: column.mean().item() for name, column in columns.items()}
-
-
-def _figures(network: Denoiser, ids: Tensor, mask: Tensor, u: Tensor, source: Tensor | None = None) -> Terms:
-    """The terms of the loss, its sum but for the length, and the bound, of texts of which none but START and END is given."""
-    known = ends_known(ids, mask) if network.knows_given else None
-    given = None if known is None else Given(known, None if source is None else network.read(source))
-    terms = network.objective()(network, ids, mask, u, given)
-    terms["loss"] = torch.stack(list(terms.values())).sum(0)
-    if given is not None:
-        terms["length"] = gap_nats(network, given.known, mask, given.source) / given.counted(mask).sum(1)
-    terms["bound"] = VariationalBound(steps=None).estimate(network, ids, mask, u, given)
-    return terms
 
 
 @contextmanager

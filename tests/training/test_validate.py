@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffusion_lm.generation.pipeline import DiffusionLM
-from diffusion_lm.training.trainer import validate
+from diffusion_lm.training.validation import validate
 
 
 @pytest.fixture
