@@ -1,7 +1,7 @@
 """What a number of passes gives: speed, fluency and variety side by side, beside an autoregressive model and the paper's shapes.
 
     python benchmarks/passes.py --corpus E2E --out docs/img/passes
-    python benchmarks/passes.py --corpus E2E --model e2e-student --beside e2e-small --seeds 3     # a student and its teacher
+    python benchmarks/passes.py --corpus E2E --beside e2e-teacher --seeds 3     # a student and its teacher
 
 Each system is a process of its own; of several seeds there is the mean, each of N texts. Text is timed while it is written; nats
 are those of a judge, against human dev text. The paper's shapes (`versus_paper.py`) have random weights, so of theirs there is
@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="E2E, whose dev split is held against")
     parser.add_argument("--model", default="e2e-small", help="a model that knows pairs")
-    parser.add_argument("--beside", nargs="*", default=[], help="other such models, as its student")
+    parser.add_argument("--beside", nargs="*", default=[], help="other such models, as its teacher")
     parser.add_argument("--judge", default="e2e-judge")
     parser.add_argument("--n", type=int, default=1000, help="texts of each system")
     parser.add_argument("--seeds", type=int, default=1, help="how many times, with seeds 0, 1, ...")

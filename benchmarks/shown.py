@@ -1,7 +1,7 @@
 """What a self-conditioned network makes of the x0_hat that it is shown: nats a word of dev text, by noise level.
 
-    python benchmarks/shown.py E2E                                       # e2e-small
-    python benchmarks/shown.py E2E --model runs/student --teacher e2e-small
+    python benchmarks/shown.py E2E --model e2e-teacher                   # a model and its own
+    python benchmarks/shown.py E2E --model e2e-small --teacher e2e-teacher   # a student
 
 `nothing`: at a sampler's first step. `its own`: of a first pass at the same z_t, as in training. `earlier`: of a pass one step
 before, at t + STEP, of other noise, as a sampler shows it. `earlier, own`: of a first pass at the same z_t that was shown the

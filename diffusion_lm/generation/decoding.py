@@ -96,7 +96,7 @@ class Decoding:
             steps, clamp = (50, 200, 200), HardClamp()  # type: tuple[int, ...], Clamp
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, warmth = (10, 14, 14) if held else (8, 14, 14), 1.0
+            steps, warmth = (10, 14, 14) if held else (8, 10, 14), 1.0
             few = self.steps or steps[quality]
             if has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
                 head, warmth = HEADED, 1.0 if held else WARM

@@ -26,7 +26,7 @@ class SamplingConfig(Settings):
     """How texts are drawn and how controls are followed."""
 
     quality: Quality = "balanced"
-    """How much time what is asked is worth, where no flag below says otherwise: fast (8 to 50 steps), balanced (14 to 200),
+    """How much time what is asked is worth, where no flag below says otherwise: fast (8 to 50 steps), balanced (10 to 200),
     best (14 to 200); -v says what was taken."""
     steps: int | None = number(None, least=1, most=100_000)
     """Denoising steps; null: what fits the controls and the quality."""

@@ -68,7 +68,7 @@ def test_controls_hold(paired: DiffusionLM, control: Length | Keyword | Infill) 
 @pytest.mark.parametrize(
     ("flags", "steps", "pairs"),
     [
-        ({}, 14, 1.0),
+        ({}, 10, 1.5),
         ({"quality": "fast"}, 8, 1.5),
         ({"quality": "best"}, 14, 1.0),
         ({"steps": 30}, 30, 1.0),
