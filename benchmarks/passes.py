@@ -47,7 +47,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "4 passes, one by one": {"steps": 4, "pairs": 0.0},
     "4 passes, by pairs alone": {"steps": 4, "head": 0.0},
     "10 passes, with the head": {"steps": 10, "head": 0.8, "clamp": SampledClamp(temperature=1.5)},
-    "10 passes, T 1.08, time power .75": {"steps": 10, "time_power": 0.75, "clamp": SampledClamp(temperature=1.08)},
+    "10 passes, T 1, time power 1": {"steps": 10, "time_power": 1.0, "clamp": SampledClamp()},
     "50 passes, one by one, T .7": {"steps": 50, "pairs": 0.0, "clamp": SampledClamp(temperature=0.7)},
 }
 """Other ways to draw, by what they are."""

@@ -30,8 +30,9 @@ FEW = 30
 HEADED, WARM, HASTE = 0.8, 1.3, 6
 """How much a causal head counts and how much higher the temperature then is, since what two agree on is sharper than either; and
 steps of free text up to which it is asked: a word after the other it takes time, and a few steps more are the better bargain."""
-FEWER = (12, 8)
-"""Steps up to which they are tied harder, since later steps repair less, and up to which more of them are near t = 1."""
+FEWER, WARMER = (12, 8), 1.08
+"""Steps up to which they are tied harder, since later steps repair less, and more of them are near t = 1; the temperature that
+undoes how much sharper that is; and steps up to which still more of them are near t = 1."""
 Quality = Literal["fast", "balanced", "best"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 """How much time what is asked is worth: the number of steps, where none is named."""
@@ -96,10 +97,12 @@ class Decoding:
             steps, clamp = (50, 200, 200), HardClamp()  # type: tuple[int, ...], Clamp
             sampler, tied = Ancestral(), False
         elif tied:
-            steps, warmth = (10, 14, 14) if held else (8, 10, 14), 1.0
-            few = self.steps or steps[quality]
+            steps = (10 if held else 8, 14 if held or followed else 10, 14)
+            few, warmth = self.steps or steps[quality], 1.0
             if has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
                 head, warmth = HEADED, 1.0 if held else WARM
+            elif few <= FEWER[0] and not held:
+                warmth = WARMER
             clamp = SampledClamp(temperature=warmth * (0.8 if followed and not held else 1.0))
         elif held:
             steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)
@@ -124,6 +127,8 @@ class Decoding:
             power = self.time_power
         elif fewest:
             power = 0.5
+        elif fewer and not held:
+            power = 0.75
         own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs, head)
         return Decoding(number, power, *own, QUALITIES[quality])
 

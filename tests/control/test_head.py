@@ -107,11 +107,11 @@ def test_it_learns_what_follows_what(headed: DiffusionLM) -> None:
 @pytest.mark.parametrize(
     ("flags", "head", "temperature"),
     [
-        ({}, 0.0, 1.0),
-        ({"steps": 7}, 0.0, 1.0),
-        ({"quality": "fast"}, 0.0, 1.0),
+        ({}, 0.0, 1.08),
+        ({"steps": 7}, 0.0, 1.08),
+        ({"quality": "best"}, 0.0, 1.0),
         ({"steps": 6}, 0.8, 1.3),
-        ({"steps": 4, "head": 0.0}, 0.0, 1.0),
+        ({"steps": 4, "head": 0.0}, 0.0, 1.08),
         ({"steps": 14, "head": 0.7}, 0.7, 1.0),
         ({"steps": 4, "clamp": SampledClamp(temperature=0.9)}, 0.8, 0.9),
         ({"steps": 4, "pairs": 0.0}, 0.0, 0.9),

@@ -91,7 +91,8 @@ def test_times_are_dense_where_words_are_decided(paired: DiffusionLM) -> None:
     for power in (None, 1.0):
         paired.generate(1, steps=4, time_power=power, callback=lambda step: seen.append(step.t))
     assert seen == pytest.approx([(i / 4) ** power for power in (0.5, 1.0) for i in (4, 3, 2, 1)])
-    plain = {"steps": 4, "pairs": 0}, {"steps": 9}
+    assert paired.generate(1, steps=9).decoding.time_power == 0.75
+    plain = {"steps": 4, "pairs": 0}, {"steps": 13}
     assert all(paired.generate(1, **flags).decoding.time_power == 1 for flags in plain)
     with pytest.raises(UserError, match="time_power must be at least"):
         paired.generate(1, time_power=0.01)
