@@ -29,7 +29,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 .PHONY: demo app test metrics reproduce stories docs lint clean
 
 demo: $(RUN_STAMP)
-	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --seed 1
+	$(BIN)/diffusion-lm generate --n 8 --attribute food=Italian --attribute_by words --seed 1
 
 app: $(APP_STAMP)
 	$(BIN)/diffusion-lm demo
