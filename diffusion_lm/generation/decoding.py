@@ -102,7 +102,7 @@ class Decoding:
             if has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
                 head, warmth = HEADED, 1.0 if held else WARM
             elif few <= FEWER[0] and not held:
-                warmth = WARMER
+                warmth, power = WARMER, 0.75
             clamp = SampledClamp(temperature=warmth * (0.8 if followed and not held else 1.0))
         elif held:
             steps, clamp = (20, 76, 100), SoftClamp(temperature=0.7)
@@ -127,8 +127,6 @@ class Decoding:
             power = self.time_power
         elif fewest:
             power = 0.5
-        elif fewer and not held:
-            power = 0.75
         own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs, head)
         return Decoding(number, power, *own, QUALITIES[quality])
 

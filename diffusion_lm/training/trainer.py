@@ -160,6 +160,8 @@ class Trainer:
         teacher = None if run.teacher is None else _teacher(run.teacher, lm)
         self.accelerator = Accelerator(mixed_precision=run.mixed_precision, cpu=run.on_cpu)
         self.canvas, self.step, self.tokens = config.model.canvas, 0, 0
+        # Where there is no other device to wait for, each step is read as it is taken.
+        self.at_once = self.accelerator.device.type == "cpu"
         self.ends = sentence_ends(data.tokenizer)
         self.times: TimeSampler = ImportanceTimes() if run.time_sampling == "importance" else UniformTimes()
         self.board: Any = None
@@ -270,30 +272,25 @@ class Trainer:
                     raise UserError(f"Stopped by {name} after step {self.step}; the same command continues from there.")
 
     def _due(self) -> bool:
-        """Whether what this step has given is wanted now; on the CPU nothing is gained by waiting."""
+        """Whether what this step has given is wanted now."""
         run = self.config.run
         often = (run.log_every, run.validate_every, run.sample_every)
-        return self.accelerator.device.type == "cpu" or any(self.step % n == 0 for n in often)
+        return self.at_once or any(self.step % n == 0 for n in often)
 
     def _read(self, taken: Sequence[Taken]) -> list[StepReport]:
         """What the last steps have given, over all processes; a `UserError` names the first that was not finite."""
-        names = list(taken[0].terms)
-        parts = [[*(step.terms[name] for name in names), step.norm / self.accelerator.num_processes] for step in taken]
-        found = torch.stack([torch.stack(part) for part in parts])
-        tokens = self._sums([step.tokens for step in taken])
-        rows = (self.accelerator.reduce(found) if self.accelerator.num_processes > 1 else found).tolist()
-        reports = [
-            StepReport(dict(zip(names, row, strict=False)), row[-1], int(seen))
-            for row, seen in zip(rows, tokens, strict=True)
-        ]
-        for step, report in enumerate(reports, start=self.step - len(taken) + 1):
-            bad = [
-                name
-                for name, value in {**report.terms, "gradient norm": report.norm}.items()
-                if not math.isfinite(value)
-            ]
-            if bad:
+        # The device is waited for once.
+        rows = torch.stack([torch.stack([*own.terms.values(), own.norm]) for own in taken]).tolist()
+        reports = []
+        for step, (row, own) in enumerate(zip(rows, taken, strict=True), start=self.step - len(taken) + 1):
+            *terms, norms, tokens = self._sums([*row, own.tokens])
+            report = StepReport(
+                dict(zip(own.terms, terms, strict=True)), norms / self.accelerator.num_processes, int(tokens)
+            )
+            values = {**report.terms, "gradient norm": report.norm}
+            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
                 raise _not_finite(bad, step)
+            reports.append(report)
         return reports
 
     def _report(self, report: StepReport, on_sample: OnSample | None) -> None:
@@ -333,8 +330,10 @@ class Trainer:
         terms, tokens = self._backward(batch)
         norm = accelerator.clip_grad_norm_(self.loss.parameters(), config.clip or math.inf)
         assert isinstance(norm, Tensor)
-        follow(self.optimizers, learning_rate(self.step, run.steps, config))
-        self.ema.update()
+        # A step that would ruin the weights is not taken; where that cannot be known yet, the run ends before they are saved.
+        if not self.at_once or bool(norm.isfinite()):
+            follow(self.optimizers, learning_rate(self.step, run.steps, config))
+            self.ema.update()
         return Taken(terms, norm.detach(), tokens)
 
     def _backward(self, batch: Tensor) -> tuple[dict[str, Tensor], int]:

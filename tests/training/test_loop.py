@@ -127,6 +127,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_cause(make_config, make_t
         trainer.fit()
     assert all(value.isfinite().all() for value in saved_tensors(config, 3).values())
     assert all(value.isfinite().all() for value in weights(config).values())
+    assert all(p.isfinite().all() for p in trainer.network.parameters())
     assert make_trainer(config).step == 3
 
 
