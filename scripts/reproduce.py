@@ -20,7 +20,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -36,11 +36,12 @@ GUIDED = {"paper": "the paper's guidance", "pull": "our gradient"}
 FT, FUDGE, PPLM, ABLATIONS, GIVEN = "FT and FT-PoE", "FUDGE", "PPLM", "ablations", "given words"
 STORIES, INFILLING = "stories", "infilling"
 ON_GAPS = (
-    "--run.freeze_embeddings true --model.given 0.9 --optimizer.blocks muon --optimizer.lr 6e-4 "
-    "--optimizer.warmup 20 --optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 "
-    "--run.steps 300"
+    "--run.freeze_embeddings true --model.given 1 --optimizer.blocks muon --optimizer.lr 1.5e-3 --optimizer.warmup 20 "
+    "--optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 --run.steps 800"
 )
 """How a model of stories goes on to gaps of one sentence; it keeps its words, so that its pairs stay right."""
+ON_A_CPU = ("configs/roc-tiny.yaml", "configs/roc-tiny-on.yaml")
+"""How a model of stories is trained there."""
 STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
 KEYWORDS = (
     "dog", "school", "money", "beach", "doctor", "birthday", "car", "pizza", "phone", "rain", "job", "mother", "baseball",
@@ -105,7 +106,7 @@ class Plan(NamedTuple):
     ablation_samples: int
     outside: bool
     stories: bool = False
-    story: str = "configs/roc-tiny.yaml"
+    story: Sequence[str] = ON_A_CPU
 
 
 def stages(plan: Plan) -> Iterator[Stage]:
@@ -215,22 +216,22 @@ def _given(plan: Plan, lm: str, evaluate: str) -> Iterator[Stage]:
 
 def _stories(plan: Plan) -> Iterator[Stage]:
     """ROCStories: a model of theirs, free stories and stories under control, and gaps of one sentence (aNLG)."""
-    roc, out, lm = f"--corpus.source {plan.data / 'roc'}", plan.out, f"{plan.out}/models/roc"
-    judge = f"{out}/judge"
-    yield Stage("judge", f"train-judge {roc} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
-    yield Stage("train", f"train --config {plan.story} {roc} --run.out {lm}", STORIES)
-    yield Stage("pairs", f"train-control pairs --model {lm} {roc}", STORIES)
-    yield Stage("head", f"train-control head --model {lm} {roc} --width 256 --steps 1000 --minutes 17", STORIES)
+    out, lm = plan.out, f"{plan.out}/models/roc"
+    every, judge = f"--corpus.source {out}/roc", f"{plan.out}/judge"
+    yield Stage("judge", f"train-judge {every} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
+    yield from _story_model(plan, every, lm)
+    yield Stage("pairs", f"train-control pairs --model {lm} {every}", STORIES)
+    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1000", STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
         yield Stage(name, f"train-control {name} --model {lm} {some}", STORIES)
     dev = f"{out}/labels-dev.jsonl"
-    yield Stage("labels", f"annotate {roc} --split dev --out {dev}", STORIES)
+    yield Stage("labels", f"annotate {every} --split dev --out {dev}", STORIES)
     yield Stage("targets", f"make-targets --labels {dev} --n {plan.targets or 100} --out {out}/targets", STORIES)
-    evaluate = f"evaluate {roc} --judge {judge} --n {plan.free}"
+    evaluate = f"evaluate {every} --judge {judge} --n {plan.free}"
     measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
     yield Stage("free", f"{evaluate} --model {lm}{measures} {DRAWN} --label ours --out {out}/free", STORIES)
-    likely = f"benchmarks/likelihood.py {plan.data / 'roc'} --model {lm} --label ours --judge {judge}"
+    likely = f"benchmarks/likelihood.py {out}/roc --model {lm} --label ours --judge {judge}"
     yield Stage("likelihood", f"{likely} --out {out}/likelihood", STORIES)
     files = " ".join(f"--targets.{task} {out}/targets/{task}.jsonl" for task in STORY_TASKS)
     held = f"{evaluate} --model {lm} {files} --tasks [{','.join(STORY_TASKS)}] --samples_per_target {plan.samples}"
@@ -239,24 +240,36 @@ def _stories(plan: Plan) -> Iterator[Stage]:
         yield from _infilling(plan, lm, judge, evaluate)
 
 
+def _story_model(plan: Plan, every: str, lm: str) -> Iterator[Stage]:
+    """A model of stories by one configuration, or by several that go on from each other; the last reads all stories."""
+    init = ""
+    for config in plan.story[:-1]:
+        folder = f"{plan.out}/models/{Path(config).stem}"
+        clean = f"--corpus.source {plan.data / 'roc'}"
+        yield Stage(f"train-{Path(config).stem}", f"train --config {config} {clean}{init} --run.out {folder}", STORIES)
+        init = f" --run.init {folder}"
+    yield Stage("train", f"train --config {plan.story[-1]} {every}{init} --run.out {lm}", STORIES)
+
+
 def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage]:
     """Table 5 on the dev split of aNLG: ours, and an autoregressive model that reads both observations first."""
-    out, roc = plan.out, f"--corpus.source {plan.data / 'roc'}"
-    gaps, ft = f"{out}/models/infill", f"{out}/models/ft-infill"
+    out, every = plan.out, f"--corpus.source {plan.out}/roc"
+    gaps, ft, threes = f"{out}/models/infill", f"{out}/models/ft-infill", "--corpus.threes true"
+    yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
-        "train-infill",
-        f"train {roc} --corpus.threes true --run.init {lm} {ON_GAPS} --run.out {gaps}",
-        INFILLING,
+        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000", INFILLING
     )
     yield Stage(
         "train-ft-infill",
-        f"train-baseline ft --task infill {roc} --judge {judge} --minutes {3.5 * plan.minutes:g} --epochs 100 --lr 1e-3 "
+        f"train-baseline ft --task infill {every} --judge {judge} --minutes {6 * plan.minutes:g} --epochs 100 --lr 1e-3 "
         f"--out {ft}",
         INFILLING,
     )
     # Four times as many as of a control: what counts is the mean over them.
     limit = f" --limit_targets {4 * plan.targets}" if plan.targets else ""
-    asked = f"{evaluate} --tasks [infill] --model {gaps} --samples_per_target {plan.samples}{limit} --targets.infill"
+    asked = (
+        f"{evaluate} --tasks [infill] --model {gaps} --samples_per_target {2 * plan.samples}{limit} --targets.infill"
+    )
     gold = plan.data / "anlg" / "dev.json"
     yield Stage("infill", f"{asked} {gold} {DRAWN} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
@@ -265,10 +278,15 @@ def _infilling(plan: Plan, lm: str, judge: str, evaluate: str) -> Iterator[Stage
 
 
 def write_story_targets(plan: Plan) -> None:
-    """What no command makes: some stories to be parsed, words, patterns, and the left sides of gaps."""
+    """What no command makes: all stories, some to be parsed, words, patterns, and the left sides of gaps."""
+    roc = plan.data / "roc"
+    whole, recased, dev = (
+        (roc / f"{name}.txt").read_text(encoding="utf8") for name in ("train", "train_recased", "valid")
+    )
+    write_whole(plan.out / "roc" / "train.txt", whole + recased)
+    write_whole(plan.out / "roc" / "valid.txt", dev)
     # Trees of all stories would take hours.
-    whole = (plan.data / "roc" / "train.txt").read_text(encoding="utf8").splitlines(keepends=True)
-    write_whole(plan.out / "some.txt", "".join(whole[:PARSED]))
+    write_whole(plan.out / "some.txt", "".join(whole.splitlines(keepends=True)[:PARSED]))
     gaps = json.loads((plan.data / "anlg" / "dev.json").read_text(encoding="utf8")).values()
     targets = {
         "left": [{"left": gap["obs1"], "right": "", "references": gap["gold_labels"]} for gap in gaps],
@@ -424,7 +442,12 @@ def arguments() -> argparse.Namespace:
         help="free text by SmolLM2 and MAUVE too; wants make metrics",
     )
     parser.add_argument("--stories", action="store_true", help="ROCStories and infilling in place of E2E")
-    parser.add_argument("--story", default="configs/roc-tiny.yaml", help="how the model of stories is trained")
+    parser.add_argument(
+        "--story",
+        nargs="+",
+        default=ON_A_CPU,
+        help="how the model of stories is trained; several go on from each other",
+    )
     parser.add_argument("--only", nargs="*", help="names of stages; without it, all")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     return parser.parse_args()
@@ -445,7 +468,7 @@ def main() -> None:
     for folder in ("roc", "anlg") if flags.stories else ("e2e", "control_targets"):
         if not (plan.data / folder).is_dir():
             stop(f"{plan.data} has no folder {folder}; give --data the folder that holds it.")
-    for name in ("done", "logs", "models", "targets"):
+    for name in ("done", "logs", "models", "targets", "roc"):
         (plan.out / name).mkdir(parents=True, exist_ok=True)
     if flags.stories:
         write_story_targets(plan)

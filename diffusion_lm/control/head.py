@@ -88,11 +88,15 @@ class CausalHead(Asset, nn.Module, name="head"):
 
     def forward(self, said: Prediction, words: Tensor) -> Tensor:
         """Logits of the words of texts [B, L] behind the first, each given those before it, [B, L - 1, V]."""
-        assert said.hidden is not None and said.logits is not None
+        assert said.logits is not None
+        return said.logits[:, 1:] + self.out(self.remembered(said, words)).float()
+
+    def remembered(self, said: Prediction, words: Tensor) -> Tensor:
+        """The memory of the cell at the words of texts [B, L] behind the first, [B, L - 1, width]."""
+        assert said.hidden is not None
         with torch.autocast(words.device.type, enabled=False):
             states = self.norm(said.hidden[:, 1:].float())
-            memory, _ = self.cell(torch.cat([states, self.word(words[:, :-1])], dim=-1))
-        return said.logits[:, 1:] + self.out(memory).float()
+            return self.cell(torch.cat([states, self.word(words[:, :-1])], dim=-1))[0]
 
     def opinion(self, said: Prediction, power: float) -> Opinion:
         """Log p(w_i | w_1 .. w_i-1, z_t) times a power, up to a constant, of each word once that before it is drawn."""
@@ -143,7 +147,8 @@ class CausalHead(Asset, nn.Module, name="head"):
             def loss_of(rows: Tensor) -> Tensor:
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
                 t, share = stratified(len(rows), network.device), network.config.given
-                known = draw_known(ids, mask, share, ends) if share else ends_known(ids, mask)
+                threes = config.corpus.threes
+                known = draw_known(ids, mask, share, ends, threes=threes) if share else ends_known(ids, mask)
                 return head._nats(host, ids, mask, t, known)[0]
 
             generator = torch.Generator().manual_seed(config.seed)
@@ -170,12 +175,13 @@ class CausalHead(Asset, nn.Module, name="head"):
             x0 = network.embed(ids)
             z = network.schedule.noised(x0, t)
             said = network.predict(z, t, mask, given)
-        with autocast(network.device):
-            logits = self(said, ids)
         counts = (mask & (known == UNKNOWN))[:, 1:]
         words = ids[:, 1:][counts]
         assert said.logits is not None
-        return F.cross_entropy(logits[counts], words), F.cross_entropy(said.logits[:, 1:][counts], words)
+        alone = said.logits[:, 1:][counts]
+        with autocast(network.device):
+            logits = alone + self.out(self.remembered(said, ids)[counts]).float()
+        return F.cross_entropy(logits, words), F.cross_entropy(alone, words)
 
     @torch.no_grad()
     def _measured(self, host: Host, dev: EncodedCorpus) -> tuple[list[float], list[float]]:

@@ -29,12 +29,20 @@ NextWord = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Ends:
-    """Where sentences begin and end."""
+    """Where sentences begin and end, and what never stands in them."""
 
     start: int
     end: int
     limit: int
     """Most ids of a sentence, START and END included; END is forced there."""
+    unknown: int | None = None
+    """UNK, which is read and never written: a text with it is none; None: there is no such id."""
+
+    def writable(self, logits: Tensor) -> Tensor:
+        """Logits of next words [B, V], of UNK -inf."""
+        if self.unknown is None:
+            return logits
+        return logits.index_fill(-1, torch.tensor([self.unknown], device=logits.device), -torch.inf)
 
 
 @torch.no_grad()
@@ -56,7 +64,7 @@ def sample(
         if ids.shape[1] == ends.limit - 1:
             drawn = torch.full((len(rows), 1), ends.end, device=device)
         else:
-            drawn = torch.multinomial(next_word(ids).softmax(-1), 1, generator=generator)
+            drawn = torch.multinomial(ends.writable(next_word(ids)).softmax(-1), 1, generator=generator)
         ids = torch.cat([ids, drawn], dim=1)
         ended = ids[:, -1] == ends.end
         for row, sentence in zip(rows[ended].tolist(), ids[ended].tolist(), strict=True):
@@ -73,7 +81,7 @@ def beam_search(next_word: NextWord, ends: Ends, beams: int) -> list[list[int]]:
     ids, scores = torch.full((1, 1), ends.start), torch.zeros(1)
     found: list[tuple[float, list[int]]] = []
     while len(ids) and len(found) < beams:
-        log_p = scores[:, None] + next_word(ids).log_softmax(-1)
+        log_p = scores[:, None] + ends.writable(next_word(ids)).log_softmax(-1)
         if ids.shape[1] == ends.limit - 1:
             log_p = log_p[:, ends.end, None]
             found += [(float(p) / ids.shape[1], [*s, ends.end]) for p, s in zip(log_p, ids.tolist(), strict=True)]
@@ -217,7 +225,7 @@ class JudgeLM(nn.Module):
     @property
     def ends(self) -> Ends:
         """Where its sentences begin and end."""
-        return Ends(self.tokenizer.start_id, self.tokenizer.end_id, self.config.max_length)
+        return Ends(self.tokenizer.start_id, self.tokenizer.end_id, self.config.max_length, self.tokenizer.unk_id)
 
     def next_word(self, ids: Tensor) -> Tensor:
         """Next-word logits, [B, V], after words [B, L], START the first."""

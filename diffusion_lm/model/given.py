@@ -19,10 +19,11 @@ def sentence_ends(tokenizer: Tokenizer) -> Tensor:
     return torch.tensor([bare(tokenizer.token(i)) in (".", "!", "?") for i in range(tokenizer.vocab_size)])
 
 
-def draw_known(ids: Tensor, mask: Tensor, share: float, ends: Tensor) -> Tensor:
+def draw_known(ids: Tensor, mask: Tensor, share: float, ends: Tensor, *, threes: bool = False) -> Tensor:
     """The ids of what is given of texts [B, L], `UNKNOWN` for the rest: of a share of them some words, START and END always.
 
-    `ends` says which tokens end a sentence, [V]. No text is given as a whole.
+    `ends` says which tokens end a sentence, [V]. Of `threes`, texts that were made to have three sentences, the first and the
+    last are given. No text is given as a whole.
     """
     words, (b, length), device = between(mask), ids.shape, ids.device
     number, position = words.sum(1, keepdim=True), torch.arange(length, device=device)[None]
@@ -38,7 +39,8 @@ def draw_known(ids: Tensor, mask: Tensor, share: float, ends: Tensor) -> Tensor:
     # A sentence goes on until the position behind its mark.
     before = torch.cat([torch.zeros_like(words[:, :1]), (ends.to(device)[ids] & words)[:, :-1]], 1)
     sentence = before.cumsum(1)
-    written = (uniform(b, 1) * (sentence * words).amax(1, keepdim=True).add(1)).long()
+    last = (sentence * words).amax(1, keepdim=True)
+    written = (uniform(b, 1) * last.add(1)).long()
     patterns = [
         uniform(b, length) < uniform(b, 1),
         position < cut,
@@ -49,7 +51,8 @@ def draw_known(ids: Tensor, mask: Tensor, share: float, ends: Tensor) -> Tensor:
         & (torch.rand(b, length, device=device).gather(1, sentence) > 0.5 * uniform(b, 1).round()),
     ]
     which = (uniform(b) * PATTERNS).long()
-    chosen = torch.stack(patterns)[which, torch.arange(b, device=device)]
+    drawn = torch.stack(patterns)[which, torch.arange(b, device=device)]
+    chosen = (sentence == 0) | (sentence == last) if threes else drawn
     given = chosen & words & (uniform(b, 1) < share)
     whole = (given | ~words).all(1, keepdim=True)
     given &= ~(whole & (position == cut))

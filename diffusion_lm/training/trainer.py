@@ -375,7 +375,7 @@ class Trainer:
         # A batch has sources or has none: what is left out then costs no time.
         read = float(torch.rand(())) >= (model.source_dropout or 0.0)
         source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
-        return draw_known(ids, mask, model.given, self.ends), source
+        return draw_known(ids, mask, model.given, self.ends, threes=self.config.corpus.threes), source
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

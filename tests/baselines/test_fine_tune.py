@@ -182,6 +182,12 @@ def test_beam_search_finds_the_likeliest():
     assert math.log(0.54) / 2 > math.log(0.6 * 0.1 * 0.9) / 3
 
 
+def test_what_stands_for_unknown_words_is_never_written():
+    ends = Ends(0, 1, 6, unknown=3)
+    assert all(3 not in s for s in sample(chain, ends, 500, torch.Generator().manual_seed(0)))
+    assert beam_search(chain, ends, 3) == [[0, 2, 1], [0, 2, 2, 1], [0, 2, 2, 2, 1]]
+
+
 def test_words_of_a_prompt_that_is_a_text_start_as_the_words_of_the_model(shape, tokenizer):
     judge = JudgeLM(shape, tokenizer)
     model = PromptedLM.of(judge, "data2text", {"Mill", "=", "UNK"})

@@ -9,7 +9,7 @@ from diffusion_lm.model.given import draw_known
 END_OF_SENTENCE = 9
 
 
-def draws(share: float, n: int = 2000) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def draws(share: float, n: int = 2000, *, threes: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ids, mask and what is known of n texts of three sentences of three words and a mark."""
     torch.manual_seed(0)
     sentence = [4, 5, 6, END_OF_SENTENCE]
@@ -17,7 +17,7 @@ def draws(share: float, n: int = 2000) -> tuple[torch.Tensor, torch.Tensor, torc
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[:, -2:] = False
     ends = torch.arange(12) == END_OF_SENTENCE
-    return ids, mask, draw_known(ids, mask, share, ends)
+    return ids, mask, draw_known(ids, mask, share, ends, threes=threes)
 
 
 def test_start_and_end_are_always_given_and_no_text_as_a_whole() -> None:
@@ -52,3 +52,12 @@ def test_every_pattern_is_drawn() -> None:
         "....xxxx....",
     } <= found  # ends and sentences
     assert any(row.strip(".").count("x.") > 2 for row in found)  # a random set
+
+
+def test_of_threes_the_middle_is_written() -> None:
+    _, mask, known = draws(1.0, 10, threes=True)
+    written = mask & (known == UNKNOWN)
+    assert torch.equal(written.nonzero()[:, 1].view(10, -1), torch.arange(5, 9).expand(10, -1))
+    # A text that has but one sentence still is not given as a whole.
+    one = torch.tensor([[0, 4, 5, 6, 1]])
+    assert int((draw_known(one, one >= 0, 1.0, torch.zeros(12) > 0, threes=True) == UNKNOWN).sum()) == 1
