@@ -45,7 +45,7 @@ reproduce: $(DEV_STAMP) $(METRICS_STAMP)
 
 stories: $(DEV_STAMP) $(METRICS_STAMP)
 	@test -n "$(DATA)" || { echo "Say where roc and anlg are: make stories DATA=FOLDER" >&2; exit 2; }
-	$(BIN)/python scripts/reproduce.py --data "$(DATA)" --stories --targets 20 --samples 5 --out runs/stories --into docs/stories.md $(FLAGS)
+	$(BIN)/python scripts/stories.py --data "$(DATA)" --into docs/stories.md $(FLAGS)
 
 docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
