@@ -100,7 +100,7 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     )
     yield Stage(
         "train-ft-infill",
-        f"train-baseline ft --task infill {every} --judge {judge} --minutes {10 * plan.minutes:g} --epochs 100 --lr 1e-3 "
+        f"train-baseline ft --task infill {every} --judge {judge} --minutes {7.5 * plan.minutes:g} --epochs 100 --lr 1e-3 "
         f"--out {ft}",
         INFILLING,
     )
