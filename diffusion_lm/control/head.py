@@ -163,7 +163,7 @@ class CausalHead(Asset, nn.Module, name="head"):
                 optimizer,
                 on_step=None if progress is None else lambda done: progress(done.steps, config.steps),
             )
-            ordered, nats = head._measured(host, dev)
+            ordered, nats = head._measured(host, dev, threes=config.corpus.threes)
             head.config = replace(shape, ordered=ordered, nats=nats)
         return head.requires_grad_(False)
 
@@ -184,9 +184,10 @@ class CausalHead(Asset, nn.Module, name="head"):
         return F.cross_entropy(logits, words), F.cross_entropy(alone, words)
 
     @torch.no_grad()
-    def _measured(self, host: Host, dev: EncodedCorpus) -> tuple[list[float], list[float]]:
-        """Nats a word of dev text at `TIMES`, by the head and by the denoiser alone."""
+    def _measured(self, host: Host, dev: EncodedCorpus, *, threes: bool) -> tuple[list[float], list[float]]:
+        """Nats a word of dev text at `TIMES`, by the head and by the denoiser alone; of threes, of the sentence in the middle."""
         found: list[tuple[float, float]] = []
+        ends = sentence_ends(host.tokenizer)
         with same_noise(host.denoiser.device):
             for t in TIMES:
                 sums = torch.zeros(2)
@@ -194,7 +195,8 @@ class CausalHead(Asset, nn.Module, name="head"):
                 for rows in batches:
                     ids, mask = gather(dev, rows, host.tokenizer.pad_id)
                     times = torch.full((len(rows),), t, device=ids.device)
-                    sums += torch.stack(self._nats(host, ids, mask, times, ends_known(ids, mask))).cpu() / len(batches)
+                    known = draw_known(ids, mask, 1.0, ends, threes=True) if threes else ends_known(ids, mask)
+                    sums += torch.stack(self._nats(host, ids, mask, times, known)).cpu() / len(batches)
                 found.append((sums[0].item(), sums[1].item()))
         ordered, nats = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
         return ordered, nats

@@ -19,7 +19,9 @@ from diffusion_lm.diffusion.clamp import SampledClamp, SoftClamp
 from diffusion_lm.diffusion.process import Prediction
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.model.denoiser import ModelConfig
 from diffusion_lm.text.corpus import CorpusConfig
+from diffusion_lm.text.tokenizer import build_word_tokenizer
 from tests.control.conftest import build
 
 V, L = 3, 4
@@ -158,3 +160,20 @@ def test_what_does_not_go_is_said(headed: DiffusionLM, tmp_path: Path) -> None:
         DiffusionLM.from_pretrained(tmp_path, "cpu").generate(1, steps=4, head=1.0)
     with pytest.raises(UserError, match="draws sentences as wholes"):
         CausalHead.make(HeadTrainConfig(corpus=TOY, steps=1), build("padded", tmp_path / "padded"))
+
+
+def test_of_threes_the_middle_alone_is_learned_and_measured(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    # Around what is always the same stands what nobody could know.
+    around = torch.randint(4, (60, 2, 5)).tolist()
+    texts = [" ".join([*("abcd"[i] for i in one), ". b b .", *("abcd"[i] for i in two), "."]) for one, two in around]
+    (tmp_path / "train.txt").write_text("\n".join(texts))
+    (tmp_path / "valid.txt").write_text("\n".join(texts[:20]))
+    config = ModelConfig(width=16, layers=1, heads=2, max_length=24, given=1.0)
+    lm = DiffusionLM.new(config, build_word_tokenizer(texts, 1), torch.ones(25, dtype=torch.long))
+    lm.save_pretrained(tmp_path)
+    lm = DiffusionLM.from_pretrained(tmp_path, "cpu")
+    for threes, known in ((True, True), (False, False)):
+        corpus = CorpusConfig(str(tmp_path), threes=threes)
+        head = CausalHead.make(HeadTrainConfig(corpus=corpus, width=16, steps=120, lr=2e-2), lm)
+        assert (head.config.ordered[0] < 0.5) == known, head.config.ordered
