@@ -23,7 +23,7 @@ FOLDERS = ("roc", "anlg")
 STORIES, INFILLING = "stories", "infilling"
 ON_GAPS = (
     "--run.freeze_embeddings true --model.given 1 --optimizer.blocks muon --optimizer.lr 1.5e-3 --optimizer.warmup 20 "
-    "--optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 --run.steps 800"
+    "--optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 --run.steps 1000"
 )
 """How a model of stories goes on to gaps of one sentence; it keeps its words, so that its pairs stay right."""
 ON_A_CPU = ("configs/roc-tiny.yaml", "configs/roc-tiny-on.yaml")
@@ -60,7 +60,7 @@ def stages(plan: StoryPlan) -> Iterator[Stage]:
     yield Stage("judge", f"train-judge {every} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
     yield from _story_model(plan, every, lm)
     yield Stage("pairs", f"train-control pairs --model {lm} {every}", STORIES)
-    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1000", STORIES)
+    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1200", STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
         yield Stage(name, f"train-control {name} --model {lm} {some}", STORIES)
@@ -96,7 +96,7 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     gaps, ft, threes = f"{out}/models/infill", f"{out}/models/ft-infill", "--corpus.threes true"
     yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
-        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000", INFILLING
+        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1300", INFILLING
     )
     yield Stage(
         "train-ft-infill",
