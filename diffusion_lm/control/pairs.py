@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffusion_lm.common import UserError, own_defaults, same_noise
 from diffusion_lm.control.program import Asset, AssetConfig, Host
+from diffusion_lm.control.tables import tally
 from diffusion_lm.diffusion.chain import FAINT, Pairs, Ties, log_likelihood
 from diffusion_lm.diffusion.process import UNKNOWN, Given
 from diffusion_lm.model.gaps import ends_known
@@ -78,9 +79,7 @@ class PairTable(Asset, name="pairs"):
         check_draws(host)
         corpus, encode = open_corpus(config.corpus), host.tokenizer.encode_sentence
         rows = [torch.tensor(encode(document.text)) for document in corpus.documents("train")]
-        pairs_of = torch.cat([torch.stack([row[:-1], row[1:]], 1) for row in rows])
-        keys, counts = pairs_of.unique(dim=0, return_counts=True)
-        table = torch.cat([keys, counts[:, None]], 1).int()
+        table = tally(torch.cat([row[:-1] for row in rows]), torch.cat([row[1:] for row in rows]))
         dev = (encode(document.text) for document in corpus.documents("dev"))
         texts = [ids for ids in islice(dev, 4 * SENTENCES) if 2 < len(ids) <= host.max_words + 2][::4]
         if not texts:
