@@ -42,7 +42,7 @@ PATTERNS = (
 """What stories are held to where no corpus names targets."""
 DRAWN = "--steps 20 --head 1 --temperature 1"
 """How a model that has learned little of stories draws them best: held by its head, in more steps than one that has."""
-PARSED = 12000
+PARSED = 6000
 """Stories of which words are counted under tags and trees."""
 
 
@@ -96,7 +96,7 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     gaps, ft, threes = f"{out}/models/infill", f"{out}/models/ft-infill", "--corpus.threes true"
     yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
-        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1300", INFILLING
+        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000", INFILLING
     )
     yield Stage(
         "train-ft-infill",

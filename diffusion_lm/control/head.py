@@ -51,6 +51,9 @@ class HeadTrainConfig(NetworkTrainConfig):
     """Optimiser steps; on E2E more of them learn the training split by heart."""
     lr: float = number(3e-3, above=0)
     """Highest learning rate of AdamW; warm-up over the first 5 %, then a line to 0."""
+    heard: float | None = number(None, least=0)
+    """How much it counts where no flag says otherwise, in any number of steps of words that are drawn, as fits a model that has
+    learned little of its corpus; null: as in the README, in few steps alone."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class HeadConfig:
     """Width of the denoiser's states."""
     width: int
     lm: str
+    heard: float | None = None
+    """How much it counts in any number of steps, where no flag says otherwise."""
     nats: list[float] = field(default_factory=list)
     """A word of dev text at `TIMES`, by the denoiser alone."""
     ordered: list[float] = field(default_factory=list)
@@ -135,7 +140,8 @@ class CausalHead(Asset, nn.Module, name="head"):
         check_draws(host)
         torch.manual_seed(config.seed)
         network = host.denoiser
-        shape = HeadConfig(host.tokenizer.vocab_size, network.config.shape[0], config.width, host.fingerprint)
+        sizes = (host.tokenizer.vocab_size, network.config.shape[0], config.width)
+        shape = HeadConfig(*sizes, host.fingerprint, config.heard)
         head = cls(shape).to(network.device)
         corpus, ends = open_corpus(config.corpus), sentence_ends(host.tokenizer)
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:

@@ -25,6 +25,7 @@ from diffusion_lm.evaluation.targets import read_records
 from diffusion_lm.evaluation.tasks import FREE, EvaluateConfig, Task, name_of
 from diffusion_lm.generation.layout import compiled
 from diffusion_lm.generation.pipeline import DiffusionLM
+from diffusion_lm.generation.sampling import fitted
 from diffusion_lm.model.causal import JudgeLM
 from diffusion_lm.text.corpus import Corpus
 from diffusion_lm.text.tokenizer import Tokenizer
@@ -203,11 +204,8 @@ class Model:
             compiled(lm, 1, together(self.controls[name].values()), torch.Generator().manual_seed(0))
             for name in self.asked
         )
-        fitted = [
-            self._given.fitted(each.programs, lm.denoiser.predicts_words, lm.has(PairTable), lm.has(CausalHead))
-            for each in compiled_alone
-        ]
-        self.decoding = "; ".join(dict.fromkeys(map(str, fitted))) if writer is None else ""
+        fits = [fitted(lm, self._given, each.programs) for each in compiled_alone]
+        self.decoding = "; ".join(dict.fromkeys(map(str, fits))) if writer is None else ""
         own: set[type[Asset]] = {
             PairTable,
             CausalHead,
@@ -217,7 +215,7 @@ class Model:
         settings = {asset.name: tensors_hash(lm.asset(asset).tensors()) for asset in assets}
         settings["targets"] = settings_hash(list(targets))
         samples = config.samples_per_target if self.kinds else config.n
-        work = int(fitted[0].steps or 1) * math.ceil(samples / config.batch_size)
+        work = int(fits[0].steps or 1) * math.ceil(samples / config.batch_size)
         if writer is not None:
             samples, work, settings = writer.samples(samples), 1, settings | writer.settings
         self.system = System(task.name, who, samples, self.write, list(self.asked), settings, work)

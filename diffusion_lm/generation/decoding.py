@@ -72,7 +72,12 @@ class Decoding:
                 check_range(name, value, least=least, most=most)
 
     def fitted(
-        self, programs: Sequence[Program], predicts_words: bool, has_pairs: bool = False, has_head: bool = False
+        self,
+        programs: Sequence[Program],
+        predicts_words: bool,
+        has_pairs: bool = False,
+        has_head: bool = False,
+        heard: float | None = None,
     ) -> Decoding:
         """The same with what fits the programs, as docs/measurements.md has it.
 
@@ -80,7 +85,8 @@ class Decoding:
         closest to human text in many steps, and where only an automaton, the canvas or a gradient holds it, at a lower
         temperature or in fewer. Where single words are held (tags, trees, spans), averaging those that are still possible lets a
         sentence settle. What is written from a source leaves less out one by one, at a lower temperature and a larger scale,
-        and if it is not much shorter than such texts are.
+        and if it is not much shorter than such texts are. A head that is to be `heard` so much is heard in any number of steps of
+        words that are drawn.
         """
         quality = QUALITIES.index(self.quality or "balanced")
         sampler: Sampler = Renoise()
@@ -99,7 +105,9 @@ class Decoding:
         elif tied:
             steps = (10 if held else 8, 14 if held or followed else 10, 14)
             few, warmth = self.steps or steps[quality], 1.0
-            if has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
+            if has_head and self.head is None and heard is not None:
+                head = heard
+            elif has_head and self.head is None and few <= (FEWER[0] if held else HASTE):
                 head, warmth = HEADED, 1.0 if held else WARM
             elif few <= FEWER[0] and not held:
                 warmth, power = WARMER, 0.75

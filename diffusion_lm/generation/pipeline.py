@@ -156,7 +156,8 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
             guide_scale: how much a source counts; 1 as the model says, above 1 more; None: 2.
             length_temperature: at which the number of words is drawn where nothing rules it; None: .25 from a source, else 1.
             pairs: how much what stands side by side ties what is drawn; None: 1 where there is a table, 1.5 in few steps.
-            head: how much a causal head counts beside the pairs; None: .8 where there is one, in 6 steps or fewer.
+            head: how much a causal head counts beside the pairs; None: .8 where there is one, in 6 steps or fewer, or as the
+                head itself says.
             time_power: power of the steps' equally spaced times; below 1 more steps are near t = 1. None: what fits.
             candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
             seed: the same seed, n, batch_size and device give the same sentences.

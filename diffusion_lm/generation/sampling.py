@@ -95,7 +95,7 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     asked = compiled(lm, n, control, generator, candidates)
     _check_followed(asked.programs, decoding)
-    decoding = decoding.fitted(asked.programs, lm.denoiser.predicts_words, lm.has(PairTable), lm.has(CausalHead))
+    decoding = fitted(lm, decoding, asked.programs)
     if decoding.pairs and not isinstance(decoding.clamp, SampledClamp):
         raise UserError("Pairs tie words that are drawn; take --clamp sample with --pairs, or leave it out.")
     if decoding.pairs and not lm.has(PairTable):
@@ -153,6 +153,12 @@ def _draw(
             nats[rows] = batch.nats()
         evaluations = batch.passes + batch.steered.passes
     return ids, nats, evaluations
+
+
+def fitted(lm: Model, decoding: Decoding, programs: Sequence[Program]) -> Decoding:
+    """How sentences are drawn of this model, with what fits the programs and what was made for it."""
+    heard = lm.asset(CausalHead).config.heard if lm.has(CausalHead) else None
+    return decoding.fitted(programs, lm.denoiser.predicts_words, lm.has(PairTable), lm.has(CausalHead), heard)
 
 
 def _batches(lengths: Tensor, batch_size: int, overhead: float) -> Iterator[Tensor]:

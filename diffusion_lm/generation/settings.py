@@ -68,7 +68,8 @@ class SamplingConfig(Settings):
     drawn one by one; null: 1 where the model has a table of them, 1.5 in 12 steps or fewer."""
     head: float | None = number(None, least=0, most=MOST_HEAD)
     """How much a causal head, which reads all the words before one, counts beside the pairs (docs/chain.md); 0: not at all; null:
-    0.8 where the model has one and takes 6 steps or fewer, or holds tags, a tree or spans and draws words in 12 or fewer."""
+    0.8 where the model has one and takes 6 steps or fewer, or holds tags, a tree or spans and draws words in 12 or fewer; or
+    what the head was trained to, in any number of steps (train-control head --heard)."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     candidates: int = number(1, least=1, most=1000)

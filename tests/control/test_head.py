@@ -128,6 +128,18 @@ def test_it_is_heard_in_few_steps(flags: dict[str, Any], head: float, temperatur
     assert Decoding(steps=4).fitted(programs, predicts_words=True, has_pairs=True).head == 0
 
 
+def test_a_head_may_want_to_be_heard_in_any_number_of_steps() -> None:
+    programs = [Program(Canvas(9))]
+
+    def found(**flags: Any) -> Decoding:
+        return Decoding(**flags).fitted(programs, predicts_words=True, has_pairs=True, has_head=True, heard=1.2)
+
+    for steps in (4, 10, 20):
+        assert found(steps=steps).head == 1.2 and found(steps=steps).clamp == SampledClamp()
+    assert found(steps=10, head=0.5).head == 0.5
+    assert found(steps=50).head == found(pairs=0.0).head == 0  # nothing is drawn as a whole
+
+
 def test_where_words_are_held_it_is_heard_in_place_of_averages_if_time_is_short() -> None:
     programs = [Program(Canvas(9), columns=(torch.zeros(9, 5),))]
     for flags, head, clamp, steps in (
