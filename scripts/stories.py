@@ -42,6 +42,8 @@ PATTERNS = (
 """What stories are held to where no corpus names targets."""
 DRAWN = "--steps 20 --head 1 --temperature 1"
 """How a model that has learned little of stories draws them best: held by its head, in more steps than one that has."""
+GAPS_DRAWN = "--steps 10 --pairs 1 --head 1 --temperature 0.6"
+"""And a gap, as found on 40 other targets."""
 PARSED = 6000
 """Stories of which words are counted under tags and trees."""
 
@@ -96,7 +98,9 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     gaps, ft, threes = f"{out}/models/infill", f"{out}/models/ft-infill", "--corpus.threes true"
     yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
-        "head-infill", f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000", INFILLING
+        "head-infill",
+        f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000 --heard 1",
+        INFILLING,
     )
     yield Stage(
         "train-ft-infill",
@@ -110,8 +114,10 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
         f"{evaluate} --tasks [infill] --model {gaps} --samples_per_target {2 * plan.samples}{limit} --targets.infill"
     )
     gold = plan.data / "anlg" / "dev.json"
-    yield Stage("infill", f"{asked} {gold} {DRAWN} --label ours --out {out}/infill", INFILLING)
+    yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
+    beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams 4"
+    yield Stage("ft-infill-beams", f"{beams} --out {out}/ft-infill-beams", INFILLING)
     left = f"{asked} {out}/targets/left.jsonl --baseline [{ft}]"
     yield Stage("ft-left", f'{left} --label "FT, left side only" --out {out}/ft-left', INFILLING)
 
