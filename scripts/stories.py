@@ -62,7 +62,7 @@ def stages(plan: StoryPlan) -> Iterator[Stage]:
     yield Stage("judge", f"train-judge {every} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
     yield from _story_model(plan, every, lm)
     yield Stage("pairs", f"train-control pairs --model {lm} {every}", STORIES)
-    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1200", STORIES)
+    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1200 --heard 1", STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
         yield Stage(name, f"train-control {name} --model {lm} {some}", STORIES)
