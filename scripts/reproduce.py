@@ -11,11 +11,10 @@ some stages, and `--list` prints all commands. The defaults are a small run. At 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from stages import Plan, Stage, chosen, report, run, shared_flags
+from stages import Plan, Stage, carry_out, shared_flags
 
 FOLDERS = ("e2e", "control_targets")
 TASKS = ("attribute", "pos", "tree", "span", "length")
@@ -69,15 +68,13 @@ def stages(plan: E2EPlan) -> Iterator[Stage]:
         f"--judge.minutes {plan.judge_minutes:g}",
         JUDGE,
     )
-    limit = f" --limit_targets {plan.targets}" if plan.targets else ""
     evaluate = f"evaluate {corpus} --judge {judge}"
-    measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
-    free = f"{evaluate} --n {plan.free}{measures}"
+    free = f"{evaluate} --n {plan.free}{plan.measures}"
     on_targets = (
         f"{evaluate} --targets.attribute {targets}/attribute.jsonl --targets.pos {targets}/pos.jsonl "
         f"--targets.tree {targets}/pos.jsonl --targets.span {targets}/spans.jsonl "
         f"--targets.pos+attribute {targets}/compose_pos_attr.jsonl --targets.tree+attribute {targets}/compose_pos_attr.jsonl "
-        f"--samples_per_target {plan.samples} --n {plan.free}{limit}"
+        f"--samples_per_target {plan.samples} --n {plan.free}{plan.limit()}"
     )
     ours = "--steps 50 --clamp soft --temperature 0.7 --attribute_by words"
     yield Stage(
@@ -93,7 +90,7 @@ def stages(plan: E2EPlan) -> Iterator[Stage]:
     yield Stage("free-together", f'{free} --label "e2e-small, drawn together" --out {out}/free-together', OURS)
     yield from _baselines(plan, f"{corpus} --judge {judge}", labels, on_targets)
     if plan.outside:  # what the measures of the challenge need comes with it
-        yield from _given(plan, f"{corpus} --judge {judge}", f"{evaluate} --n {plan.free}{limit}")
+        yield from _given(plan, f"{corpus} --judge {judge}", f"{evaluate} --n {plan.free}{plan.limit()}")
     yield Stage(
         "likelihood",
         f"benchmarks/likelihood.py {plan.data / 'e2e'} --judge {judge} --out {out}/likelihood",
@@ -231,12 +228,7 @@ def main() -> None:
     parser.add_argument("--judge-shape", default=SMALL_JUDGE, help="flags of train-judge that change its size")
     parser.add_argument("--ablation-steps", type=int, default=600, help="training of each ablation")
     parser.add_argument("--ablation-samples", type=int, default=100, help="texts of each ablation (paper: 500)")
-    flags = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = E2EPlan(**{field.name: getattr(flags, field.name) for field in fields(E2EPlan)})
-    for stage in chosen(stages(plan), flags, plan.data, FOLDERS):
-        run(stage, plan.out)
-    report(stages(plan), plan.out, flags.into)
+    carry_out(parser, E2EPlan, stages, FOLDERS)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 from diffusion_lm.store import write_whole
 
@@ -40,6 +40,18 @@ class Plan:
     free: int
     minutes: float
     outside: bool
+
+    def limit(self, times: int = 1) -> str:
+        """The flag of so many targets, or so many times as many; none where all are wanted."""
+        return f" --limit_targets {times * self.targets}" if self.targets else ""
+
+    @property
+    def measures(self) -> str:
+        """The flags of what pretrained models say of free text."""
+        return f" --outside true --outside_n {self.free}" if self.outside else ""
+
+
+P = TypeVar("P", bound=Plan)
 
 
 def shared_flags(
@@ -142,3 +154,25 @@ def report(stages: Iterable[Stage], out: Path, into: Path | None) -> None:
     words = ["report", *map(str, runs), "--out", str(out / "report")]
     command = [sys.executable, "-m", "diffusion_lm", *words, *(["--into", str(into)] if into else [])]
     subprocess.run(command, check=True)
+
+
+def carry_out(
+    parser: argparse.ArgumentParser,
+    kind: type[P],
+    stages: Callable[[P], Iterable[Stage]],
+    folders: Sequence[str],
+    before: Callable[[P], None] | None = None,
+) -> None:
+    """Do what a script of these flags is for: run what is missing of the stages of its kind of plan, then report.
+
+    `before` writes what no stage makes.
+    """
+    flags = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    plan = kind(**{field.name: getattr(flags, field.name) for field in fields(kind)})
+    wanted = chosen(stages(plan), flags, plan.data, folders)
+    if before is not None:
+        before(plan)
+    for stage in wanted:
+        run(stage, plan.out)
+    report(stages(plan), plan.out, flags.into)

@@ -10,12 +10,11 @@ scripts/reproduce.py: what is done is not run again, `--only` runs some stages, 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from stages import Plan, Stage, chosen, report, run, shared_flags
+from stages import Plan, Stage, carry_out, shared_flags
 
 from diffusion_lm.store import write_whole
 
@@ -70,8 +69,7 @@ def stages(plan: StoryPlan) -> Iterator[Stage]:
     yield Stage("labels", f"annotate {every} --split dev --out {dev}", STORIES)
     yield Stage("targets", f"make-targets --labels {dev} --n {plan.targets or 100} --out {out}/targets", STORIES)
     evaluate = f"evaluate {every} --judge {judge} --n {plan.free}"
-    measures = f" --outside true --outside_n {plan.free}" if plan.outside else ""
-    yield Stage("free", f"{evaluate} --model {lm}{measures} {DRAWN} --label ours --out {out}/free", STORIES)
+    yield Stage("free", f"{evaluate} --model {lm}{plan.measures} {DRAWN} --label ours --out {out}/free", STORIES)
     likely = f"benchmarks/likelihood.py {out}/roc --model {lm} --label ours --judge {judge}"
     yield Stage("likelihood", f"{likely} --out {out}/likelihood", STORIES)
     files = " ".join(f"--targets.{task} {out}/targets/{task}.jsonl" for task in STORY_TASKS)
@@ -108,11 +106,9 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
         f"--out {ft}",
         INFILLING,
     )
-    # Four times as many as of a control: what counts is the mean over them.
-    limit = f" --limit_targets {4 * plan.targets}" if plan.targets else ""
-    asked = (
-        f"{evaluate} --tasks [infill] --model {gaps} --samples_per_target {2 * plan.samples}{limit} --targets.infill"
-    )
+    # Four times as many targets as of a control: what counts is the mean over them.
+    many = f"--samples_per_target {2 * plan.samples}{plan.limit(4)}"
+    asked = f"{evaluate} --tasks [infill] --model {gaps} {many} --targets.infill"
     gold = plan.data / "anlg" / "dev.json"
     yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
@@ -148,14 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--story", nargs="+", default=ON_A_CPU, help="how the model is trained; several go on from each other"
     )
-    flags = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    plan = StoryPlan(**{field.name: getattr(flags, field.name) for field in fields(StoryPlan)})
-    wanted = chosen(stages(plan), flags, plan.data, FOLDERS)
-    write_texts(plan)
-    for stage in wanted:
-        run(stage, plan.out)
-    report(stages(plan), plan.out, flags.into)
+    carry_out(parser, StoryPlan, stages, FOLDERS, before=write_texts)
 
 
 if __name__ == "__main__":

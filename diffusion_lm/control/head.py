@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,19 @@ class CausalHead(Asset, nn.Module, name="head"):
         sizes = (host.tokenizer.vocab_size, network.config.shape[0], config.width)
         shape = HeadConfig(*sizes, host.fingerprint, config.heard)
         head = cls(shape).to(network.device)
-        corpus, ends = open_corpus(config.corpus), sentence_ends(host.tokenizer)
+        corpus, ends, threes = open_corpus(config.corpus), sentence_ends(host.tokenizer), config.corpus.threes
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             train, dev = (
                 encode_corpus(corpus, split, host.tokenizer, network.config.max_length, Path(cache)).to(network.device)
                 for split in ("train", "dev")
             )
 
+            def known_of(ids: Tensor, mask: Tensor, share: float) -> Tensor:
+                return draw_known(ids, mask, share, ends, threes=threes) if share else ends_known(ids, mask)
+
             def loss_of(rows: Tensor) -> Tensor:
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
-                t, share = stratified(len(rows), network.device), network.config.given
-                threes = config.corpus.threes
-                known = draw_known(ids, mask, share, ends, threes=threes) if share else ends_known(ids, mask)
+                t, known = stratified(len(rows), network.device), known_of(ids, mask, network.config.given or 0.0)
                 return head._nats(host, ids, mask, t, known)[0]
 
             generator = torch.Generator().manual_seed(config.seed)
@@ -169,7 +171,7 @@ class CausalHead(Asset, nn.Module, name="head"):
                 optimizer,
                 on_step=None if progress is None else lambda done: progress(done.steps, config.steps),
             )
-            ordered, nats = head._measured(host, dev, threes=config.corpus.threes)
+            ordered, nats = head._measured(host, dev, partial(known_of, share=float(threes)))
             head.config = replace(shape, ordered=ordered, nats=nats)
         return head.requires_grad_(False)
 
@@ -190,10 +192,11 @@ class CausalHead(Asset, nn.Module, name="head"):
         return F.cross_entropy(logits, words), F.cross_entropy(alone, words)
 
     @torch.no_grad()
-    def _measured(self, host: Host, dev: EncodedCorpus, *, threes: bool) -> tuple[list[float], list[float]]:
-        """Nats a word of dev text at `TIMES`, by the head and by the denoiser alone; of threes, of the sentence in the middle."""
+    def _measured(
+        self, host: Host, dev: EncodedCorpus, known_of: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[list[float], list[float]]:
+        """Nats a word of dev text that is not known at `TIMES`, by the head and by the denoiser alone."""
         found: list[tuple[float, float]] = []
-        ends = sentence_ends(host.tokenizer)
         with same_noise(host.denoiser.device):
             for t in TIMES:
                 sums = torch.zeros(2)
@@ -201,8 +204,8 @@ class CausalHead(Asset, nn.Module, name="head"):
                 for rows in batches:
                     ids, mask = gather(dev, rows, host.tokenizer.pad_id)
                     times = torch.full((len(rows),), t, device=ids.device)
-                    known = draw_known(ids, mask, 1.0, ends, threes=True) if threes else ends_known(ids, mask)
-                    sums += torch.stack(self._nats(host, ids, mask, times, known)).cpu() / len(batches)
+                    both = self._nats(host, ids, mask, times, known_of(ids, mask))
+                    sums += torch.stack(both).cpu() / len(batches)
                 found.append((sums[0].item(), sums[1].item()))
         ordered, nats = ([round(value, 4) for value in column] for column in zip(*found, strict=True))
         return ordered, nats
