@@ -25,6 +25,8 @@ ON_GAPS = (
     "--optimizer.decay linear --optimizer.weight_decay 0.1 --optimizer.ema 0.98 --run.batch_tokens 4096 --run.steps 1000"
 )
 """How a model of stories goes on to gaps of one sentence; it keeps its words, so that its pairs stay right."""
+SLOTS = "--tokenizer.min_count 50 --model.layout padded --model.given 0 --model.max_length 64 --run.steps 2000"
+"""How a model is trained that fills gaps as the paper's does: it has seen none, and a gap is ten words or PADs to it."""
 ON_A_CPU = ("configs/roc-tiny.yaml", "configs/roc-tiny-on.yaml")
 """How a model of stories is trained there."""
 STORY_TASKS = ("length", "keyword", "regex", "pos", "tree", "span")
@@ -39,9 +41,9 @@ PATTERNS = (
     r".* a new [a-z]+ .*", r"When .*",
 )  # fmt: skip
 """What stories are held to where no corpus names targets."""
-DRAWN = "--steps 20 --head 1 --temperature 1"
-"""How a model that has learned little of stories draws them best: held by its head, in more steps than one that has."""
-GAPS_DRAWN = "--steps 10 --pairs 1 --head 1 --temperature 0.6"
+DRAWN = "--steps 20 --temperature 1"
+"""How a model that has learned little of stories draws them best: in more steps than one that has, and held by its head."""
+GAPS_DRAWN = "--steps 10 --pairs 1 --temperature 0.6"
 """And a gap, as found on 40 other targets."""
 PARSED = 6000
 """Stories of which words are counted under tags and trees."""
@@ -61,7 +63,7 @@ def stages(plan: StoryPlan) -> Iterator[Stage]:
     yield Stage("judge", f"train-judge {every} --judge.out {judge} --judge.minutes {10 * plan.minutes:g}", STORIES)
     yield from _story_model(plan, every, lm)
     yield Stage("pairs", f"train-control pairs --model {lm} {every}", STORIES)
-    yield Stage("head", f"train-control head --model {lm} {every} --width 256 --steps 1200 --heard 1", STORIES)
+    yield Stage("head", f"train-control head --model {lm} {every} --width 512 --steps 2400 --heard 1", STORIES)
     some = f"--corpus.source {out}/some.txt --labels {out}/labels.jsonl"
     for name in ("pos", "tree"):
         yield Stage(name, f"train-control {name} --model {lm} {some}", STORIES)
@@ -97,7 +99,7 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
         "head-infill",
-        f"train-control head --model {gaps} {every} {threes} --width 256 --steps 1000 --heard 1",
+        f"train-control head --model {gaps} {every} {threes} --go_on true --steps 800 --heard 1",
         INFILLING,
     )
     yield Stage(
@@ -106,10 +108,14 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
         f"--out {ft}",
         INFILLING,
     )
+    slots = f"{out}/models/slots"
+    yield Stage("train-slots", f"train --config {plan.story[0]} {every} {threes} {SLOTS} --run.out {slots}", INFILLING)
     # Four times as many targets as of a control: what counts is the mean over them.
     many = f"--samples_per_target {2 * plan.samples}{plan.limit(4)}"
     asked = f"{evaluate} --tasks [infill] --model {gaps} {many} --targets.infill"
     gold = plan.data / "anlg" / "dev.json"
+    zero = f'{evaluate} --tasks [infill] --model {slots} {many} --targets.infill {gold} --label "ours, ten slots, zero shot"'
+    yield Stage("slots", f"{zero} --out {out}/slots", INFILLING)
     yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
     beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams 4"

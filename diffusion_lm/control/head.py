@@ -40,6 +40,8 @@ from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 
 TIMES = (1.0, 0.8, 0.5, 0.2)
 """Where it is measured."""
+NEAR_NOISE = 0.25
+"""Power of the uniform times that it learns at: most are near t = 1, where words are decided (docs/log.md)."""
 SENTENCES = 256
 """Of the dev split, by which it is."""
 
@@ -52,6 +54,8 @@ class HeadTrainConfig(NetworkTrainConfig):
     """Optimiser steps; on E2E more of them learn the training split by heart."""
     lr: float = number(3e-3, above=0)
     """Highest learning rate of AdamW; warm-up over the first 5 %, then a line to 0."""
+    go_on: bool = False
+    """Go on from the head that the model has, such as one that --run.init took along; its width stays."""
     heard: float | None = number(None, least=0)
     """How much it counts where no flag says otherwise, in any number of steps of words that are drawn, as fits a model that has
     learned little of its corpus; null: as in the README, in few steps alone."""
@@ -141,9 +145,12 @@ class CausalHead(Asset, nn.Module, name="head"):
         check_draws(host)
         torch.manual_seed(config.seed)
         network = host.denoiser
-        sizes = (host.tokenizer.vocab_size, network.config.shape[0], config.width)
-        shape = HeadConfig(*sizes, host.fingerprint, config.heard)
+        before = host.asset(cls) if config.go_on else None
+        width = config.width if before is None else before.config.width
+        shape = HeadConfig(host.tokenizer.vocab_size, network.config.shape[0], width, host.fingerprint, config.heard)
         head = cls(shape).to(network.device)
+        if before is not None:
+            head.load_state_dict(before.state_dict())
         corpus, ends, threes = open_corpus(config.corpus), sentence_ends(host.tokenizer), config.corpus.threes
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             train, dev = (
@@ -156,7 +163,8 @@ class CausalHead(Asset, nn.Module, name="head"):
 
             def loss_of(rows: Tensor) -> Tensor:
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
-                t, known = stratified(len(rows), network.device), known_of(ids, mask, network.config.given or 0.0)
+                t = stratified(len(rows), network.device) ** NEAR_NOISE
+                known = known_of(ids, mask, network.config.given or 0.0)
                 return head._nats(host, ids, mask, t, known)[0]
 
             generator = torch.Generator().manual_seed(config.seed)

@@ -34,25 +34,28 @@ def draw_known(ids: Tensor, mask: Tensor, share: float, ends: Tensor, *, threes:
     def upto(most: Tensor) -> Tensor:  # whole numbers from 1 to `most`, [B, 1]
         return 1 + (uniform(b, 1) * most).long().clamp(max=(most - 1).clamp(min=0))
 
-    cut, other = upto(number), upto(number)
-    low, high = torch.minimum(cut, other), torch.maximum(cut, other)
+    cut = upto(number)
     # A sentence goes on until the position behind its mark.
     before = torch.cat([torch.zeros_like(words[:, :1]), (ends.to(device)[ids] & words)[:, :-1]], 1)
     sentence = before.cumsum(1)
     last = (sentence * words).amax(1, keepdim=True)
-    written = (uniform(b, 1) * last.add(1)).long()
-    patterns = [
-        uniform(b, length) < uniform(b, 1),
-        position < cut,
-        position > cut,
-        (position < low) | (position > high),
-        # One sentence is written, and of the others each with a chance of its own, often none.
-        (sentence != written)
-        & (torch.rand(b, length, device=device).gather(1, sentence) > 0.5 * uniform(b, 1).round()),
-    ]
-    which = (uniform(b) * PATTERNS).long()
-    drawn = torch.stack(patterns)[which, torch.arange(b, device=device)]
-    chosen = (sentence == 0) | (sentence == last) if threes else drawn
+    if threes:
+        chosen = (sentence == 0) | (sentence == last)
+    else:
+        other = upto(number)
+        low, high = torch.minimum(cut, other), torch.maximum(cut, other)
+        written = (uniform(b, 1) * last.add(1)).long()
+        patterns = [
+            uniform(b, length) < uniform(b, 1),
+            position < cut,
+            position > cut,
+            (position < low) | (position > high),
+            # One sentence is written, and of the others each with a chance of its own, often none.
+            (sentence != written)
+            & (torch.rand(b, length, device=device).gather(1, sentence) > 0.5 * uniform(b, 1).round()),
+        ]
+        which = (uniform(b) * PATTERNS).long()
+        chosen = torch.stack(patterns)[which, torch.arange(b, device=device)]
     given = chosen & words & (uniform(b, 1) < share)
     whole = (given | ~words).all(1, keepdim=True)
     given &= ~(whole & (position == cut))

@@ -106,6 +106,17 @@ def test_it_learns_what_follows_what(headed: DiffusionLM) -> None:
     assert "nats a word of dev text" in headed.asset(CausalHead).summary()
 
 
+def test_it_goes_on_from_the_head_that_the_model_has(headed: DiffusionLM) -> None:
+    before = headed.asset(CausalHead)
+    weights = {name: weight.clone() for name, weight in before.state_dict().items()}
+    config = HeadTrainConfig(corpus=TOY, go_on=True, steps=20, heard=1.0, batch_tokens=2048)
+    after = CausalHead.make(config, headed)
+    assert (after.config.width, after.config.heard) == (32, 1.0)  # not the default width
+    assert after.config.ordered[0] < before.config.ordered[0]
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, weights[name]) and not torch.equal(weight, after.state_dict()[name])
+
+
 @pytest.mark.parametrize(
     ("flags", "head", "temperature"),
     [
@@ -157,7 +168,7 @@ def test_where_words_are_held_it_is_heard_in_place_of_averages_if_time_is_short(
 
 def test_controls_hold_with_it(headed: DiffusionLM) -> None:
     made = headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3)
-    assert made.decoding.head == 0.8 and all(len(words) == 6 and "the" in words for words in made.words)
+    assert made.decoding.head == 0.8 and all(len(words) == 6 and "the" in map(str.lower, words) for words in made.words)
     assert all(text.startswith("the") for text in headed.generate(4, Infill("the ___"), steps=3).texts)
     again = headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3)
     assert again.texts == made.texts != headed.generate(4, Keyword("the") & Length(6), steps=4, seed=3, head=0).texts
@@ -170,6 +181,8 @@ def test_what_does_not_go_is_said(headed: DiffusionLM, tmp_path: Path) -> None:
     PairTable.make(AssetConfig(corpus=TOY), lm).save_pretrained(tmp_path / "controls" / "pairs")
     with pytest.raises(UserError, match="no causal head; train one"):
         DiffusionLM.from_pretrained(tmp_path, "cpu").generate(1, steps=4, head=1.0)
+    with pytest.raises(UserError, match="holds no causal head"):
+        CausalHead.make(HeadTrainConfig(corpus=TOY, steps=1, go_on=True), DiffusionLM.from_pretrained(tmp_path, "cpu"))
     with pytest.raises(UserError, match="draws sentences as wholes"):
         CausalHead.make(HeadTrainConfig(corpus=TOY, steps=1), build("padded", tmp_path / "padded"))
 
