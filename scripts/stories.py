@@ -99,7 +99,7 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     yield Stage("train-infill", f"train {every} {threes} --run.init {lm} {ON_GAPS} --run.out {gaps}", INFILLING)
     yield Stage(
         "head-infill",
-        f"train-control head --model {gaps} {every} {threes} --go_on true --steps 800 --heard 1",
+        f"train-control head --model {gaps} {every} {threes} --go_on true --steps 600 --heard 1",
         INFILLING,
     )
     yield Stage(

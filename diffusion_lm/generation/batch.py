@@ -69,15 +69,15 @@ class Batch:
         self.found: Tensor | None = self.known
         self.logits: Tensor | None = None
         self.said: Prediction | None = None
-        special = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device) <= lm.tokenizer.pad_id
-        # In the padded layout PAD is a word, and END is one too where its place is not known.
-        ended = (self.known == lm.tokenizer.end_id).any(1)
-        special[lm.tokenizer.pad_id] = not lm.padded
-        banned = (special & (ended[:, None] | (not lm.padded)))[:, None]
         # Between START and END stand words: no START, END, PAD, and no UNK, which no reader could read. What is known stands.
         words = torch.arange(lm.tokenizer.vocab_size, device=self.vectors.device)
+        banned = (words <= lm.tokenizer.pad_id).repeat(len(self.known), 1)
+        if lm.padded:  # PAD is a word, and so are START and END where their places are not known
+            banned[:, lm.tokenizer.pad_id] = False
+            ended = (self.known == lm.tokenizer.end_id).any(1, keepdim=True)
+            banned[:, [lm.tokenizer.start_id, lm.tokenizer.end_id]] = ended
         free = (self.known == UNKNOWN)[..., None]
-        self.banned = torch.where(free, banned, words != self.known[..., None])
+        self.banned = torch.where(free, banned[:, None], words != self.known[..., None])
         groups = torch.tensor(asked.groups)
         rivals = [(groups == number).nonzero().flatten() for number in groups[groups != FREE].unique()]
         self.particles = Particles(rivals, len(groups), generator)

@@ -274,6 +274,13 @@ def test_in_the_padded_layout_a_fixed_number_of_words_is_end_and_pad_that_are_kn
     assert len(padded.generate(2, Length(6), steps=3)) == 2
 
 
+def test_unk_is_never_written_in_the_padded_layout_either(padded):
+    made = padded.generate(16, steps=2, seed=0)
+    drawn = torch.tensor(made.ids).flatten().bincount(minlength=padded.tokenizer.vocab_size)
+    t = padded.tokenizer
+    assert drawn[t.unk_id] == 0 < drawn[t.pad_id] and drawn[t.end_id] > 0
+
+
 def test_in_the_padded_layout_a_gap_has_slots_of_words_or_pads(padded):
     text = Infill("The ___ cheap.")
     made = padded.generate(6, text, steps=4, seed=0)
