@@ -114,8 +114,8 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     many = f"--samples_per_target {2 * plan.samples}{plan.limit(4)}"
     asked = f"{evaluate} --tasks [infill] --model {gaps} {many} --targets.infill"
     gold = plan.data / "anlg" / "dev.json"
-    zero = f'{evaluate} --tasks [infill] --model {slots} {many} --targets.infill {gold} --label "ours, ten slots, zero shot"'
-    yield Stage("slots", f"{zero} --out {out}/slots", INFILLING)
+    zero = f"{evaluate} --tasks [infill] --model {slots} {many} --targets.infill {gold}"
+    yield Stage("slots", f'{zero} --temperature 0.5 --label "ours, ten slots, zero shot" --out {out}/slots', INFILLING)
     yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
     beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams 4"
