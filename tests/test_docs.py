@@ -108,7 +108,10 @@ def test_a_command_is_one_that_there_is(command: str, capsys: pytest.CaptureFixt
         targets = [word for word in words if "=" not in word]
         assert targets and all(re.search(rf"^{word}:", makefile(), re.MULTILINE) for word in targets)
     elif program == "python" and words[0].endswith(".py"):
-        source = (ROOT / words[0]).read_text(encoding="utf8")
+        script = ROOT / words[0]
+        source = script.read_text(encoding="utf8")
+        beside = (script.with_name(f"{name}.py") for name in re.findall(r"^from (\w+) import", source, re.MULTILINE))
+        source += "".join(path.read_text(encoding="utf8") for path in beside if path.exists())
         flags = [word.partition("=")[0] for word in words[1:] if re.fullmatch(r"--[\w-]+(=.*)?", word)]
         assert [flag for flag in flags if f'"{flag}"' not in source] == []
     elif program == "diffusion-lm":
