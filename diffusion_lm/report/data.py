@@ -12,6 +12,7 @@ import pandas as pd
 
 from diffusion_lm.common import UserError
 from diffusion_lm.evaluation.scores import METRICS, REFERENCES, RUN, TEXTS, Context, read_run, read_texts, table
+from diffusion_lm.evaluation.tasks import FREE
 from diffusion_lm.store import read_json
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,13 @@ class Found:
 
     @property
     def references(self) -> pd.DataFrame:
-        """Human text and the judge's, once for each yardstick; what one run did not measure is taken from another."""
-        rows = self.scores[self.scores.task.isin(REFERENCES)]
+        """Human text and the judge's, once for each yardstick; what one run did not measure is taken from another.
+
+        Human text is in a model's vocabulary: if the runs' models differ, in that of the one that writes freely.
+        """
+        free = self.scores.folder.isin(self.scores.folder[self.scores.task == FREE])
+        rows = pd.concat([self.scores[~free], self.scores[free]])
+        rows = rows[rows.task.isin(REFERENCES)]
         return rows.groupby([*YARDSTICK, "task"], sort=False, as_index=False).last()
 
     @property

@@ -94,3 +94,13 @@ def test_a_reference_keeps_what_only_one_of_several_runs_measured(runs: Any) -> 
     for folders in ((first, second), (second, first)):
         references = read(folders).references
         assert references[references.task == "judge"].mauve.tolist() == [0.5]
+
+
+def test_human_text_is_in_the_vocabulary_of_the_model_that_writes_freely(runs: Any) -> None:
+    free = runs.evaluation("a", runs.text("ours", "unconditional"))
+    gaps = runs.evaluation("b", *runs.obeying("of another vocabulary", "infill", 0.9))
+    texts = Path(gaps) / "texts.jsonl"
+    texts.write_text(texts.read_text().replace("A pub by UNK.", "UNK UNK UNK UNK."))
+    kept = [read(folders).references for folders in ((free,), (free, gaps), (gaps, free), (gaps,))]
+    words = [each[each.task == "human in vocabulary"].distinct_1.item() for each in kept]
+    assert words[0] == words[1] == words[2] > words[3]
