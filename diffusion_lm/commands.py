@@ -180,7 +180,7 @@ def run_generate(config: WriteConfig) -> None:
     rows = [each for each in controls for _ in range(config.n)]
     with bar("denoising", "steps") as show:
         options = {**vars(config.decoding(task)), "seed": config.seed, "batch_size": config.batch_size}
-        watch = _watch(config, lm.tokenizer, show, len(rows) * config.candidates)
+        watch = _watch(config, lm.tokenizer, show, len(rows) * (config.candidates or 1))
         generation = lm.generate(len(rows), rows, candidates=config.candidates, **options, callback=watch)
     verdicts: list[dict[str, float]] = []  # of each text, in [0, 1]
     for i, each in enumerate(controls):

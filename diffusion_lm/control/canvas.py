@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -169,13 +171,8 @@ class Canvas:
         The gaps are independent but for that: log_p [gaps, S] says how likely each size is, 0 to S - 1, in nats. The backward
         algorithm finds how likely the gaps from one on have so many words together; sizes are then drawn one by one.
         """
-        pieces = self._pieces()
-        given = sum(len(piece) for piece in pieces if isinstance(piece, tuple))
-        most, blanks = self.max_words - given, [piece for piece in pieces if isinstance(piece, Blank)]
-        p = log_p.double().cpu().exp()[:, : most + 1]
-        for gap, blank in zip(p, blanks, strict=True):
-            if blank.words is not None:
-                gap[:] = torch.nn.functional.one_hot(torch.tensor(blank.words), len(gap))
+        given, p = self._of_gaps(log_p)
+        most = p.shape[1] - 1
         fits = torch.tensor([self.fits(given + words) for words in range(most + 1)])
         ahead = [torch.zeros(most + 1, dtype=torch.float64).index_fill_(0, torch.tensor(0), 1.0)]
         for gap in reversed(p):
@@ -189,8 +186,37 @@ class Canvas:
             weights = gap * torch.where(behind >= 0, rest[behind.clamp(min=0)], 0.0)
             sizes.append(torch.multinomial(weights, 1, generator=generator)[:, 0])
             left = left - sizes[-1]
-        drawn = torch.stack(sizes, 1).tolist()
-        return [[len(p) if isinstance(p, tuple) else own.pop(0) for p in pieces] for own in drawn]
+        return [self._of_pieces(own) for own in torch.stack(sizes, 1).tolist()]
+
+    def likeliest_sizes(self, log_p: Tensor, k: int) -> list[tuple[float, list[int]]]:
+        """The k likeliest of what `sizes_by_model` draws from and log p of each, in nats; fewer if there are fewer."""
+        given, p = self._of_gaps(log_p)
+        # By the words of the gaps so far: the k best ways to have so many.
+        best: dict[int, list[tuple[float, tuple[int, ...]]]] = {0: [(0.0, ())]}
+        for gap in p.log().tolist():
+            ways: dict[int, list[tuple[float, tuple[int, ...]]]] = defaultdict(list)
+            for words, own in best.items():
+                for size, nats in enumerate(gap[: len(gap) - words]):
+                    if nats > -math.inf:
+                        ways[words + size] += [(before + nats, (*sizes, size)) for before, sizes in own]
+            best = {words: heapq.nlargest(k, own) for words, own in ways.items()}
+        fitting = chain.from_iterable(own for words, own in best.items() if self.fits(given + words))
+        return [(nats, self._of_pieces(sizes)) for nats, sizes in heapq.nlargest(k, fitting)]
+
+    def _of_gaps(self, log_p: Tensor) -> tuple[int, Tensor]:
+        """The number of words that are given, and p(size) of each gap up to the most that fit, where known 1 at its size."""
+        pieces = self._pieces()
+        given = sum(len(piece) for piece in pieces if isinstance(piece, tuple))
+        p = log_p.double().cpu().exp()[:, : self.max_words - given + 1]
+        for gap, blank in zip(p, (piece for piece in pieces if isinstance(piece, Blank)), strict=True):
+            if blank.words is not None:
+                gap[:] = torch.nn.functional.one_hot(torch.tensor(blank.words), len(gap))
+        return given, p
+
+    def _of_pieces(self, sizes: Iterable[int]) -> list[int]:
+        """The words of each piece, from those of the gaps."""
+        left = iter(sizes)
+        return [len(piece) if isinstance(piece, tuple) else next(left) for piece in self._pieces()]
 
     def _draw_words(self, n: int, length_counts: Tensor, generator: torch.Generator) -> Tensor:
         if (fixed := self._fixed()) is not None:

@@ -34,7 +34,7 @@ from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.model.transformer import LayerNorm
 from diffusion_lm.store import Kind
-from diffusion_lm.text.batches import gather, token_batches
+from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 
@@ -108,26 +108,44 @@ class CausalHead(Asset, nn.Module, name="head"):
             states = self.norm(said.hidden[:, 1:].float())
             return self.cell(torch.cat([states, self.word(words[:, :-1])], dim=-1))[0]
 
-    def opinion(self, said: Prediction, power: float) -> Opinion:
-        """Log p(w_i | w_1 .. w_i-1, z_t) times a power, up to a constant, of each word once that before it is drawn."""
-        assert said.hidden is not None and said.logits is not None
+    def reader(self, said: Prediction) -> Callable[[int, Tensor, Tensor], Tensor]:
+        """The cell word by word: (position, the words before it [B], the memory [B, width]) to the memory there [B, width].
+
+        B may be several times as many as there are sentences; each is then read in several ways, all of them once and again.
+        """
+        assert said.hidden is not None
         (seeing, keeping, of_seen, of_kept), width = self.cell.all_weights[0], self.config.width
         of_state, of_word = seeing.split([self.config.hidden, width], dim=1)
-        with torch.autocast(said.logits.device.type, enabled=False):  # casts would cost more than they save
+        with torch.autocast(said.hidden.device.type, enabled=False):  # casts would cost more than they save
             # All that need not wait for a word is done for all positions at once.
             states = F.linear(self.norm(said.hidden.float()), of_state, of_seen)
             words = self.word.weight @ of_word.T
-            logits, out = power * (said.logits.float() + self.out.bias), power * self.out.weight.T
-        memory = torch.zeros(len(states), width, device=states.device)
 
-        def of(i: int, before: Tensor) -> Tensor:
-            nonlocal memory
+        def of(i: int, before: Tensor, memory: Tensor) -> Tensor:
             with torch.autocast(memory.device.type, enabled=False):
-                seen = states[:, i] + words[before]
+                here = (
+                    states[:, i] if len(before) == len(states) else states[:, i].repeat(len(before) // len(states), 1)
+                )
+                seen = here + words[before]
                 kept = F.linear(memory, keeping, of_kept)
                 gates = (seen[:, : 2 * width] + kept[:, : 2 * width]).sigmoid()
                 new = torch.addcmul(seen[:, 2 * width :], gates[:, :width], kept[:, 2 * width :]).tanh()
-                memory = torch.lerp(new, memory, gates[:, width:])
+                return torch.lerp(new, memory, gates[:, width:])
+
+        return of
+
+    def opinion(self, said: Prediction, power: float) -> Opinion:
+        """Log p(w_i | w_1 .. w_i-1, z_t) times a power, up to a constant, of each word once that before it is drawn."""
+        assert said.logits is not None
+        read = self.reader(said)
+        with torch.autocast(said.logits.device.type, enabled=False):
+            logits, out = power * (said.logits.float() + self.out.bias), power * self.out.weight.T
+        memory = torch.zeros(len(logits), self.config.width, device=logits.device)
+
+        def of(i: int, before: Tensor) -> Tensor:
+            nonlocal memory
+            memory = read(i, before, memory)
+            with torch.autocast(memory.device.type, enabled=False):
                 return torch.addmm(logits[:, i], memory, out)
 
         return of
@@ -152,9 +170,12 @@ class CausalHead(Asset, nn.Module, name="head"):
         if before is not None:
             head.load_state_dict(before.state_dict())
         corpus, ends, threes = open_corpus(config.corpus), sentence_ends(host.tokenizer), config.corpus.threes
+        longest = network.config.max_source or 0
         with tempfile.TemporaryDirectory(prefix="diffusion-lm-") as cache:
             train, dev = (
-                encode_corpus(corpus, split, host.tokenizer, network.config.max_length, Path(cache)).to(network.device)
+                encode_corpus(corpus, split, host.tokenizer, network.config.max_length, Path(cache), longest).to(
+                    network.device
+                )
                 for split in ("train", "dev")
             )
 
@@ -165,7 +186,9 @@ class CausalHead(Asset, nn.Module, name="head"):
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
                 t = stratified(len(rows), network.device) ** NEAR_NOISE
                 known = known_of(ids, mask, network.config.given or 0.0)
-                return head._nats(host, ids, mask, t, known)[0]
+                read = float(torch.rand(())) >= (network.config.source_dropout or 0.0)
+                source = gather_sources(train, rows, shuffled=SHUFFLED) if read else None
+                return head._nats(host, ids, mask, t, known, source)[0]
 
             generator = torch.Generator().manual_seed(config.seed)
             optimizer = OptimizerConfig(
@@ -183,11 +206,13 @@ class CausalHead(Asset, nn.Module, name="head"):
             head.config = replace(shape, ordered=ordered, nats=nats)
         return head.requires_grad_(False)
 
-    def _nats(self, host: Host, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _nats(
+        self, host: Host, ids: Tensor, mask: Tensor, t: Tensor, known: Tensor, source: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Nats a word of texts noised to t [B], by the head and by the denoiser alone, [] each."""
         network = host.denoiser
-        given = Given(known) if network.knows_given else None
         with torch.no_grad(), autocast(network.device):
+            given = Given(known, source if source is None else network.read(source)) if network.knows_given else None
             x0 = network.embed(ids)
             z = network.schedule.noised(x0, t)
             said = network.predict(z, t, mask, given)
@@ -203,7 +228,7 @@ class CausalHead(Asset, nn.Module, name="head"):
     def _measured(
         self, host: Host, dev: EncodedCorpus, known_of: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[list[float], list[float]]:
-        """Nats a word of dev text that is not known at `TIMES`, by the head and by the denoiser alone."""
+        """Nats a word of dev text that is not known at `TIMES`, from its source, by the head and by the denoiser alone."""
         found: list[tuple[float, float]] = []
         with same_noise(host.denoiser.device):
             for t in TIMES:
@@ -212,7 +237,7 @@ class CausalHead(Asset, nn.Module, name="head"):
                 for rows in batches:
                     ids, mask = gather(dev, rows, host.tokenizer.pad_id)
                     times = torch.full((len(rows),), t, device=ids.device)
-                    both = self._nats(host, ids, mask, times, known_of(ids, mask))
+                    both = self._nats(host, ids, mask, times, known_of(ids, mask), gather_sources(dev, rows))
                     sums += torch.stack(both).cpu() / len(batches)
                 found.append((sums[0].item(), sums[1].item()))
         ordered, nats = ([round(value, 4) for value in column] for column in zip(*found, strict=True))

@@ -210,7 +210,7 @@ class Batch:
 
     def _reweighted(self, z: Tensor, t: Tensor) -> Prediction:
         """The model's prediction, with what the canvas and the programs know of single words."""
-        self.said = said = self._predicted(z, t)
+        self.said = said = self.predicted(z, t)
         assert said.logits is not None
         logits = said.logits.masked_fill(self.banned, BANNED)
         free = (self.known == UNKNOWN)[..., None]
@@ -230,7 +230,7 @@ class Batch:
             return Prediction(torch.where(free, said.x0, F.embedding(self.known.clamp(min=0), self.vectors)), logits)
         return Prediction(average(self.vectors), logits)  # of a word that is known, its vector
 
-    def _predicted(self, z: Tensor, t: Tensor) -> Prediction:
+    def predicted(self, z: Tensor, t: Tensor) -> Prediction:
         """What the network says, which classifier-free guidance moves away from what it says without the source."""
 
         def ask(source: Source | None) -> Prediction:

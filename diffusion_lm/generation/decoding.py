@@ -9,13 +9,13 @@ from typing import Literal, get_args
 from diffusion_lm.common import UserError, check_range
 from diffusion_lm.control.guidance import Guidance, InnerLoop, Proximal, Pull
 from diffusion_lm.control.program import Program
-from diffusion_lm.diffusion.clamp import HOTTEST, Clamp, HardClamp, SampledClamp, SoftClamp
+from diffusion_lm.diffusion.clamp import HOTTEST, Clamp, HardClamp, NoClamp, SampledClamp, SoftClamp
 from diffusion_lm.diffusion.samplers import Ancestral, Renoise, Sampler
 
 SHARPEST = 0.1
 """Least temperature of lengths; lower, all that fit the rest of what is asked might be as good as impossible."""
 
-MOST_PAIRS, MOST_HEAD, MOST_SCALE = 10.0, 10.0, 100.0
+MOST_PAIRS, MOST_HEAD, MOST_SCALE, MOST_BEAMS = 10.0, 10.0, 100.0, 1000
 LEAST_POWER, MOST_POWER = 0.1, 10.0
 RANGES = {
     "time_power": (LEAST_POWER, MOST_POWER),
@@ -25,6 +25,8 @@ RANGES = {
     "head": (0, MOST_HEAD),
 }
 """What a number may be, where one is named."""
+DRAWING = ("steps", "time_power", "sampler", "clamp", "guidance", "pairs", "head")
+"""What belongs to steps in which words are drawn, and to no search."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
 HEADED, WARM, HASTE = 0.8, 1.3, 6
@@ -62,6 +64,8 @@ class Decoding:
     """How much a causal head, which reads all words before one, counts beside the pairs; 0: not at all."""
     quality: Quality | None = None
     """How much time it is worth; what is named above beats it."""
+    beams: int | None = None
+    """How many of the likeliest beginnings of a text a search through the causal head keeps, in place of all steps."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range, and a quality that is none."""
@@ -70,6 +74,8 @@ class Decoding:
         for name, (least, most) in RANGES.items():
             if (value := getattr(self, name)) is not None:
                 check_range(name, value, least=least, most=most)
+        if self.beams is not None:
+            check_range("beams", self.beams, least=1, most=MOST_BEAMS)
 
     def fitted(
         self,
@@ -88,6 +94,8 @@ class Decoding:
         and if it is not much shorter than such texts are. A head that is to be `heard` so much is heard in any number of steps of
         words that are drawn.
         """
+        if self.beams is not None:
+            return self._searching(any(program.canvas.source for program in programs))
         quality = QUALITIES.index(self.quality or "balanced")
         sampler: Sampler = Renoise()
         written_from = any(program.canvas.source for program in programs)
@@ -138,6 +146,18 @@ class Decoding:
         own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs, head)
         return Decoding(number, power, *own, QUALITIES[quality])
 
+    def _searching(self, written_from: bool) -> Decoding:
+        """The same with what a search takes; a `UserError` if something is named that it has no part for."""
+        for name in DRAWING:
+            if getattr(self, name) is not None:
+                raise UserError(
+                    f"Beams read what the causal head says at t = 1 and neither draw nor step, so {name} says nothing to them; "
+                    "leave it out, or leave out beams."
+                )
+        scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
+        length = 1.0 if self.length_temperature is None else self.length_temperature
+        return Decoding(1, 1.0, Renoise(), NoClamp(), Pull(), scale, length, 0.0, 1.0, self.quality, self.beams)
+
     @property
     def _may_tie(self) -> bool:
         """Whether words are drawn, each step from noise of its own, and in few steps: in many, pairs would count too often."""
@@ -145,5 +165,7 @@ class Decoding:
         return draws and self.pairs != 0 and isinstance(self.sampler, Renoise | None) and (self.steps or 0) <= FEW
 
     def __str__(self) -> str:
+        if self.beams is not None:
+            return f"{self.beams} beams, guide scale {self.guide_scale}, length temperature {self.length_temperature}"
         numbers = ", ".join(f"{name.replace('_', ' ')} {getattr(self, name)}" for name in RANGES)
         return f"{self.steps} steps, {self.sampler}, {self.clamp}, {self.guidance}, {numbers}"

@@ -87,8 +87,7 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator, t
     rows_of: dict[Canvas, list[int]] = {}
     for row, canvas in enumerate(canvases):
         rows_of.setdefault(canvas, []).append(row)
-    open_canvases = [canvas for canvas in rows_of if lm.denoiser.knows_given and canvas.is_open()]
-    gaps = dict(zip(open_canvases, _gap_log_p(lm, open_canvases, temperature), strict=True))
+    gaps = _gaps_of(lm, rows_of, temperature)
     counts = (lm.lengths.double() / lm.lengths.max()) ** (1 / temperature)
     for canvas, own in rows_of.items():
         rows = torch.tensor(own)
@@ -108,6 +107,44 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator, t
         known[rows, : part.known.shape[1]] = part.known
         mask[rows, : part.mask.shape[1]] |= part.mask
     return Layout(known, mask)
+
+
+def likeliest_layouts(
+    lm: Model, canvases: Sequence[Canvas], k: int, generator: torch.Generator, temperature: float = 1.0
+) -> list[list[tuple[float, Layout]]]:
+    """Of each canvas the k likeliest ways to lay a sentence out, and log p of each, at a temperature.
+
+    Raises:
+        UserError: there is a gap of any number of words, and the model does not say how long gaps are.
+    """
+    gaps, out = _gaps_of(lm, canvases, temperature), []
+    for canvas in canvases:
+        if not canvas.is_open():
+            ways = [(0.0, canvas.sizes_by_corpus(1, lm.lengths, generator)[0])]
+        elif canvas in gaps:
+            ways = canvas.likeliest_sizes(gaps[canvas], k)
+        elif canvas.template is None:
+            of_words = lm.lengths[None, 2:].double()
+            ways = canvas.likeliest_sizes((of_words.log() / temperature).log_softmax(-1), k)
+        else:
+            raise UserError("This model does not say how long gaps are; write ___{3} for one of three words.")
+        out.append([(nats, canvas.lay_out([sizes], lm.tokenizer)) for nats, sizes in ways])
+    return out
+
+
+def joined(layouts: Sequence[Layout], pad_id: int) -> Layout:
+    """Layouts as one, what is short with PAD behind it."""
+    rows = [row for layout in layouts for row in layout.known.tolist()]
+    lengths = torch.tensor([len(row) for row in rows])
+    return Layout(padded(rows, pad_id), torch.arange(int(lengths.max())) < lengths[:, None])
+
+
+def _gaps_of(lm: Model, canvases: Iterable[Canvas], temperature: float) -> dict[Canvas, Tensor]:
+    """What the model says of the gaps of each canvas whose sizes are open; nothing where it cannot."""
+    if not lm.denoiser.knows_given:
+        return {}
+    found = list(dict.fromkeys(canvas for canvas in canvases if canvas.is_open()))
+    return dict(zip(found, _gap_log_p(lm, found, temperature), strict=True))
 
 
 def _gap_log_p(lm: Model, canvases: Sequence[Canvas], temperature: float) -> Iterator[Tensor]:

@@ -136,7 +136,8 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         pairs: float | None = None,
         head: float | None = None,
         time_power: float | None = None,
-        candidates: int = 1,
+        beams: int | None = None,
+        candidates: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
         callback: Callable[[Step], None] | None = None,
@@ -159,7 +160,10 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
             head: how much a causal head counts beside the pairs; None: .8 where there is one, in 6 steps or fewer, or as the
                 head itself says.
             time_power: power of the steps' equally spaced times; below 1 more steps are near t = 1. None: what fits.
-            candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept.
+            beams: search for the likeliest text through the causal head and keep so many beginnings of it (docs/chain.md): no
+                steps, and little variety; n sentences of which the same is asked are the n best. None: words are drawn.
+            candidates: texts that are drawn for each that is wanted; the likeliest by the model's own bound is kept. With beams
+                the lengths that are searched; None: 1, with beams 3, with beams and a source 8.
             seed: the same seed, n, batch_size and device give the same sentences.
             batch_size: sentences that are denoised together.
             callback: called after every step with the words that crystallise.
@@ -170,7 +174,19 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        own = (steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs, head, quality)
+        own = (
+            steps,
+            time_power,
+            sampler,
+            clamp,
+            guidance,
+            guide_scale,
+            length_temperature,
+            pairs,
+            head,
+            quality,
+            beams,
+        )
         if source is not None:
             control = _prompted(n, control, source)
         return generate(

@@ -9,7 +9,6 @@ from functools import reduce
 from operator import and_
 
 import torch
-from torch import Tensor
 
 from diffusion_lm.common import UserError
 from diffusion_lm.control.automaton import Automaton, combine
@@ -39,7 +38,7 @@ def keep_promises(
     asked: Asked,
     ids: list[list[int]],
     generator: torch.Generator,
-    draw: Callable[[Asked], tuple[list[list[int]], Tensor, int]],
+    write: Callable[[Asked], tuple[list[list[int]], int]],
 ) -> int:
     """Put another in the place of each sentence that breaks a promise, until none does; the passes that this took.
 
@@ -70,7 +69,7 @@ def keep_promises(
                 held[row] = newly
                 programs.append(_held_to(asked.programs[row], newly))
         # Each is held to its own, so none takes another's place.
-        again, _, more = draw(Asked(programs, list(range(len(programs)))))
+        again, more = write(Asked(programs, list(range(len(programs)))))
         passes += more
         for row, sentence in zip(found, again, strict=True):
             ids[row] = sentence

@@ -23,6 +23,7 @@ from diffusion_lm.diffusion.clamp import SampledClamp, clamped
 from diffusion_lm.diffusion.process import Denoise, Prediction
 from diffusion_lm.diffusion.samplers import gaussian_noise
 from diffusion_lm.generation.batch import Batch
+from diffusion_lm.generation.beams import OnBatch, beam_search
 from diffusion_lm.generation.decoding import Decoding
 from diffusion_lm.generation.layout import Asked, Model, compiled, lay_out
 from diffusion_lm.generation.promises import broken, keep_promises
@@ -78,13 +79,15 @@ def generate(
     control: Control | Sequence[Control | None] | None,
     decoding: Decoding,
     *,
-    candidates: int,
+    candidates: int | None,
     seed: int,
     batch_size: int,
     callback: Callable[[Step], None] | None,
 ) -> Generation:
     """See `DiffusionLM.generate`."""
-    whole = {"n": n, "batch_size": batch_size, "steps": decoding.steps, "candidates": candidates}
+    whole = {
+        "n": n, "batch_size": batch_size, "steps": decoding.steps, "candidates": candidates, "beams": decoding.beams,
+    }  # fmt: skip
     for name, value in whole.items():
         if value is not None:
             check_range(name, value, least=1, most=1_000_000)
@@ -93,7 +96,8 @@ def generate(
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    asked = compiled(lm, n, control, generator, candidates)
+    drawn = 1 if candidates is None or decoding.beams else candidates
+    asked = compiled(lm, n, control, generator, drawn)
     _check_followed(asked.programs, decoding)
     decoding = fitted(lm, decoding, asked.programs)
     if decoding.pairs and not isinstance(decoding.clamp, SampledClamp):
@@ -102,26 +106,40 @@ def generate(
         raise UserError(
             "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
         )
-    if decoding.head and not decoding.pairs:
+    if decoding.head and not decoding.pairs and not decoding.beams:
         raise UserError(
             "A causal head speaks beside pairs, and none tie words here; give --pairs 1 too, or leave --head out."
         )
     if decoding.head and not lm.has(CausalHead):
         raise UserError(
-            "This model has no causal head; train one (diffusion-lm train-control head), or leave --head out."
+            "This model has no causal head; train one (diffusion-lm train-control head), or leave "
+            f"--{'beams' if decoding.beams else 'head'} out."
         )
     logger.info("Decoding with %s.", decoding)
-    draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
-    ids, nats, evaluations = draw(asked, callback=callback, weigh=candidates > 1)
-    if candidates > 1:
-        worse = [bool(broken(lm, program, own)) for program, own in zip(asked.programs, ids, strict=True)]
-        nats = nats + WORST * torch.tensor(worse)
-        best = (nats.view(n, candidates).argmin(1) + candidates * torch.arange(n)).tolist()
-        ids, asked = [ids[i] for i in best], Asked([asked.programs[i] for i in best], [asked.groups[i] for i in best])
-    evaluations += keep_promises(lm, asked, ids, generator, partial(draw, callback=None, weigh=False))
+    if decoding.beams is not None:
+        search = partial(
+            beam_search, lm, decoding=decoding, sizes=candidates, generator=generator, batch_size=batch_size
+        )
+        ids, evaluations = search(asked, on_batch=_reported_to(callback))
+        evaluations += keep_promises(lm, asked, ids, generator, search)
+    else:
+        draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
+        ids, nats, evaluations = draw(asked, callback=callback, weigh=drawn > 1)
+        if drawn > 1:
+            worse = [bool(broken(lm, program, own)) for program, own in zip(asked.programs, ids, strict=True)]
+            best = ((nats + WORST * torch.tensor(worse)).view(n, drawn).argmin(1) + drawn * torch.arange(n)).tolist()
+            ids = [ids[i] for i in best]
+            asked = Asked([asked.programs[i] for i in best], [asked.groups[i] for i in best])
+        again = partial(draw, callback=None, weigh=False)
+        evaluations += keep_promises(lm, asked, ids, generator, lambda broken: again(broken)[::2])
     texts = [lm.tokenizer.decode(sentence) for sentence in ids]
     words = [lm.tokenizer.words(sentence) for sentence in ids]
     return Generation(ids, texts, words, seed, time.perf_counter() - started, evaluations, decoding)
+
+
+def _reported_to(callback: Callable[[Step], None] | None) -> OnBatch | None:
+    """A search as a callback sees it: of one step, at t = 1."""
+    return None if callback is None else lambda rows, ids: callback(Step(0, 1, 1.0, list(rows), ids))
 
 
 def _draw(

@@ -11,6 +11,7 @@ from diffusion_lm.diffusion.clamp import CLAMPS, COLDEST, HOTTEST
 from diffusion_lm.diffusion.samplers import SAMPLERS
 from diffusion_lm.generation.decoding import (
     LEAST_POWER,
+    MOST_BEAMS,
     MOST_HEAD,
     MOST_PAIRS,
     MOST_POWER,
@@ -62,7 +63,8 @@ class SamplingConfig(Settings):
     guide_scale: float | None = number(None, least=0, most=MOST_SCALE)
     """How much a prompt counts: 1 as the model says, above 1 more (classifier-free guidance, one more pass a step); null: 2."""
     length_temperature: float | None = number(None, least=SHARPEST, most=HOTTEST)
-    """Temperature at which the number of words is drawn where nothing rules it; null: 0.25 from a prompt, else 1."""
+    """Temperature at which the number of words is drawn where nothing rules it; null: 1, 0.25 where words are drawn from a
+    prompt."""
     pairs: float | None = number(None, least=0, most=MOST_PAIRS)
     """How much the pairs of words that stand side by side tie what is drawn (docs/chain.md), for the sample clamp; 0: words are
     drawn one by one; null: 1 where the model has a table of them, 1.5 in 12 steps or fewer."""
@@ -72,8 +74,13 @@ class SamplingConfig(Settings):
     what the head was trained to, in any number of steps (train-control head --heard)."""
     must_say: bool = False
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
-    candidates: int = number(1, least=1, most=1000)
-    """Texts that are drawn for each that is wanted, each of a length of its own; the likeliest by the model's bound is kept."""
+    beams: int | None = number(None, least=1, most=MOST_BEAMS)
+    """Search for the likeliest text through the causal head, which has read both sides of a gap, and keep so many beginnings of
+    it (docs/chain.md): one pass for each length, no steps, and little variety; null: words are drawn."""
+    candidates: int | None = number(None, least=1, most=1000)
+    """Texts that are drawn for each that is wanted, each of a length of its own; the likeliest by the model's bound is kept. With
+    beams the lengths that are searched, the likeliest first; null: 1, with beams 3, with beams and a
+    prompt 8."""
     batch_size: int = number(64, least=1, most=100_000)
     """Sentences that are denoised together."""
     seed: int = 0
@@ -106,7 +113,7 @@ class SamplingConfig(Settings):
         clamp = CLAMPS[self.clamp or "sample"](**options) if self.clamp or options else None
         sampler = SAMPLERS[self.sampler]() if self.sampler else None
         guidance = self._guidance(task)
-        own = (self.guide_scale, self.length_temperature, self.pairs, self.head, self.quality)
+        own = (self.guide_scale, self.length_temperature, self.pairs, self.head, self.quality, self.beams)
         return Decoding(self.steps, self.time_power, sampler, clamp, guidance, *own)
 
     def _options(self) -> dict[str, Any]:
