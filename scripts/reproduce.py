@@ -138,10 +138,15 @@ def _baselines(plan: E2EPlan, lm: str, labels: str, on_targets: str) -> Iterator
 def _given(plan: E2EPlan, lm: str, evaluate: str) -> Iterator[Stage]:
     """E2E as it was meant: texts of the test split's meanings, ours, ours held to what they have to say, and FT's."""
     out = plan.out
-    texts = f"{evaluate} --tasks [data2text] --samples_per_target {plan.samples} --model e2e-given"
+    asked = f"{evaluate} --tasks [data2text] --samples_per_target"
+    texts = f"{asked} {plan.samples} --model e2e-given"
     yield Stage("data2text", f"{texts} --label e2e-given --out {out}/data2text", GIVEN)
     promised = f'{fewer(texts, plan, 2)} --must_say true --label "e2e-given, must say"'
     yield Stage("data2text-promised", f"{promised} --out {out}/data2text-promised", GIVEN)
+    beams = f"{asked} 1 --model e2e-given --beams 4 --label"
+    yield Stage("data2text-beams", f'{beams} "e2e-given, 4 beams" --out {out}/data2text-beams', GIVEN)
+    held = f'{beams} "e2e-given, 4 beams, must say" --must_say true'
+    yield Stage("data2text-beams-promised", f"{held} --out {out}/data2text-beams-promised", GIVEN)
     folder = f"{out}/models/ft-data2text"
     yield Stage(
         "train-ft-data2text",

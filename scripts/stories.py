@@ -117,6 +117,8 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     zero = f"{evaluate} --tasks [infill] --model {slots} {many} --targets.infill {gold}"
     yield Stage("slots", f'{zero} --temperature 0.5 --label "ours, ten slots, zero shot" --out {out}/slots', INFILLING)
     yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
+    found = f'{asked} {gold} --beams 4 --label "ours, 4 beams"'
+    yield Stage("infill-beams", f"{found} --out {out}/infill-beams", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
     beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams 4"
     yield Stage("ft-infill-beams", f"{beams} --out {out}/ft-infill-beams", INFILLING)

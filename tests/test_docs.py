@@ -90,7 +90,8 @@ def _quick() -> Iterator[None]:
         return opened[str(name)]
 
     def in_few_steps(self: DiffusionLM, *args: Any, **options: Any) -> Any:
-        return generate(self, *args, **{**options, "steps": min(options.get("steps") or STEPS, STEPS)})
+        few = None if options.get("beams") else min(options.get("steps") or STEPS, STEPS)
+        return generate(self, *args, **{**options, "steps": few})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
@@ -134,7 +135,7 @@ def in_our_program(words: list[str], capsys: pytest.CaptureFixture[str]) -> None
     config, _ = read(call.config, call.words)
     reads = [getattr(config, name, None) for name in ("source_file", "targets", "out")]
     if call.name in ("generate", "info") and config.model in bundled_models() and not any(reads):
-        fewer = ["-n", "1", "--candidates", str(min(2, config.candidates))] if call.name == "generate" else []
+        fewer = ["-n", "1", "--candidates", str(min(2, config.candidates or 1))] if call.name == "generate" else []
         assert main([*words, *fewer]) == 0
         assert capsys.readouterr().out.strip()
 

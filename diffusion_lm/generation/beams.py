@@ -15,7 +15,7 @@ still is to be accepted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -62,10 +62,12 @@ def beam_search(
     generator: torch.Generator,
     batch_size: int,
     on_batch: OnBatch | None = None,
+    there: Iterable[Sequence[int]] | None = None,
 ) -> tuple[list[list[int]], int]:
     """The likeliest texts, and the passes of a batch.
 
-    Sentences of which the same is asked are the best of one search; of what is promised, those that break least come first.
+    Sentences of which the same is asked are the best of one search; of what is promised, those that break least come first, and
+    of these any that is not one of those that are `there` already.
 
     Raises:
         UserError: a control is followed by a gradient or a reward, or there are fewer texts than are asked for.
@@ -103,14 +105,16 @@ def beam_search(
             each = zip(log_p[row].tolist(), ids, strict=True)
             found[which] += [Found(of_sizes + own, text) for own, text in each if own > -math.inf]
     out: list[list[int]] = [[] for _ in asked.programs]
+    taken = set(map(tuple, there or ()))
     for texts, program, rows in zip(found, programs, rows_of.values(), strict=True):
         if len(texts) < len(rows):
             raise UserError(
                 f"Only {len(texts)} texts that do what is asked were found, not {len(rows)}; ask for fewer."
             )
-        texts.sort(key=lambda text: (len(broken(lm, program, text.ids)), -text.log_p))
+        texts.sort(key=lambda text: (len(broken(lm, program, text.ids)), tuple(text.ids) in taken, -text.log_p))
         for row, text in zip(rows, texts, strict=False):
             out[row] = text.ids
+            taken |= {tuple(text.ids)} if there is not None else set()
     return out, passes
 
 

@@ -25,7 +25,15 @@ RANGES = {
     "head": (0, MOST_HEAD),
 }
 """What a number may be, where one is named."""
-DRAWING = ("steps", "time_power", "sampler", "clamp", "guidance", "pairs", "head")
+DRAWING = {
+    "steps": "--steps",
+    "time_power": "--time_power",
+    "sampler": "--sampler",
+    "clamp": "--clamp and --temperature",
+    "guidance": "--guidance",
+    "pairs": "--pairs",
+    "head": "--head",
+}
 """What belongs to steps in which words are drawn, and to no search."""
 FEW = 30
 """Steps up to which words are drawn together unless a flag says so."""
@@ -148,11 +156,10 @@ class Decoding:
 
     def _searching(self, written_from: bool) -> Decoding:
         """The same with what a search takes; a `UserError` if something is named that it has no part for."""
-        for name in DRAWING:
+        for name, flag in DRAWING.items():
             if getattr(self, name) is not None:
                 raise UserError(
-                    f"Beams read what the causal head says at t = 1 and neither draw nor step, so {name} says nothing to them; "
-                    "leave it out, or leave out beams."
+                    f"Beams read what the causal head says at t = 1 and neither draw nor step; leave {flag} out, or --beams."
                 )
         scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = 1.0 if self.length_temperature is None else self.length_temperature

@@ -121,7 +121,8 @@ def generate(
             beam_search, lm, decoding=decoding, sizes=candidates, generator=generator, batch_size=batch_size
         )
         ids, evaluations = search(asked, on_batch=_reported_to(callback))
-        evaluations += keep_promises(lm, asked, ids, generator, search)
+        # Each is then searched for by itself, and would often be what another has become.
+        evaluations += keep_promises(lm, asked, ids, generator, partial(search, there=ids))
     else:
         draw = partial(_draw, lm, decoding=decoding, generator=generator, batch_size=batch_size)
         ids, nats, evaluations = draw(asked, callback=callback, weigh=drawn > 1)

@@ -184,7 +184,7 @@ def test_promises_are_kept(tmp_path: Path) -> None:
     texts = lm.generate(2, Prompt(asked, must_say=True), beams=2, candidates=4, seed=1)
     for text in texts:
         assert {"Aromi", "Thai"} <= {word.strip(".") for word in text.split()}
-    assert texts.decoding.guide_scale == 2
+    assert texts.decoding.guide_scale == 2 and texts[0] != texts[1]
 
 
 def test_a_callback_sees_one_step(lm: DiffusionLM) -> None:
@@ -199,9 +199,9 @@ def test_a_callback_sees_one_step(lm: DiffusionLM) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"steps": 4}, "so steps says nothing to them; leave it out"),
-        ({"clamp": SampledClamp()}, "so clamp says nothing to them"),
-        ({"head": 1.0}, "so head says nothing to them"),
+        ({"steps": 4}, "neither draw nor step; leave --steps out, or --beams"),
+        ({"clamp": SampledClamp()}, "leave --clamp and --temperature out"),
+        ({"head": 1.0}, "leave --head out"),
         ({"beams": 0}, "beams must be at least 1"),
         ({"beams": 2, "n": 7}, "2 beams find no 7 texts that are asked for alike"),
         ({"beams": 1.5}, "beams must be a whole number"),
