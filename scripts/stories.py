@@ -45,6 +45,8 @@ DRAWN = "--steps 20 --temperature 1"
 """How a model that has learned little of stories draws them best: in more steps than one that has, and held by its head."""
 GAPS_DRAWN = "--steps 10 --pairs 1 --temperature 0.6"
 """And a gap, as found on 40 other targets."""
+BEAMS = 4
+"""Beginnings that a search keeps, ours and the rival's."""
 PARSED = 6000
 """Stories of which words are counted under tags and trees."""
 
@@ -75,8 +77,10 @@ def stages(plan: StoryPlan) -> Iterator[Stage]:
     likely = f"benchmarks/likelihood.py {out}/roc --model {lm} --label ours --judge {judge}"
     yield Stage("likelihood", f"{likely} --out {out}/likelihood", STORIES)
     files = " ".join(f"--targets.{task} {out}/targets/{task}.jsonl" for task in STORY_TASKS)
-    held = f"{evaluate} --model {lm} {files} --tasks [{','.join(STORY_TASKS)}] --samples_per_target {plan.samples}"
-    yield Stage("controls", f"{held} --quality fast --label ours --out {out}/controls", STORIES)
+    held = f"{evaluate} --model {lm} {files} --tasks [{','.join(STORY_TASKS)}] --samples_per_target"
+    yield Stage("controls", f"{held} {plan.samples} --quality fast --label ours --out {out}/controls", STORIES)
+    found = f'{held} {BEAMS} --beams {BEAMS} --label "ours, {BEAMS} beams"'
+    yield Stage("controls-beams", f"{found} --out {out}/controls-beams", STORIES)
     if plan.outside:  # what its measures need comes with it
         yield from _infilling(plan, lm, judge, evaluate)
 
@@ -117,10 +121,10 @@ def _infilling(plan: StoryPlan, lm: str, judge: str, evaluate: str) -> Iterator[
     zero = f"{evaluate} --tasks [infill] --model {slots} {many} --targets.infill {gold}"
     yield Stage("slots", f'{zero} --temperature 0.5 --label "ours, ten slots, zero shot" --out {out}/slots', INFILLING)
     yield Stage("infill", f"{asked} {gold} {GAPS_DRAWN} --label ours --out {out}/infill", INFILLING)
-    found = f'{asked} {gold} --beams 4 --label "ours, 4 beams"'
+    found = f'{asked} {gold} --beams {BEAMS} --label "ours, {BEAMS} beams"'
     yield Stage("infill-beams", f"{found} --out {out}/infill-beams", INFILLING)
     yield Stage("ft-infill", f"{asked} {gold} --baseline [{ft}] --out {out}/ft-infill", INFILLING)
-    beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams 4"
+    beams = f"{asked} {gold} --baseline [{ft}] --baseline_beams {BEAMS}"
     yield Stage("ft-infill-beams", f"{beams} --out {out}/ft-infill-beams", INFILLING)
     left = f"{asked} {out}/targets/left.jsonl --baseline [{ft}]"
     yield Stage("ft-left", f'{left} --label "FT, left side only" --out {out}/ft-left', INFILLING)

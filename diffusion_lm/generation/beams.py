@@ -15,8 +15,7 @@ still is to be accepted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -42,15 +41,6 @@ SIZES, SIZES_FROM_SOURCE = 3, 8
 
 OnBatch = Callable[[Sequence[int], Tensor], None]
 """(which of the n sentences [B], the likeliest words of each [B, L]) of each batch."""
-
-
-class Found(NamedTuple):
-    """A text that was found."""
-
-    log_p: float
-    """Of its words and its sizes, in nats."""
-    ids: list[int]
-    """START words END."""
 
 
 def beam_search(
@@ -82,40 +72,49 @@ def beam_search(
         raise UserError(
             f"{decoding.beams} beams find no {most} texts that are asked for alike; take more, or ask for fewer."
         )
-    programs = [asked.programs[rows[0]] for rows in rows_of.values()]
-    if any(program.energies or program.rewards for program in programs):
+    if any(program.energies or program.rewards for program in asked.programs):
         raise UserError(
             "Beams take no steps that a classifier's gradient or a reward could steer; leave --beams out, or follow attributes "
             "and syntax by words (--attribute_by words, --syntax_by words)."
         )
+    # Where chance has a part in what holds a sentence, those of one control are searched for in all the ways that it took.
+    ways = {(group, _held_by(program)): program for group, program in zip(asked.groups, asked.programs, strict=True)}
+    groups, programs = [group for group, _ in ways], list(ways.values())
     canvases = [program.canvas for program in programs]
     layouts = likeliest_layouts(lm, canvases, sizes, generator, decoding.length_temperature)
     places = [(which, *each) for which, own in enumerate(layouts) for each in own]
     places.sort(key=lambda place: place[2].known.shape[1])  # so that little of a batch is padding
-    found: list[list[Found]] = [[] for _ in programs]
+    found: dict[int, dict[tuple[int, ...], float]] = {group: {} for group in rows_of}
     passes = 0
     for some in (places[first : first + batch_size] for first in range(0, len(places), batch_size)):
         whose = [which for which, _, _ in some]
         layout = joined([layout for _, _, layout in some], lm.tokenizer.pad_id)
         words, log_p, passes = _searched(lm, [programs[which] for which in whose], layout, decoding, generator)
         if on_batch is not None:
-            on_batch([[*rows_of.values()][which][0] for which in whose], words[:, 0])
+            on_batch([rows_of[groups[which]][0] for which in whose], words[:, 0])
         for row, (which, of_sizes, _) in enumerate(some):
-            ids = words[row][:, layout.mask[row]].tolist()
-            each = zip(log_p[row].tolist(), ids, strict=True)
-            found[which] += [Found(of_sizes + own, text) for own, text in each if own > -math.inf]
+            texts = found[groups[which]]
+            for own, ids in zip(log_p[row].tolist(), words[row][:, layout.mask[row]].tolist(), strict=True):
+                if own > -math.inf:
+                    texts[tuple(ids)] = max(of_sizes + own, texts.get(tuple(ids), -math.inf))
     out: list[list[int]] = [[] for _ in asked.programs]
     taken = set(map(tuple, there or ()))
-    for texts, program, rows in zip(found, programs, rows_of.values(), strict=True):
+    for group, rows in rows_of.items():
+        texts, program = found[group], asked.programs[rows[0]]
         if len(texts) < len(rows):
             raise UserError(
-                f"Only {len(texts)} texts that do what is asked were found, not {len(rows)}; ask for fewer."
+                f"Only {len(texts)} texts that do what is asked were found, not {len(rows)}; ask for fewer, or take more --beams."
             )
-        texts.sort(key=lambda text: (len(broken(lm, program, text.ids)), tuple(text.ids) in taken, -text.log_p))
-        for row, text in zip(rows, texts, strict=False):
-            out[row] = text.ids
-            taken |= {tuple(text.ids)} if there is not None else set()
+        worth = {ids: (-len(broken(lm, program, ids)), ids not in taken, log_p) for ids, log_p in texts.items()}
+        for row, ids in zip(rows, sorted(texts, key=worth.__getitem__, reverse=True), strict=False):
+            out[row] = list(ids)
+            taken |= {ids} if there is not None else set()
     return out, passes
+
+
+def _held_by(program: Program) -> tuple[Hashable, ...]:
+    """What tells a program from others that hold a sentence in other ways."""
+    return program.canvas, tuple(map(id, program.columns)), id(program.automaton)
 
 
 def _searched(
