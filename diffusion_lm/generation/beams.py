@@ -1,4 +1,4 @@
-"""Beam search: the likeliest texts that a causal head finds, in one pass of the denoiser for each length.
+"""Beam search: the likeliest texts that a causal head finds, in 16 passes of the denoiser whatever their length.
 
 At t = 1, z_1 is noise that tells nothing of the text. What a causal head (`control.head`) says is then an autoregressive model
 that has read all that is given, also what stands behind a gap:

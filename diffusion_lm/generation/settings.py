@@ -76,7 +76,7 @@ class SamplingConfig(Settings):
     """Hold each value that a prompt asks for by an automaton too, which never misses; what says another value is written anew."""
     beams: int | None = number(None, least=1, most=MOST_BEAMS)
     """Search for the likeliest text through the causal head, which has read both sides of a gap, and keep so many beginnings of
-    it (docs/chain.md): one pass for each length, no steps, and little variety; null: words are drawn."""
+    it (docs/chain.md): 16 passes, no steps, and little variety; null: words are drawn."""
     candidates: int | None = number(None, least=1, most=1000)
     """Texts that are drawn for each that is wanted, each of a length of its own; the likeliest by the model's bound is kept. With
     beams the lengths that are searched, the likeliest first; null: 1, with beams 3, with beams and a
