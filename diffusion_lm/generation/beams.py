@@ -70,7 +70,8 @@ def beam_search(
         sizes = SIZES_FROM_SOURCE if any(program.canvas.source for program in asked.programs) else SIZES
     if (most := max(map(len, rows_of.values()))) > decoding.beams * sizes:
         raise UserError(
-            f"{decoding.beams} beams find no {most} texts that are asked for alike; take more, or ask for fewer."
+            f"{decoding.beams} beams find at most {decoding.beams * sizes} texts of which the same is asked, not {most}; "
+            "take more --beams, or ask for fewer."
         )
     if any(program.energies or program.rewards for program in asked.programs):
         raise UserError(

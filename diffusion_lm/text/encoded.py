@@ -231,7 +231,9 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
     if not count["documents"]:
         raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
     if key.max_source and key.split == "train" and not count["sources"]:
-        raise UserError(f"{corpus.name} ({key.split}) has no source to write from; leave --model.max_source 0.")
+        raise UserError(
+            f"{corpus.name} ({key.split}) has no source to write from; give one that has, or take a model with --model.max_source 0."
+        )
     found = {**count, "unreadable": corpus.unreadable[key.split], "fields": tuple(fields)}
     meta = EncodedMeta(**{**asdict(key), **found})
     (folder / "meta.json").write_text(json.dumps(asdict(meta), indent=2) + "\n", encoding="utf-8")

@@ -206,7 +206,7 @@ def test_a_callback_sees_one_step(lm: DiffusionLM) -> None:
         ({"clamp": SampledClamp()}, "leave --clamp and --temperature out"),
         ({"head": 1.0}, "leave --head out"),
         ({"beams": 0}, "beams must be at least 1"),
-        ({"beams": 2, "n": 7}, "2 beams find no 7 texts that are asked for alike"),
+        ({"beams": 2, "n": 7}, "2 beams find at most 6 texts of which the same is asked, not 7; take more --beams, or"),
         ({"beams": 1.5}, "beams must be a whole number"),
     ],
 )
