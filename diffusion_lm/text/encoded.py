@@ -232,7 +232,7 @@ def _write(corpus: Corpus, key: EncodedMeta, tokenizer: Tokenizer, folder: Path)
         raise UserError(f"No document of {corpus.name} ({key.split}) fits in max_length = {key.max_length}; raise it.")
     if key.max_source and key.split == "train" and not count["sources"]:
         raise UserError(
-            f"{corpus.name} ({key.split}) has no source to write from; give one that has, or take a model with --model.max_source 0."
+            f"{corpus.name} ({key.split}) has no source to write from; give one that has, or a model with --model.max_source 0."
         )
     found = {**count, "unreadable": corpus.unreadable[key.split], "fields": tuple(fields)}
     meta = EncodedMeta(**{**asdict(key), **found})
