@@ -7,13 +7,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, repeat
 
 import torch
 from torch import Tensor
 
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.process import UNKNOWN
+from diffusion_lm.text.batches import padded
 from diffusion_lm.text.tokenizer import Tokenizer
 
 
@@ -36,6 +37,12 @@ class Layout:
     """The id of every position that is given, else `UNKNOWN`, [n, L]."""
     mask: Tensor
     """True at positions that exist, [n, L]."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], pad_id: int) -> Layout:
+        """Sentences by the ids of their positions, what is short with PAD behind it."""
+        lengths = torch.tensor([len(row) for row in rows])
+        return cls(padded(rows, pad_id), torch.arange(int(lengths.max())) < lengths[:, None])
 
 
 @dataclass(frozen=True)
@@ -141,22 +148,19 @@ class Canvas:
 
     def outline(self, tokenizer: Tokenizer) -> list[int]:
         """START, the ids that are given with `UNKNOWN` for each gap, whatever its size, and END."""
-        pieces = [piece if isinstance(piece, tuple) else (UNKNOWN,) for piece in self._pieces()]
-        return [tokenizer.start_id, *chain.from_iterable(pieces), tokenizer.end_id]
+        return self.row(self._of_pieces(repeat(1)), tokenizer)
+
+    def row(self, sizes: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+        """START, the ids that are given with `UNKNOWN` for each word of a gap, and END; of the words of each piece."""
+        parts = (
+            piece if isinstance(piece, tuple) else (UNKNOWN,) * size
+            for piece, size in zip(self._pieces(), sizes, strict=True)
+        )
+        return [tokenizer.start_id, *chain.from_iterable(parts), tokenizer.end_id]
 
     def lay_out(self, rows: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Layout:
         """Place what is known of n sentences; a row has the words of each piece."""
-        words = torch.tensor([sum(sizes) for sizes in rows])
-        width = int(words.max()) + 2
-        known = torch.full((len(rows), width), tokenizer.pad_id)
-        for i, sizes in enumerate(rows):
-            parts = [
-                piece if isinstance(piece, tuple) else (UNKNOWN,) * size
-                for piece, size in zip(self._pieces(), sizes, strict=True)
-            ]
-            row = [tokenizer.start_id, *chain.from_iterable(parts), tokenizer.end_id]
-            known[i, : len(row)] = torch.tensor(row)
-        return Layout(known, torch.arange(width) < (words + 2)[:, None])
+        return Layout.of([self.row(sizes, tokenizer) for sizes in rows], tokenizer.pad_id)
 
     def sizes_by_corpus(self, n: int, length_counts: Tensor, generator: torch.Generator) -> list[list[int]]:
         """The words of each piece of n sentences: lengths as in the corpus, what is left over dealt to the gaps at random.

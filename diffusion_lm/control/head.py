@@ -27,14 +27,14 @@ from diffusion_lm.control.latent import NetworkTrainConfig
 from diffusion_lm.control.pairs import check_draws
 from diffusion_lm.control.program import Asset, Host
 from diffusion_lm.diffusion.chain import Opinion
-from diffusion_lm.diffusion.process import UNKNOWN, Given, Prediction
+from diffusion_lm.diffusion.process import UNKNOWN, Prediction
 from diffusion_lm.diffusion.times import stratified
 from diffusion_lm.fit import Limits, OptimizerConfig, fit
 from diffusion_lm.model.gaps import ends_known
 from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.model.transformer import LayerNorm
 from diffusion_lm.store import Kind
-from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources, token_batches
+from diffusion_lm.text.batches import draw_sources, gather, gather_sources, token_batches
 from diffusion_lm.text.corpus import open_corpus
 from diffusion_lm.text.encoded import EncodedCorpus, encode_corpus
 
@@ -123,9 +123,9 @@ class CausalHead(Asset, nn.Module, name="head"):
 
         def of(i: int, before: Tensor, memory: Tensor) -> Tensor:
             with torch.autocast(memory.device.type, enabled=False):
-                here = (
-                    states[:, i] if len(before) == len(states) else states[:, i].repeat(len(before) // len(states), 1)
-                )
+                here = states[:, i]
+                if (ways := len(before) // len(here)) > 1:
+                    here = here.repeat(ways, 1)
                 seen = here + words[before]
                 kept = F.linear(memory, keeping, of_kept)
                 gates = (seen[:, : 2 * width] + kept[:, : 2 * width]).sigmoid()
@@ -186,8 +186,7 @@ class CausalHead(Asset, nn.Module, name="head"):
                 ids, mask = gather(train, rows, host.tokenizer.pad_id)
                 t = stratified(len(rows), network.device) ** NEAR_NOISE
                 known = known_of(ids, mask, network.config.given or 0.0)
-                read = float(torch.rand(())) >= (network.config.source_dropout or 0.0)
-                source = gather_sources(train, rows, shuffled=SHUFFLED) if read else None
+                source = draw_sources(train, rows, network.config.source_dropout or 0.0) if longest else None
                 return head._nats(host, ids, mask, t, known, source)[0]
 
             generator = torch.Generator().manual_seed(config.seed)
@@ -212,7 +211,7 @@ class CausalHead(Asset, nn.Module, name="head"):
         """Nats a word of texts noised to t [B], by the head and by the denoiser alone, [] each."""
         network = host.denoiser
         with torch.no_grad(), autocast(network.device):
-            given = Given(known, source if source is None else network.read(source)) if network.knows_given else None
+            given = network.read_given(known, source) if network.knows_given else None
             x0 = network.embed(ids)
             z = network.schedule.noised(x0, t)
             said = network.predict(z, t, mask, given)

@@ -30,7 +30,7 @@ from diffusion_lm.diffusion.process import Prediction
 from diffusion_lm.diffusion.samplers import gaussian_noise
 from diffusion_lm.generation.batch import Batch
 from diffusion_lm.generation.decoding import Decoding
-from diffusion_lm.generation.layout import FREE, Asked, Model, joined, likeliest_layouts
+from diffusion_lm.generation.layout import FREE, Asked, Model, likeliest_layouts
 from diffusion_lm.generation.promises import broken
 from diffusion_lm.model.gaps import between
 
@@ -60,9 +60,14 @@ def beam_search(
     of these any that is not one of those that are `there` already.
 
     Raises:
-        UserError: a control is followed by a gradient or a reward, or there are fewer texts than are asked for.
+        UserError: the model has no causal head, a control is followed by a gradient or a reward, or there are fewer texts than
+            are asked for.
     """
     assert decoding.beams is not None and decoding.length_temperature is not None
+    if not lm.has(CausalHead):
+        raise UserError(
+            "This model has no causal head; train one (diffusion-lm train-control head), or leave --beams out."
+        )
     rows_of: dict[int, list[int]] = {}
     for row, group in enumerate(asked.groups):
         rows_of.setdefault(group, []).append(row)
@@ -84,12 +89,12 @@ def beam_search(
     canvases = [program.canvas for program in programs]
     layouts = likeliest_layouts(lm, canvases, sizes, generator, decoding.length_temperature)
     places = [(which, *each) for which, own in enumerate(layouts) for each in own]
-    places.sort(key=lambda place: place[2].known.shape[1])  # so that little of a batch is padding
+    places.sort(key=lambda place: len(place[2]))  # so that little of a batch is padding
     found: dict[int, dict[tuple[int, ...], float]] = {group: {} for group in rows_of}
     passes = 0
     for some in (places[first : first + batch_size] for first in range(0, len(places), batch_size)):
         whose = [which for which, _, _ in some]
-        layout = joined([layout for _, _, layout in some], lm.tokenizer.pad_id)
+        layout = Layout.of([row for _, _, row in some], lm.tokenizer.pad_id)
         words, log_p, passes = _searched(lm, [programs[which] for which in whose], layout, decoding, generator)
         if on_batch is not None:
             on_batch([rows_of[groups[which]][0] for which in whose], words[:, 0])
@@ -129,7 +134,7 @@ def _searched(
     assert said.logits is not None
     read, logits = head.reader(said), said.logits.masked_fill(batch.banned, -torch.inf)
     columns = None if batch.columns is None else batch.columns.masked_fill(batch.banned, 0.0)
-    held = [_Held(automaton, rows, logits, columns, batch.mask) for automaton, rows in batch.automata]
+    held = [_Held(automaton, rows, logits, columns, batch.mask, k) for automaton, rows in batch.automata]
     # One beam at first, from START; -inf is where none is.
     score = torch.full((k, n), -torch.inf, device=device)
     score[0] = 0.0
@@ -156,47 +161,40 @@ def _searched(
 
 def _said(batch: Batch, generator: torch.Generator) -> Prediction:
     """The mean of what the denoiser says of z_1, over draws of it."""
-    shape, means = (*batch.mask.shape, batch.vectors.shape[-1]), [torch.zeros(()), torch.zeros(())]
+    shape, logits, hidden = (*batch.mask.shape, batch.vectors.shape[-1]), *torch.zeros(2, device=batch.vectors.device)
     with batch.lm.autocast():
         for _ in range(DRAWS):
             z = gaussian_noise(batch.vectors.new_empty(shape), generator)
             said = batch.predicted(z, z.new_ones(len(z)))
             assert said.logits is not None and said.hidden is not None
-            means = [
-                mean.to(z.device) + part.float() / DRAWS
-                for mean, part in zip(means, (said.logits, said.hidden), strict=True)
-            ]
-    return Prediction(said.x0, *means)
+            logits, hidden = logits + said.logits.float() / DRAWS, hidden + said.hidden.float() / DRAWS
+    return Prediction(said.x0, logits, hidden)
 
 
 class _Held:
     """The states of beams in an automaton that holds some of n layouts."""
 
     def __init__(
-        self, automaton: Automaton, rows: Tensor, logits: Tensor, columns: Tensor | None, mask: Tensor
+        self, automaton: Automaton, rows: Tensor, logits: Tensor, columns: Tensor | None, mask: Tensor, beams: int
     ) -> None:
-        self.rows = rows
+        self.rows, self.here = rows, torch.arange(len(rows), device=rows.device)
         self.classes, self.follow = automaton.classes.to(rows.device), automaton.next.to(rows.device)
         self.words = between(mask[rows])
         alone = logits[rows] if columns is None else logits[rows].log_softmax(-1) + columns[rows]
         log_p = automaton.class_log_p(alone.clamp(min=BANNED))
         self.ahead = automaton.messages(log_p, self.words)
-        self.states: Tensor | None = None
+        self.states = torch.zeros(beams, len(rows), dtype=torch.long, device=rows.device)
 
     def look(self, i: int, rank: Tensor) -> None:
         """Add to log p of the words at position i behind each beam, [K, n, V], that of being accepted in the end."""
-        if self.states is None:
-            self.states = torch.zeros(len(rank), len(self.rows), dtype=torch.long, device=self.rows.device)
-        here = torch.arange(len(self.rows), device=self.rows.device)
         ahead = self.ahead[i + 1]
-        stays = ahead[here, self.states][..., None].expand(-1, -1, rank.shape[-1])
-        of_class = ahead[here[:, None], self.follow[self.states]]
+        stays = ahead[self.here, self.states][..., None]
+        of_class = ahead[self.here[:, None], self.follow[self.states]]
         goes = of_class[..., self.classes.clamp(min=0)].masked_fill(self.classes == NEVER, -torch.inf)
         rank[:, self.rows] += torch.where(self.words[:, i, None], goes, stays).to(rank)
 
     def go_on(self, i: int, beam: Tensor, word: Tensor) -> None:
         """The states of the beams that remain, by which beams [K, n] they come from and their words [K, n]."""
-        assert self.states is not None
         beam, word = beam[:, self.rows], word[:, self.rows]
         before = self.states.gather(0, beam)
         self.states = torch.where(self.words[:, i], self.follow[before, self.classes[word].clamp(min=0)], before)

@@ -102,11 +102,12 @@ class Decoding:
         and if it is not much shorter than such texts are. A head that is to be `heard` so much is heard in any number of steps of
         words that are drawn.
         """
+        written_from = any(program.canvas.source for program in programs)
+        scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         if self.beams is not None:
-            return self._searching(any(program.canvas.source for program in programs))
+            return self._searching(scale)
         quality = QUALITIES.index(self.quality or "balanced")
         sampler: Sampler = Renoise()
-        written_from = any(program.canvas.source for program in programs)
         moved = any(program.energies or program.rewards for program in programs)
         held = any(program.columns for program in programs)
         followed = any(program.automaton for program in programs)
@@ -143,7 +144,6 @@ class Decoding:
             steps, clamp = (50, 200, 200), SampledClamp()
         number = self.steps or steps[quality]
         guidance = self.guidance or (Pull() if predicts_words else Proximal())
-        scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = (0.25 if written_from else 1.0) if self.length_temperature is None else self.length_temperature
         fewer, fewest = (tied and number <= most for most in FEWER)
         pairs = (1.5 if fewer else float(tied)) if self.pairs is None else self.pairs
@@ -154,16 +154,15 @@ class Decoding:
         own = (self.sampler or sampler, self.clamp or clamp, guidance, scale, length, pairs, head)
         return Decoding(number, power, *own, QUALITIES[quality])
 
-    def _searching(self, written_from: bool) -> Decoding:
+    def _searching(self, scale: float) -> Decoding:
         """The same with what a search takes; a `UserError` if something is named that it has no part for."""
         for name, flag in DRAWING.items():
             if getattr(self, name) is not None:
                 raise UserError(
                     f"Beams read what the causal head says at t = 1 and neither draw nor step; leave {flag} out, or --beams."
                 )
-        scale = (2.0 if written_from else 1.0) if self.guide_scale is None else self.guide_scale
         length = 1.0 if self.length_temperature is None else self.length_temperature
-        return Decoding(1, 1.0, Renoise(), NoClamp(), Pull(), scale, length, 0.0, 1.0, self.quality, self.beams)
+        return Decoding(1, 1.0, Renoise(), NoClamp(), Pull(), scale, length, 0.0, 0.0, self.quality, self.beams)
 
     @property
     def _may_tie(self) -> bool:

@@ -110,9 +110,9 @@ def lay_out(lm: Model, canvases: Sequence[Canvas], generator: torch.Generator, t
 
 
 def likeliest_layouts(
-    lm: Model, canvases: Sequence[Canvas], k: int, generator: torch.Generator, temperature: float = 1.0
-) -> list[list[tuple[float, Layout]]]:
-    """Of each canvas the k likeliest ways to lay a sentence out, and log p of each, at a temperature.
+    lm: Model, canvases: Sequence[Canvas], k: int, generator: torch.Generator, temperature: float
+) -> list[list[tuple[float, list[int]]]]:
+    """Of each canvas the k likeliest ways to lay a sentence out, log p and the ids of each, at a temperature.
 
     Raises:
         UserError: there is a gap of any number of words, and the model does not say how long gaps are.
@@ -128,15 +128,8 @@ def likeliest_layouts(
             ways = canvas.likeliest_sizes((of_words.log() / temperature).log_softmax(-1), k)
         else:
             raise UserError("This model does not say how long gaps are; write ___{3} for one of three words.")
-        out.append([(nats, canvas.lay_out([sizes], lm.tokenizer)) for nats, sizes in ways])
+        out.append([(nats, canvas.row(sizes, lm.tokenizer)) for nats, sizes in ways])
     return out
-
-
-def joined(layouts: Sequence[Layout], pad_id: int) -> Layout:
-    """Layouts as one, what is short with PAD behind it."""
-    rows = [row for layout in layouts for row in layout.known.tolist()]
-    lengths = torch.tensor([len(row) for row in rows])
-    return Layout(padded(rows, pad_id), torch.arange(int(lengths.max())) < lengths[:, None])
 
 
 def _gaps_of(lm: Model, canvases: Iterable[Canvas], temperature: float) -> dict[Canvas, Tensor]:
@@ -151,10 +144,8 @@ def _gap_log_p(lm: Model, canvases: Sequence[Canvas], temperature: float) -> Ite
     """For each canvas how likely each number of words is for each of its gaps, in nats, [gaps, max_length - 1]."""
     for first in range(0, len(canvases), TOGETHER):
         some = canvases[first : first + TOGETHER]
-        outlines = [canvas.outline(lm.tokenizer) for canvas in some]
-        known = padded(outlines, lm.tokenizer.pad_id).to(lm.denoiser.device)
-        sizes = torch.tensor([len(outline) for outline in outlines], device=known.device)
-        mask = torch.arange(known.shape[1], device=known.device) < sizes[:, None]
+        layout = Layout.of([canvas.outline(lm.tokenizer) for canvas in some], lm.tokenizer.pad_id)
+        known, mask = (part.to(lm.denoiser.device) for part in (layout.known, layout.mask))
         with lm.autocast():
             logits = lm.denoiser.gap_logits(known, mask, read_sources(lm, [canvas.source for canvas in some]))
         for own, row in zip((logits / temperature).log_softmax(-1), known == UNKNOWN, strict=True):

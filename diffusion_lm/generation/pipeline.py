@@ -174,23 +174,18 @@ class DiffusionLM(ModelHubMixin, library_name="diffusion-lm", pipeline_tag="text
         Raises:
             UserError: if the control asks for what this model cannot do, or contradicts itself.
         """
-        own = (
-            steps,
-            time_power,
-            sampler,
-            clamp,
-            guidance,
-            guide_scale,
-            length_temperature,
-            pairs,
-            head,
-            quality,
-            beams,
-        )
+        own = (steps, time_power, sampler, clamp, guidance, guide_scale, length_temperature, pairs, head, quality)
         if source is not None:
             control = _prompted(n, control, source)
         return generate(
-            self, n, control, Decoding(*own), candidates=candidates, seed=seed, batch_size=batch_size, callback=callback
+            self,
+            n,
+            control,
+            Decoding(*own, beams),
+            candidates=candidates,
+            seed=seed,
+            batch_size=batch_size,
+            callback=callback,
         )
 
     @property

@@ -96,7 +96,7 @@ def generate(
     check_seed(seed)
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
-    drawn = 1 if candidates is None or decoding.beams else candidates
+    drawn = 1 if candidates is None or decoding.beams is not None else candidates
     asked = compiled(lm, n, control, generator, drawn)
     _check_followed(asked.programs, decoding)
     decoding = fitted(lm, decoding, asked.programs)
@@ -106,14 +106,13 @@ def generate(
         raise UserError(
             "This model has no table of pairs; make one (diffusion-lm train-control pairs), or leave --pairs out."
         )
-    if decoding.head and not decoding.pairs and not decoding.beams:
+    if decoding.head and not decoding.pairs:
         raise UserError(
             "A causal head speaks beside pairs, and none tie words here; give --pairs 1 too, or leave --head out."
         )
     if decoding.head and not lm.has(CausalHead):
         raise UserError(
-            "This model has no causal head; train one (diffusion-lm train-control head), or leave "
-            f"--{'beams' if decoding.beams else 'head'} out."
+            "This model has no causal head; train one (diffusion-lm train-control head), or leave --head out."
         )
     logger.info("Decoding with %s.", decoding)
     if decoding.beams is not None:

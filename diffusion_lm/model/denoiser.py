@@ -309,6 +309,10 @@ class Denoiser(nn.Module):
         past = self.transformer.read(self._seen(clean, clean), is_word[..., 0], position + self.marks[0])
         return Source(source, past)
 
+    def read_given(self, known: Tensor, source: Tensor | None) -> Given:
+        """Words that are given, ids [B, L] as `Given` has them, and sources [B, S], which are read; None: there are none."""
+        return Given(known, None if source is None else self.read(source))
+
     def gap_logits(self, known: Tensor, mask: Tensor, source: Source | None) -> Tensor:
         """Logits of how many words each gap has, 0 to max_length - 2, [B, K, max_length - 1]; no gap has none.
 

@@ -82,6 +82,15 @@ def gather_sources(corpus: EncodedCorpus, indices: Tensor, *, shuffled: float = 
     return found
 
 
+def draw_sources(corpus: EncodedCorpus, indices: Tensor, dropout: float) -> Tensor | None:
+    """The sources as training draws them: of a share of the batches none, else with the parts of half of them shuffled.
+
+    A batch has sources or has none: what is left out then costs no time.
+    """
+    read = float(torch.rand(())) >= dropout
+    return gather_sources(corpus, indices, shuffled=SHUFFLED) if read else None
+
+
 def padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     """Rows of unequal length as one tensor, [B, L], filled up on the right."""
     width = max(map(len, rows))

@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 from diffusion_lm.common import UserError
 from diffusion_lm.diffusion.distillation import Distillation
 from diffusion_lm.diffusion.losses import Terms
-from diffusion_lm.diffusion.process import Given
 from diffusion_lm.diffusion.times import ImportanceTimes, TimeSampler, UniformTimes
 from diffusion_lm.fit import EMA, build_optimizers, follow, learning_rate
 from diffusion_lm.generation.pipeline import DiffusionLM
@@ -34,7 +33,7 @@ from diffusion_lm.model.denoiser import Denoiser, ModelConfig
 from diffusion_lm.model.gaps import gap_nats
 from diffusion_lm.model.given import draw_known, sentence_ends
 from diffusion_lm.store import append_line, explain_full_disk, write_whole
-from diffusion_lm.text.batches import SHUFFLED, gather, gather_sources
+from diffusion_lm.text.batches import draw_sources, gather
 from diffusion_lm.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from diffusion_lm.training.lm import RUN_FILE, Data, TrainConfig, batches_from, of_init, prepare, save_settings
 from diffusion_lm.training.validation import validate
@@ -115,7 +114,7 @@ class LossModule(nn.Module):
         """The terms of the objective, [B] each; where words are given, `length` too: nats of the gaps' sizes, a word."""
         if known is None:
             return self.objective(self.network, ids, mask, t)
-        given = Given(known, None if source is None else self.network.read(source))
+        given = self.network.read_given(known, source)
         terms = self.objective(self.network, ids, mask, t, given)
         # Lengths are learned fast, so some of the sentences do.
         some = torch.randperm(len(ids), device=ids.device)[: math.ceil(len(ids) * LENGTHS_SHARE)]
@@ -372,9 +371,7 @@ class Trainer:
         model = self.network.config
         if not model.given:
             return None, None
-        # A batch has sources or has none: what is left out then costs no time.
-        read = float(torch.rand(())) >= (model.source_dropout or 0.0)
-        source = gather_sources(self.data.train, rows, shuffled=SHUFFLED) if read else None
+        source = draw_sources(self.data.train, rows, model.source_dropout or 0.0)
         return draw_known(ids, mask, model.given, self.ends, threes=self.config.corpus.threes), source
 
     @contextmanager

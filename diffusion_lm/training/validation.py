@@ -9,7 +9,6 @@ from torch import Tensor
 
 from diffusion_lm.common import same_noise
 from diffusion_lm.diffusion.losses import Terms, VariationalBound, spread_times
-from diffusion_lm.diffusion.process import Given
 from diffusion_lm.model.denoiser import Denoiser
 from diffusion_lm.model.gaps import ends_known, gap_nats
 from diffusion_lm.text.batches import gather, gather_sources, token_batches
@@ -51,7 +50,7 @@ def validate(network: Denoiser, dev: EncodedCorpus, pad_id: int, canvas: int | N
 def _figures(network: Denoiser, ids: Tensor, mask: Tensor, u: Tensor, source: Tensor | None = None) -> Terms:
     """The terms of the loss, its sum but for the length, and the bound, of texts of which none but START and END is given."""
     known = ends_known(ids, mask) if network.knows_given else None
-    given = None if known is None else Given(known, None if source is None else network.read(source))
+    given = None if known is None else network.read_given(known, source)
     terms = network.objective()(network, ids, mask, u, given)
     terms["loss"] = torch.stack(list(terms.values())).sum(0)
     if given is not None:

@@ -110,12 +110,12 @@ def test_as_many_beams_as_there_are_beginnings_find_the_likeliest_texts(
 
 def test_a_text_is_weighed_with_how_likely_its_size_is(lm: DiffusionLM, said: list[Prediction]) -> None:
     found = lm.generate(1, beams=64, candidates=6, seed=3)
-    ways = likeliest_layouts(lm, [Canvas(lm.max_words)], 6, torch.Generator())[0]
+    ways = likeliest_layouts(lm, [Canvas(lm.max_words)], 6, torch.Generator(), 1.0)[0]
     assert math.fsum(math.exp(nats) for nats, _ in ways) == pytest.approx(1, abs=1e-4)
     # All sizes are one batch, each read up to its own end.
     nats: dict[tuple[int, ...], float] = {}
-    for row, (of_size, layout) in enumerate(sorted(ways, key=lambda way: way[1].known.shape[1])):
-        words, every = layout.known.shape[1] - 2, said[0]
+    for row, (of_size, ids) in enumerate(sorted(ways, key=lambda way: len(way[1]))):
+        words, every = len(ids) - 2, said[0]
         assert every.logits is not None and every.hidden is not None
         own = Prediction(every.x0, every.logits[row, None, : words + 2], every.hidden[row, None, : words + 2])
         if words <= 3:  # longer ones are less likely than the best of these
